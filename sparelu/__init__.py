@@ -1,0 +1,5 @@
+"""Sparse ReLU networks: recover, interpolate, train, compress, certify. The public names are in ``__init__.pyi``."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,176 @@
+"""One form for every network of one function: what recovery, equality and counts are taken on.
+
+One hidden layer: neurons of equal direction are merged; an antipodal pair becomes one generator plus an
+affine part, since ``(-t)_+ = (t)_+ - t``; neurons whose outgoing weights cancel are gone; a scalar output
+has weights +-1 (the product is in the hidden layer), a vector output has hidden rows of unit norm; neurons
+stand in the order of their supports. Deeper: the same layer by layer, without the antipodal rule (its
+affine part would have no place between hidden layers), and with unit rows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sparelu.network import Layer, Network
+
+
+@dataclass
+class _Neuron:
+    """Direction w (unit norm) with bias b, and the outgoing weights of both orientations."""
+
+    indices: np.ndarray
+    w: np.ndarray
+    b: float
+    plus: np.ndarray
+    minus: np.ndarray
+
+    def same(self, other: "_Neuron", tolerance: float) -> bool:
+        """Whether both have one hyperplane, to a relative ``tolerance``."""
+        gap = max(float(np.abs(self.w - other.w).max()), abs(self.b - other.b) / max(1.0, abs(self.b)))
+        return gap <= tolerance
+
+
+def canonical(network: Network, tolerance: float = 1e-9) -> Network:
+    """Canonical form of ``network`` in float64; ``tolerance`` is the relative rounding allowed in "equal direction".
+
+    The function is unchanged up to rounding.
+    """
+    net = network.to(torch.float64, "cpu").compact()
+    layers, skip = list(net.layers), net.skip
+    pairs = len(layers) == 2
+    for i in range(len(layers) - 1):
+        layers[i], layers[i + 1], affine = _merge(layers[i], layers[i + 1], pairs, tolerance)
+        if affine is not None:
+            skip = affine if skip is None else _add(skip, affine)
+    if pairs and net.outputs == 1:
+        layers[0], layers[1] = _fuse(layers[0], layers[1])
+    if skip is not None and skip.nonzeros == 0 and skip.biases == 0:
+        skip = None
+    return Network(tuple(layers), skip).compact()
+
+
+def oriented(network: Network, tolerance: float = 1e-9) -> Network:
+    """The canonical form in which every generator of a one-hidden-layer network has its first weight positive.
+
+    Two networks of one function agree in it even where a linear part was moved between neurons and skip, since
+    ``v (-t)_+ = v (t)_+ - v t``.
+    """
+    net = canonical(network, tolerance)
+    if len(net.layers) != 2:
+        return net
+    hidden, output = net.layers
+    sign = hidden.values[hidden.indptr[:-1].long()].sign()
+    turned = np.flatnonzero(sign.numpy() < 0)
+    v = output.to_scipy()[:, turned]
+    linear = (v @ hidden.to_scipy()[turned]).tocoo()
+    moved = Layer.from_triplets(
+        (net.outputs, net.inputs),
+        linear.coords[0],
+        linear.coords[1],
+        linear.data,
+        v @ hidden.dense_bias().numpy()[turned],
+    )
+    rows = hidden.outputs_of_values
+    bias = None if hidden.bias is None else hidden.dense_bias() * sign
+    turned_hidden = Layer.from_triplets(hidden.shape, rows, hidden.indices, hidden.values * sign[rows.long()], bias)
+    skip = moved if net.skip is None else _add(net.skip, moved)
+    return canonical(Network((turned_hidden, output), skip), tolerance)
+
+
+def _merge(below: Layer, above: Layer, pairs: bool, tolerance: float) -> tuple[Layer, Layer, Layer | None]:
+    w, v = below.to_scipy(), above.to_scipy().tocsc()
+    bias = below.dense_bias().numpy()
+    constant = above.dense_bias().numpy().copy()
+    groups: dict[tuple[bytes, int], list[_Neuron]] = {}
+    for j in range(w.shape[0]):
+        start, end = w.indptr[j], w.indptr[j + 1]
+        out = v[:, [j]].toarray()[:, 0]
+        if start == end:
+            constant += out * max(bias[j], 0.0)
+            continue
+        neuron = _normalised(w.indices[start:end], w.data[start:end], bias[j], out, pairs)
+        _place(neuron, groups, tolerance)
+    neurons = [n for group in groups.values() for n in group]
+    affine = _affine_part(neurons, above.shape[0], below.shape[1]) if pairs else None
+    neurons = [n for n in neurons if n.plus.any()]
+    neurons.sort(key=lambda n: (tuple(n.indices), tuple(n.w), n.b))
+    has_bias = above.bias is not None or constant.any()
+    return (*_layers(neurons, below, above, constant if has_bias else None, tolerance), affine)
+
+
+def _normalised(indices: np.ndarray, w: np.ndarray, b: float, out: np.ndarray, pairs: bool) -> _Neuron:
+    norm = float(np.linalg.norm(w))
+    zero = np.zeros_like(out)
+    if pairs and w[0] < 0:
+        return _Neuron(indices, -w / norm, -b / norm, zero, norm * out)
+    return _Neuron(indices, w / norm, b / norm, norm * out, zero)
+
+
+def _place(neuron: _Neuron, groups: dict[tuple[bytes, int], list[_Neuron]], tolerance: float) -> None:
+    group = groups.setdefault((neuron.indices.tobytes(), neuron.indices.size), [])
+    for other in group:
+        if other.same(neuron, tolerance):
+            other.plus = _sum(other.plus, neuron.plus, tolerance)
+            other.minus = _sum(other.minus, neuron.minus, tolerance)
+            return
+    group.append(neuron)
+
+
+def _sum(a: np.ndarray, b: np.ndarray, tolerance: float) -> np.ndarray:
+    """``a + b`` with cancellation to rounding counted as zero."""
+    total = a + b
+    return np.where(np.abs(total) <= tolerance * np.maximum(np.abs(a), np.abs(b)), 0.0, total)
+
+
+def _affine_part(neurons: list[_Neuron], outputs: int, inputs: int) -> Layer | None:
+    """Turn pairs into one generator in place; the affine part that they leave.
+
+    plus (t)_+ + minus (-t)_+ = (plus + minus) (t)_+ - minus t.  A neuron met in one orientation alone keeps it.
+    """
+    rows, columns, values, bias = [], [], [], np.zeros(outputs)
+    for n in neurons:
+        if n.minus.any() and not n.plus.any():
+            n.indices, n.w, n.b, n.plus, n.minus = n.indices, -n.w, -n.b, n.minus, n.plus
+        elif n.minus.any():
+            r, c = np.nonzero(np.outer(n.minus, n.w))
+            rows.append(r)
+            columns.append(n.indices[c])
+            values.append(-(n.minus[r] * n.w[c]))
+            bias -= n.minus * n.b
+            n.plus, n.minus = _sum(n.plus, n.minus, 1e-15), np.zeros_like(n.minus)
+    if not rows:
+        return None
+    join = np.concatenate
+    return Layer.from_triplets((outputs, inputs), join(rows), join(columns), join(values), bias)
+
+
+def _layers(
+    neurons: list[_Neuron], below: Layer, above: Layer, constant: np.ndarray | None, tolerance: float
+) -> tuple[Layer, Layer]:
+    m = len(neurons)
+    counts = np.array([n.indices.size for n in neurons], dtype=np.int64)
+    indices = np.concatenate([n.indices for n in neurons]) if m else np.empty(0, dtype=np.int64)
+    values = np.concatenate([n.w for n in neurons]) if m else np.empty(0)
+    bias = None if below.bias is None else np.array([n.b for n in neurons])
+    first = Layer.from_triplets((m, below.shape[1]), np.repeat(np.arange(m), counts), indices, values, bias)
+    out = np.stack([n.plus for n in neurons], axis=1) if m else np.zeros((above.shape[0], 0))
+    return first, Layer.from_dense(out, constant)
+
+
+def _fuse(hidden: Layer, output: Layer) -> tuple[Layer, Layer]:
+    """Scalar output: |v_j| moves into w_j, and the output weight is its sign."""
+    v = output.dense()[0]
+    scale = v.abs()
+    rows = hidden.outputs_of_values.long()
+    bias = None if hidden.bias is None else hidden.dense_bias() * scale
+    first = Layer.from_triplets(hidden.shape, rows, hidden.indices, hidden.values * scale[rows], bias)
+    return first, Layer.from_dense(v.sign()[None], None if output.bias is None else output.dense_bias())
+
+
+def _add(a: Layer, b: Layer) -> Layer:
+    """The sum of two affine maps."""
+    rows = torch.cat([a.outputs_of_values, b.outputs_of_values])
+    columns = torch.cat([a.indices, b.indices])
+    bias = None if a.bias is None and b.bias is None else a.dense_bias() + b.dense_bias()
+    return Layer.from_triplets(a.shape, rows, columns, torch.cat([a.values, b.values]), bias)

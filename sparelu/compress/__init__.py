@@ -1,0 +1,5 @@
+"""Can fewer neurons say the same?"""
+
+from sparelu.method import Method
+
+METHODS: tuple[type[Method], ...] = ()

@@ -1,0 +1,401 @@
+"""What is given and what is allowed: data in memory, memory-mapped or streamed, and the budget of nonzeros."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from sparelu.network import Layer, Network
+
+CHUNK = 65536
+"""Rows read at a time from a source that is not in memory."""
+
+
+class DataError(ValueError):
+    """The data cannot be used; the message says which rows or columns, and what was wanted."""
+
+
+class Rows(Protocol):
+    """What ``Data.x`` and ``Data.y`` may be: an array, a memory map, or any reader of rows with these members."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """One pass over the rows: mean and standard deviation of inputs (d,) and targets (k,)."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+    y_mean: np.ndarray
+    y_sd: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Inputs ``x`` (n, d) and targets ``y``: (n,) or (n, k) numbers for regression, (n,) labels for classification.
+
+    Labels of any kind are encoded as 0..c-1 in the order of ``classes``. ``names`` are the d input names,
+    ``image`` the (height, width[, channels]) that a row is the pixels of, ``test`` rows that the source keeps apart.
+    ``device`` is where batches are put. Raises :class:`DataError` for shapes that do not fit.
+    """
+
+    x: Rows
+    y: Rows
+    task: str = "regression"
+    names: tuple[str, ...] = ()
+    classes: tuple[Any, ...] = ()
+    name: str = "data"
+    target: str = "y"
+    image: tuple[int, ...] | None = None
+    test: "Data | None" = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.task not in ("regression", "classification"):
+            raise DataError(f"task must be 'regression' or 'classification', got {self.task!r}")
+        for key in ("x", "y"):
+            if isinstance(getattr(self, key), (list, tuple, Tensor)):
+                object.__setattr__(self, key, np.asarray(getattr(self, key)))
+        if len(self.x.shape) != 2:
+            raise DataError(f"x must have two dimensions (rows, inputs), got shape {tuple(self.x.shape)}")
+        if self.x.shape[0] != self.y.shape[0]:
+            raise DataError(f"x has {self.x.shape[0]} rows and y {self.y.shape[0]}: give one target for each row")
+        if self.x.shape[0] == 0 or self.x.shape[1] == 0:
+            raise DataError(f"x is empty: shape {tuple(self.x.shape)}")
+        if self.task == "classification" and not self.classes:
+            classes, y = np.unique(np.asarray(self.y[:]), return_inverse=True)
+            object.__setattr__(self, "classes", tuple(c.item() if isinstance(c, np.generic) else c for c in classes))
+            object.__setattr__(self, "y", y.reshape(-1))
+        if not self.names:
+            object.__setattr__(self, "names", tuple(f"x{i}" for i in range(self.x.shape[1])))
+        if len(self.names) != self.x.shape[1]:
+            raise DataError(f"{len(self.names)} names for {self.x.shape[1]} inputs")
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.x.shape[0]
+
+    @property
+    def inputs(self) -> int:
+        """Number of input columns."""
+        return self.x.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        """Outputs a network needs: targets; classes; or one for two classes (positive means the second)."""
+        if self.task == "classification":
+            return 1 if len(self.classes) == 2 else len(self.classes)
+        return 1 if len(self.y.shape) == 1 else self.y.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """float64 when the inputs are, else float32."""
+        return torch.float64 if np.dtype(self.x.dtype) == np.float64 else torch.float32
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the inputs are an array that is not mapped from a file."""
+        return isinstance(self.x, np.ndarray) and not isinstance(self.x, np.memmap)
+
+    def chunks(self, rows: int = CHUNK) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Consecutive pieces (x, y) of at most ``rows`` rows, in order."""
+        for start in range(0, self.n, rows):
+            yield np.asarray(self.x[start : start + rows]), np.asarray(self.y[start : start + rows])
+
+    def batches(
+        self, size: int, rng: np.random.Generator | None = None, dtype: torch.dtype | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass in minibatches (x (b, d), y (b, k) or labels (b,)) on ``device``.
+
+        With ``rng`` the rows are shuffled: all of them when in memory, else chunks of ``CHUNK`` rows in random
+        order and the rows within each, so that the file is read in long runs. The last batch may be smaller.
+        """
+        chunk = self.n if self.in_memory else max(CHUNK, size)
+        starts = np.arange(0, self.n, chunk)
+        for start in starts if rng is None else rng.permutation(starts):
+            x, y = np.asarray(self.x[start : start + chunk]), np.asarray(self.y[start : start + chunk])
+            order = np.arange(len(x)) if rng is None else rng.permutation(len(x))
+            for at in range(0, len(x), size):
+                rows = slice(at, at + size) if rng is None else order[at : at + size]
+                yield self._tensors(x[rows], y[rows], dtype)
+
+    def tensors(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """All rows at once: x (n, d) and y (n, k), or labels (n,) of int64."""
+        return self._tensors(np.asarray(self.x[:]), np.asarray(self.y[:]), dtype)
+
+    def _tensors(self, x: np.ndarray, y: np.ndarray, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
+        d = dtype or self.dtype
+        given = torch.tensor(x, dtype=d, device=self.device)
+        if self.task == "classification":
+            return given, torch.tensor(y, dtype=torch.int64, device=self.device)
+        return given, torch.tensor(y.reshape(len(y), -1), dtype=d, device=self.device)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Means and standard deviations, from one checked pass over the rows.
+
+        Raises :class:`DataError` for NaN or infinity (naming rows), a constant target, or a single class.
+        """
+        sums = _Moments(self.inputs), _Moments(self.outputs if self.task == "regression" else 1)
+        seen: set[int] = set()
+        for i, (x, y) in enumerate(self.chunks()):
+            _check_finite(x, i * CHUNK, "inputs", self.names)
+            _check_finite(y.reshape(len(y), -1), i * CHUNK, "the target", (self.target,))
+            sums[0].add(x)
+            sums[1].add(y.reshape(len(y), -1))
+            if self.task == "classification":
+                seen |= set(np.unique(y).tolist())
+        if self.task == "classification" and len(seen) < 2:
+            raise DataError(
+                f"the target {self.target!r} has one class only ({self.classes[0]!r}): at least two are needed"
+            )
+        stats = Statistics(*sums[0].result(), *sums[1].result())
+        if self.task == "regression" and not stats.y_sd.any():
+            raise DataError(f"the target {self.target!r} is constant ({stats.y_mean[0]:g}): there is nothing to fit")
+        return stats
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> "Data":
+        """The named rows alone; of a source that is not in memory, a view that reads them when asked."""
+        index = np.asarray(rows)
+        x = self.x[index] if self.in_memory else Taken(self.x, index)
+        y = self.y[index] if isinstance(self.y, np.ndarray) else Taken(self.y, index)
+        return replace(self, x=x, y=y, test=None)
+
+    def split(self, fraction: float, seed: int) -> "Split":
+        """Keep ``fraction`` of the rows apart as test rows, at random; the source's own test rows, where it has them.
+
+        Raises :class:`DataError` when either part would be empty.
+        """
+        if self.test is not None:
+            return Split(replace(self, test=None), self.test, "the source's own test rows", None)
+        held = round(fraction * self.n)
+        if not 0 < held < self.n:
+            raise DataError(
+                f"a test fraction of {fraction:g} leaves {held} of {self.n} rows for testing: "
+                "give more rows, or a fraction that leaves some on both sides"
+            )
+        order = np.random.default_rng([seed, 0x5EED]).permutation(self.n)
+        test = np.sort(order[:held])
+        how = f"{held} of {self.n} rows at random (fraction {fraction:g}, seed {seed})"
+        return Split(self.take(np.sort(order[held:])), self.take(test), how, test)
+
+    def standardised(self) -> tuple["Data", "Standardisation"]:
+        """Inputs (and regression targets) with mean 0 and standard deviation 1, and the way back."""
+        s = self.statistics
+        regression = self.task == "regression"
+        way = Standardisation(
+            s.mean,
+            np.where(s.sd > 0, s.sd, 1.0),
+            s.y_mean if regression else None,
+            np.where(s.y_sd > 0, s.y_sd, 1.0) if regression else None,
+        )
+        x = Scaled(self.x, way.mean, way.sd)
+        y = Scaled(self.y, way.y_mean, way.y_sd) if way.y_mean is not None and way.y_sd is not None else self.y
+        moved = replace(self, x=x[:] if self.in_memory else x, y=y[:] if isinstance(self.y, np.ndarray) else y)
+        return moved, way
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Training and test rows, how they were chosen, and the test row numbers (None when the source chose)."""
+
+    train: Data
+    test: Data
+    how: str
+    test_rows: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """The rows ``index`` of another source, read when asked."""
+
+    source: Rows
+    index: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.index), *self.source.shape[1:])
+
+    @property
+    def dtype(self) -> Any:
+        return self.source.dtype
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return np.asarray(self.source[self.index[rows]])
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """``(source - mean) / sd``, computed when asked, in the source's float type."""
+
+    source: Rows
+    mean: np.ndarray
+    sd: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape
+
+    @property
+    def dtype(self) -> Any:
+        given = np.dtype(self.source.dtype)
+        return given if given.kind == "f" else np.dtype(np.float64)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        part = np.asarray(self.source[rows])
+        flat = part.reshape(part.shape[0], -1) if part.ndim else part
+        return ((flat - self.mean) / self.sd).reshape(part.shape).astype(self.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Standardisation:
+    """Means and standard deviations that were taken out of inputs (d,) and, for regression, targets (k,)."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+    y_mean: np.ndarray | None = None
+    y_sd: np.ndarray | None = None
+
+    def fold(self, network: Network) -> Network:
+        """The network on raw inputs (and raw targets) that equals ``network`` on standardised ones.
+
+        W (x - m)/s + b = (W/s) x + (b - W m/s), so the support does not change; the same for the skip part.
+        """
+        layers = [self._fold_inputs(network.layers[0]), *network.layers[1:]]
+        skip = None if network.skip is None else self._fold_inputs(network.skip)
+        if self.y_mean is not None and self.y_sd is not None:
+            layers[-1] = _scale_outputs(layers[-1], self.y_sd, self.y_mean)
+            skip = None if skip is None else _scale_outputs(skip, self.y_sd, np.zeros_like(self.y_mean))
+        return Network(tuple(layers), skip).to(network.dtype)
+
+    def _fold_inputs(self, layer: Layer) -> Layer:
+        where = layer.outputs_of_values
+        values = layer.values.double() / torch.as_tensor(self.sd)[layer.indices.long()]
+        shift = torch.zeros(layer.shape[0], dtype=torch.float64)
+        shift.index_add_(0, where.long(), values * torch.as_tensor(self.mean)[layer.indices.long()])
+        bias = layer.dense_bias().double() - shift
+        return Layer.from_triplets(layer.shape, where, layer.indices, values, bias)
+
+
+def _scale_outputs(layer: Layer, sd: np.ndarray, mean: np.ndarray) -> Layer:
+    scale = torch.as_tensor(sd, dtype=torch.float64)
+    where = layer.outputs_of_values
+    bias = layer.dense_bias().double() * scale + torch.as_tensor(mean)
+    return Layer.from_triplets(layer.shape, where, layer.indices, layer.values.double() * scale[where.long()], bias)
+
+
+class _Moments:
+    """Mean and standard deviation of columns, pooled over chunks (Chan, Golub & LeVeque 1983)."""
+
+    def __init__(self, columns: int) -> None:
+        self.n = 0
+        self.mean = np.zeros(columns)
+        self.square = np.zeros(columns)
+
+    def add(self, part: np.ndarray) -> None:
+        part = part.astype(np.float64, copy=False)
+        mean = part.mean(axis=0)
+        gap, total = mean - self.mean, self.n + len(part)
+        self.square += ((part - mean) ** 2).sum(axis=0) + gap**2 * self.n * len(part) / total
+        self.mean += gap * len(part) / total
+        self.n = total
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.mean, np.sqrt(self.square / self.n)
+
+
+def _check_finite(part: np.ndarray, start: int, what: str, names: Sequence[str]) -> None:
+    if part.dtype.kind != "f" or np.isfinite(part).all():
+        return
+    rows, columns = np.nonzero(~np.isfinite(part))
+    first = ", ".join(str(start + r) for r in np.unique(rows)[:5])
+    column = names[columns[0]] if len(names) > columns[0] else columns[0]
+    raise DataError(
+        f"{what} hold NaN or infinity in {len(np.unique(rows))} row(s), first row(s) {first} "
+        f"(counted from 0), column {column!r}: remove or fill them"
+    )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Hidden widths, and at most one of: ``nonzeros``, ``density``, ``sparsity``, ``compression``.
+
+    ``density`` is the kept fraction of the weights, ``sparsity`` the fraction of zeros, ``compression`` the ratio of
+    all to kept. With none of the four the method finds the number itself, where it can. Raises ``ValueError`` for two
+    at once or a number out of range.
+    """
+
+    hidden: tuple[int, ...] = (100,)
+    nonzeros: int | None = None
+    density: float | None = None
+    sparsity: float | None = None
+    compression: float | None = None
+    _given: str | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(int(h) for h in np.atleast_1d(self.hidden)))
+        given = [k for k in ("nonzeros", "density", "sparsity", "compression") if getattr(self, k) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of nonzeros, density, sparsity, compression; got {' and '.join(given)}")
+        if any(h < 1 for h in self.hidden):
+            raise ValueError(f"hidden widths must be at least 1, got {self.hidden}")
+        if self.nonzeros is not None and (self.nonzeros != int(self.nonzeros) or self.nonzeros < 1):
+            raise ValueError(f"nonzeros must be a whole number of at least 1, got {self.nonzeros}")
+        for key, low, high in (("density", 0, 1), ("sparsity", 0, 1), ("compression", 1, np.inf)):
+            value = getattr(self, key)
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{key} must lie from {low} to {high:g}, got {value}")
+        object.__setattr__(self, "_given", given[0] if given else None)
+
+    def weights(self, inputs: int, outputs: int) -> int:
+        """All weights that count: of products v_j w_j for one hidden layer and one output, else of every layer."""
+        if len(self.hidden) == 1 and outputs == 1:
+            return self.hidden[0] * inputs
+        widths = (inputs, *self.hidden, outputs)
+        return sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+
+    def count(self, inputs: int, outputs: int) -> int | None:
+        """The nonzeros allowed; None when the method is to find the number.
+
+        Raises ``ValueError`` when that is zero or above the number of weights.
+        """
+        total = self.weights(inputs, outputs)
+        match self._given:
+            case None:
+                return None
+            case "nonzeros":
+                allowed = int(self.nonzeros or 0)
+            case "density":
+                allowed = round((self.density or 0.0) * total)
+            case "sparsity":
+                allowed = round((1 - (self.sparsity or 0.0)) * total)
+            case _:
+                allowed = int(total / (self.compression or 1.0))
+        if not 1 <= allowed <= total:
+            raise ValueError(
+                f"a budget of {allowed} nonzeros does not fit {total} weights ({inputs} inputs, hidden "
+                f"{self.hidden}, {outputs} outputs): ask for 1 to {total}, or widen `hidden`"
+            )
+        return allowed
+
+
+def labels(scores: Tensor, classes: Sequence[Any]) -> np.ndarray:
+    """Predicted labels from network outputs (n, k): the largest, or for two classes the sign of the only one."""
+    index = (scores[:, 0] > 0).long() if len(classes) == 2 else scores.argmax(dim=1)
+    return np.asarray(classes)[index.cpu().numpy()]
+
+
+def as_data(x: ArrayLike, y: ArrayLike, task: str = "regression") -> Data:
+    """Data from arrays or anything that NumPy reads as one."""
+    return Data(np.asarray(x), np.asarray(y), task)

@@ -1,0 +1,1 @@
+"""Measuring, sweeping and reporting: written against the three verbs, never against a method."""

@@ -1,0 +1,72 @@
+"""The judge: what a returned network is worth, in float64, with the clock stopped."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sparelu.data import Data
+from sparelu.network import Network
+
+CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A network on some rows.
+
+    ``nonzeros``, ``biases`` and ``skip_nonzeros`` are counted on the network. ``mse`` is the mean squared error over
+    rows and targets (NaN for classification), ``r2`` the share of variance explained, ``psnr`` 20 log10 max|y| - 10
+    log10 mse
+    in decibels, ``accuracy`` the share of right labels and ``cross_entropy`` the mean in nats (NaN for regression).
+    """
+
+    rows: int
+    nonzeros: int
+    biases: int
+    skip_nonzeros: int
+    mse: float = math.nan
+    r2: float = math.nan
+    psnr: float = math.nan
+    accuracy: float = math.nan
+    cross_entropy: float = math.nan
+
+    @property
+    def score(self) -> float:
+        """Accuracy, or the share of variance explained."""
+        return self.r2 if math.isnan(self.accuracy) else self.accuracy
+
+
+def measure(network: Network, data: Data) -> Measurement:
+    """Judge ``network`` on the rows of ``data``, in chunks, in float64."""
+    exact = network.to(torch.float64, "cpu")
+    counts = (data.n, network.nonzeros, network.biases, network.skip_nonzeros)
+    if data.task == "classification":
+        return _classification(exact, data, counts)
+    return _regression(exact, data, counts)
+
+
+def _regression(network: Network, data: Data, counts: tuple[int, int, int, int]) -> Measurement:
+    squares, top = 0.0, 0.0
+    for x, y in data.chunks(CHUNK):
+        target = y.reshape(len(y), -1).astype(np.float64)
+        out = network(x.astype(np.float64)).numpy()
+        squares += float(((out - target) ** 2).sum())
+        top = max(top, float(np.abs(target).max()))
+    mse = squares / (data.n * data.outputs)
+    variance = float((data.statistics.y_sd**2).mean())
+    psnr = math.inf if mse == 0 else 20 * math.log10(top) - 10 * math.log10(mse)
+    return Measurement(*counts, mse=mse, r2=1 - mse / variance, psnr=psnr)
+
+
+def _classification(network: Network, data: Data, counts: tuple[int, int, int, int]) -> Measurement:
+    right, entropy = 0, 0.0
+    for x, y in data.chunks(CHUNK):
+        scores = network(x.astype(np.float64))
+        if scores.shape[1] == 1:
+            scores = torch.cat([torch.zeros_like(scores), scores], dim=1)
+        label = torch.as_tensor(y, dtype=torch.int64)
+        right += int((scores.argmax(dim=1) == label).sum())
+        entropy += float(torch.nn.functional.cross_entropy(scores, label, reduction="sum"))
+    return Measurement(*counts, accuracy=right / data.n, cross_entropy=entropy / data.n)

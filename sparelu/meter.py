@@ -1,0 +1,65 @@
+"""The clock and the memory gauge that a run is charged by."""
+
+import contextlib
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+STATUS = Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
+
+
+def _kilobytes(field_name: str) -> int:
+    for line in STATUS.read_text().splitlines():
+        if line.startswith(field_name):
+            return int(line.split()[1])
+    return 0
+
+
+def _peak_bytes() -> int:
+    if STATUS.exists():
+        return 1024 * _kilobytes("VmHWM")
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _reset_peak() -> int:
+    """Forget the peak so far, where the system allows it; the bytes in use now."""
+    with contextlib.suppress(OSError):
+        CLEAR.write_text("5")
+    return 1024 * _kilobytes("VmRSS") if STATUS.exists() else _peak_bytes()
+
+
+@dataclass
+class Meter:
+    """Seconds spent inside :meth:`running`, and the peak memory added to the process since the meter was made.
+
+    Resident memory of the process, plus device memory on CUDA. Where the peak cannot be reset (not Linux), memory
+    that was in use before counts as in use, so that the figure can be too small, never too large.
+    """
+
+    seconds: float = 0.0
+    _before: int = field(default_factory=_reset_peak)
+
+    def __post_init__(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+            self._before += torch.cuda.memory_allocated()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Charge the enclosed work."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    @property
+    def peak_memory(self) -> int:
+        """Bytes above what was in use when the meter was made."""
+        device = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+        return max(0, _peak_bytes() + device - self._before)

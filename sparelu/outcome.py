@@ -1,0 +1,103 @@
+"""What comes back: iterates of a fit, its status and solution, and certificates with their assumptions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sparelu.data import Budget, labels
+from sparelu.network import Network
+
+State = Mapping[str, Any]
+"""What a method needs to go on: nested mappings of tensors and JSON values, nothing else."""
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """One round of a fit. ``network`` and ``state`` are called only when wanted, before the next round begins.
+
+    ``progress`` rises to 1; ``loss`` is the training loss of the round; ``numbers`` are further figures for
+    the history.
+    """
+
+    progress: float
+    loss: float
+    network: Callable[[], Network]
+    state: Callable[[], State]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+class Status(Enum):
+    """How a fit ended; the value says what to do next."""
+
+    converged = "The method reached its own stopping rule."
+    max_steps = "All rounds were used. Give more rounds or time if the loss was still falling."
+    diverged = "The loss became infinite or NaN; the network returned is empty. Lower the step size or scale the data."
+    interrupted = "Stopped from outside. Run the same command with --resume to go on."
+    refused = "The method cannot serve these data or this budget; the reason is given with it."
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """One premise of a certificate: ``state`` is "checked", "violated" or "taken on trust", with its ``evidence``."""
+
+    text: str
+    state: str
+    evidence: str = ""
+
+    def __post_init__(self) -> None:
+        if self.state not in ("checked", "violated", "taken on trust"):
+            raise ValueError(f"an assumption is 'checked', 'violated' or 'taken on trust', got {self.state!r}")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A claim of ``value`` in ``unit`` about a network, under ``assumptions``; ``vacuous`` when it says nothing."""
+
+    claim: str
+    value: float
+    unit: str
+    assumptions: tuple[Assumption, ...] = ()
+    vacuous: bool = False
+    source: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether no assumption is violated."""
+        return all(a.state != "violated" for a in self.assumptions)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A network, how it was found, and what is claimed of it.
+
+    ``history`` has one row for each round (progress, loss, seconds, and the method's own figures). ``seconds`` is the
+    method's time alone, ``peak_memory`` the bytes it added to the process. ``about`` describes data and circumstances.
+    """
+
+    network: Network
+    status: Status
+    method: str
+    settings: Mapping[str, Any]
+    budget: Budget
+    seed: int
+    within_budget: bool
+    seconds: float = 0.0
+    peak_memory: int = 0
+    history: tuple[Mapping[str, float], ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+    task: str = "regression"
+    classes: tuple[Any, ...] = ()
+    names: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Predictions for raw rows ``x`` (n, d): labels (n,), numbers (n,), or (n, k) for several targets."""
+        scores: Tensor = self.network(x)
+        if self.task == "classification":
+            return labels(scores, self.classes)
+        return scores.cpu().numpy() if scores.shape[1] > 1 else scores[:, 0].cpu().numpy()

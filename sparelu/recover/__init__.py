@@ -1,0 +1,5 @@
+"""Which sparse network made these data?"""
+
+from sparelu.method import Method
+
+METHODS: tuple[type[Method], ...] = ()

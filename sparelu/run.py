@@ -1,0 +1,267 @@
+"""The three verbs: fit, compress, certify. The only outer loop: clock, stopping, history, checkpoints, budget check."""
+
+import hashlib
+import math
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sparelu import store
+from sparelu.data import Budget, Data, Standardisation
+from sparelu.meter import Meter
+from sparelu.method import Certifier, Compressor, Fitter, Refusal
+from sparelu.network import Network, zero_network
+from sparelu.outcome import Certificate, Iterate, Solution, Status
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop from outside: after ``seconds`` of the method's own time, or ``rounds``."""
+
+    seconds: float = math.inf
+    rounds: float = math.inf
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the state of a running fit is kept, and the seconds between two writes (0: every round)."""
+
+    path: Path
+    every: float = 10.0
+
+
+@dataclass
+class _Progress:
+    """What a fit has come to: history rows, the last iterate, and how it ended (None: still running)."""
+
+    history: list[dict[str, float]]
+    last: Iterate | None = None
+    status: Status | None = None
+
+
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """A random generator for the component called ``names``: its stream depends on seed and names alone."""
+    digest = hashlib.sha256("/".join((str(seed), *names)).encode()).digest()
+    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    found = {name: version(name) for name in ("sparelu", "torch", "numpy", "scipy")}
+    return {**found, "python": platform.python_version()}
+
+
+def fit(
+    method: Fitter,
+    data: Data,
+    budget: Budget,
+    *,
+    seed: int = 0,
+    standardise: bool = False,
+    limits: Limits | None = None,
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
+    watch: Callable[[Iterate], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Solution:
+    """Run ``method`` on ``data`` within ``budget``.
+
+    ``standardise`` learns means and scales on these rows and folds them into the network, which then takes raw inputs.
+    ``watch`` sees every iterate; ``stop`` is asked after every round and ends the fit as interrupted. With
+    ``checkpoint`` the state is kept on disk, and ``resume`` goes on from it bit for bit.
+
+    Raises :class:`~sparelu.method.Refusal` with the method's reason, :class:`~sparelu.data.DataError` for unusable
+    data, and :class:`~sparelu.store.StoreError` when the checkpoint belongs to another fit.
+    """
+    _ = data.statistics  # refuses NaN, constant targets and single classes before anything is spent
+    work, way = data.standardised() if standardise else (data, None)
+    reason = method.refuses(work, budget)
+    if reason is not None:
+        raise Refusal(f"{method.name} cannot fit this: {reason}")
+    identity = _identity(method, data, budget, seed, standardise)
+    meter, rng, start = Meter(), generator(seed, "fit", method.name), None
+    progress = _Progress([])
+    if resume and checkpoint is not None and checkpoint.path.exists():
+        start = _restore(checkpoint.path, identity, meter, rng, progress)
+    if progress.status is None:
+        steps = method.steps(work, budget, rng, start)
+        keep = _Keeper(checkpoint, identity, meter, rng)
+        if start is not None:
+            with meter.running():
+                progress.last = next(steps)
+        _loop(steps, progress, meter, limits or Limits(), keep, watch, stop)
+    return _solution(method, data, budget, seed, way, progress, meter)
+
+
+def _loop(
+    steps: Any,
+    progress: _Progress,
+    meter: Meter,
+    limits: Limits,
+    keep: "_Keeper",
+    watch: Callable[[Iterate], None] | None,
+    stop: Callable[[], bool],
+) -> None:
+    while progress.status is None:
+        try:
+            with meter.running():
+                iterate = next(steps)
+        except StopIteration as end:
+            progress.status = end.value
+            break
+        if not math.isfinite(iterate.loss):
+            progress.status = Status.diverged
+            break
+        progress.last = iterate
+        progress.history.append(
+            {"progress": iterate.progress, "loss": iterate.loss, "seconds": meter.seconds, **iterate.numbers}
+        )
+        if watch is not None:
+            watch(iterate)
+        if stop():
+            progress.status = Status.interrupted
+        elif meter.seconds >= limits.seconds or len(progress.history) >= limits.rounds:
+            progress.status = Status.max_steps
+        keep(progress)
+
+
+class _Keeper:
+    """Writes the checkpoint when its time has come, and always when the fit stops."""
+
+    def __init__(self, checkpoint: Checkpoint | None, identity: str, meter: Meter, rng: np.random.Generator) -> None:
+        self.checkpoint, self.identity, self.meter, self.rng = checkpoint, identity, meter, rng
+        self.written = 0.0
+
+    def __call__(self, progress: _Progress) -> None:
+        if self.checkpoint is None or progress.last is None:
+            return
+        if progress.status is None and self.meter.seconds < self.written + self.checkpoint.every:
+            return
+        self.written = self.meter.seconds
+        state = {
+            "method": progress.last.state(),
+            "rng": self.rng.bit_generator.state,
+            "identity": self.identity,
+            "history": progress.history,
+            "seconds": self.meter.seconds,
+        }
+        store.save_state(state, self.checkpoint.path)
+
+
+def _restore(path: Path, identity: str, meter: Meter, rng: np.random.Generator, progress: _Progress) -> Any:
+    state = store.load_state(path)
+    if state["identity"] != identity:
+        raise store.StoreError(
+            f"{path}: belongs to a fit with other data, method, budget or seed; "
+            "give the same ones to resume, or another output folder to start anew"
+        )
+    meter.seconds = state["seconds"]
+    rng.bit_generator.state = state["rng"]
+    progress.history.extend(state["history"])
+    return state["method"]
+
+
+def _identity(method: Fitter, data: Data, budget: Budget, seed: int, standardise: bool) -> str:
+    s = data.statistics
+    parts = [
+        method.name,
+        repr(method.changed()),
+        repr(budget),
+        str(seed),
+        str(standardise),
+        str((data.n, data.inputs)),
+        *(a.tobytes().hex() for a in (s.mean, s.sd, s.y_mean, s.y_sd)),
+    ]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+
+def _solution(
+    method: Fitter,
+    data: Data,
+    budget: Budget,
+    seed: int,
+    way: Standardisation | None,
+    progress: _Progress,
+    meter: Meter,
+) -> Solution:
+    peak = meter.peak_memory
+    network = zero_network(data.inputs, data.outputs, dtype=data.dtype)
+    if progress.last is not None and progress.status is not Status.diverged:
+        network = progress.last.network()
+        network = network if way is None else way.fold(network)
+    allowed = budget.count(data.inputs, data.outputs)
+    return Solution(
+        network,
+        progress.status or Status.max_steps,
+        method.name,
+        method.settings(),
+        budget,
+        seed,
+        within_budget=allowed is None or network.nonzeros <= allowed,
+        seconds=meter.seconds,
+        peak_memory=peak,
+        history=tuple(progress.history),
+        task=data.task,
+        classes=data.classes,
+        names=data.names,
+        versions=versions(),
+        about={
+            "data": data.name,
+            "target": data.target,
+            "rows": data.n,
+            "inputs": data.inputs,
+            "image": None if data.image is None else list(data.image),
+            "device": data.device,
+            "threads": torch.get_num_threads(),
+            "machine": platform.machine(),
+        },
+    )
+
+
+def compress(
+    method: Compressor, network: Network, budget: Budget, data: Data | None = None, *, seed: int = 0
+) -> Solution:
+    """Run ``method`` on ``network``; at most ``budget.hidden`` neurons come back.
+
+    Raises :class:`~sparelu.method.Refusal` with the method's reason.
+    """
+    reason = method.refuses(network, budget, data)
+    if reason is not None:
+        raise Refusal(f"{method.name} cannot compress this: {reason}")
+    meter = Meter()
+    with meter.running():
+        small, claims = method.compress(network, budget, data, generator(seed, "compress", method.name))
+    about: Mapping[str, Any] = {} if data is None else {"data": data.name, "target": data.target, "rows": data.n}
+    described: dict[str, Any] = (
+        {} if data is None else {"task": data.task, "classes": data.classes, "names": data.names}
+    )
+    kept = all(a <= b for a, b in zip(small.hidden, budget.hidden, strict=False))
+    return Solution(
+        small,
+        Status.converged,
+        method.name,
+        method.settings(),
+        budget,
+        seed,
+        kept,
+        meter.seconds,
+        meter.peak_memory,
+        certificates=claims,
+        versions=versions(),
+        about=about,
+        **described,
+    )
+
+
+def certify(method: Certifier, network: Network, data: Data | None = None, *, seed: int = 0) -> Certificate:
+    """What ``method`` proves of ``network``. Raises :class:`~sparelu.method.Refusal` with its reason."""
+    reason = method.refuses(network, data)
+    if reason is not None:
+        raise Refusal(f"{method.name} cannot certify this: {reason}")
+    return method.certify(network, data, generator(seed, "certify", method.name))

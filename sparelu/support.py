@@ -1,0 +1,68 @@
+"""Which weights live: exact selection of the k largest, at once or block by block.
+
+Ties are broken by position (the smaller index stays), so that the number kept is exact and the same
+everywhere.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def largest(scores: Float[Tensor, " n"], k: int) -> Int[Tensor, " k"]:
+    """Indices of the ``k`` largest scores, in increasing order of index; ties keep the smaller index.
+
+    Raises ``ValueError`` when ``k`` is outside 0..n or a score is NaN.
+    """
+    n = scores.numel()
+    if not 0 <= k <= n:
+        raise ValueError(f"cannot keep {k} of {n} scores: give a number from 0 to {n}")
+    if torch.isnan(scores).any():
+        raise ValueError(f"{int(torch.isnan(scores).sum())} of {n} scores are NaN: check the weights and gradients")
+    if k == 0:
+        return torch.empty(0, dtype=torch.int64, device=scores.device)
+    threshold = torch.topk(scores, k, sorted=True).values[-1]
+    above = torch.nonzero(scores > threshold).squeeze(1)
+    tied = torch.nonzero(scores == threshold).squeeze(1)[: k - above.numel()]
+    return torch.cat([above, tied]).sort().values
+
+
+def largest_mask(scores: Tensor, k: int) -> Bool[Tensor, "..."]:
+    """The selection of :func:`largest` as a mask of the shape of ``scores`` (any shape)."""
+    mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
+    mask[largest(scores.reshape(-1), k)] = True
+    return mask.reshape(scores.shape)
+
+
+@dataclass
+class StreamingLargest:
+    """The ``k`` largest of a stream of scored items, in memory O(k + block).
+
+    Feed blocks in any order with :meth:`add`; :meth:`result` is the same as one call of
+    :func:`largest` on the whole stream, ties included.
+    """
+
+    k: int
+    scores: Tensor = field(default_factory=lambda: torch.empty(0))
+    indices: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    values: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def add(self, scores: Float[Tensor, " b"], indices: Int[Tensor, " b"], values: Float[Tensor, " b"]) -> None:
+        """Offer a block: its scores, the global index of each item, and the value to carry along."""
+        if self.scores.numel() == self.k > 0:
+            floor = self.scores.min()
+            keep = scores >= floor
+            scores, indices, values = scores[keep], indices[keep], values[keep]
+        scores = torch.cat([self.scores.to(scores), scores])
+        indices = torch.cat([self.indices.to(indices), indices])
+        values = torch.cat([self.values.to(values), values])
+        order = indices.argsort()
+        scores, indices, values = scores[order], indices[order], values[order]
+        kept = largest(scores, min(self.k, scores.numel()))
+        self.scores, self.indices, self.values = scores[kept], indices[kept], values[kept]
+
+    def result(self) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
+        """Indices in increasing order, and their values."""
+        return self.indices, self.values

@@ -1,0 +1,5 @@
+"""How does a network become sparse while it learns?"""
+
+from sparelu.method import Method
+
+METHODS: tuple[type[Method], ...] = ()
