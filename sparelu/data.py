@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ class DataError(ValueError):
     """The data cannot be used; the message says which rows or columns, and what was wanted."""
 
 
+@runtime_checkable
 class Rows(Protocol):
     """What ``Data.x`` and ``Data.y`` may be: an array, a memory map, or any reader of rows with these members."""
 
@@ -64,8 +65,8 @@ class Data:
         if self.task not in ("regression", "classification"):
             raise DataError(f"task must be 'regression' or 'classification', got {self.task!r}")
         for key in ("x", "y"):
-            if isinstance(getattr(self, key), (list, tuple, Tensor)):
-                object.__setattr__(self, key, np.asarray(getattr(self, key)))
+            if isinstance(getattr(self, key), Tensor):
+                object.__setattr__(self, key, getattr(self, key).cpu().numpy())
         if len(self.x.shape) != 2:
             raise DataError(f"x must have two dimensions (rows, inputs), got shape {tuple(self.x.shape)}")
         if self.x.shape[0] != self.y.shape[0]:

@@ -9,7 +9,7 @@ import difflib
 import types
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import MISSING, dataclass
 from typing import Any, ClassVar
 
@@ -225,7 +225,7 @@ class Certifier(Method, ABC):
         """The claim, its value and its assumptions."""
 
 
-def nearest(name: str, known: typing.Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """ ", did you mean 'x'?" for the nearest known name, or the list of all."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

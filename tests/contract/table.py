@@ -1,0 +1,69 @@
+"""One row buys a method all contract tests: its name, quick settings, and the problems it must serve."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sparelu.data import Budget, Data
+
+
+def _planted() -> tuple[Data, Budget]:
+    rng = np.random.default_rng(1)
+    w = np.zeros((3, 6))
+    w[0, :2], w[1, 3], w[2, 4:] = (1.0, -0.5), 2.0, (0.7, 0.9)
+    x = rng.standard_normal((240, 6))
+    return Data(x, np.maximum(x @ w.T, 0).sum(axis=1)), Budget((4,), nonzeros=6)
+
+
+def _two_targets() -> tuple[Data, Budget]:
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((200, 5))
+    return Data(x, np.stack([np.abs(x[:, 0]), x[:, 1] + np.maximum(x[:, 2], 0)], axis=1)), Budget((8,), nonzeros=30)
+
+
+def _classes() -> tuple[Data, Budget]:
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((300, 4))
+    label = np.array(["low", "mid", "top"])[np.digitize(x[:, 0] + 0.5 * np.abs(x[:, 1]), [-0.3, 0.8])]
+    return Data(x, label, "classification"), Budget((8,), nonzeros=24)
+
+
+def _two_classes() -> tuple[Data, Budget]:
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((300, 4)).astype(np.float32)
+    return Data(x, (np.abs(x[:, 0]) > 0.7).astype(int), "classification"), Budget((6,), nonzeros=8)
+
+
+def _one_input() -> tuple[Data, Budget]:
+    x = np.linspace(-2, 3, 12)[:, None]
+    return Data(x, np.abs(x[:, 0]) - 0.5 * np.maximum(x[:, 0] - 1, 0)), Budget((12,), nonzeros=12)
+
+
+def _few_points() -> tuple[Data, Budget]:
+    rng = np.random.default_rng(5)
+    x = rng.uniform(-1, 1, (7, 5))
+    return Data(x, rng.uniform(-1, 1, 7)), Budget((20,), nonzeros=20)
+
+
+PROBLEMS: dict[str, Callable[[], tuple[Data, Budget]]] = {
+    "planted": _planted,
+    "two targets": _two_targets,
+    "classes": _classes,
+    "two classes": _two_classes,
+    "one input": _one_input,
+    "few points": _few_points,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A Fitter by name, settings that make it quick, and the problems that it serves."""
+
+    name: str
+    serves: tuple[str, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+FITTERS: tuple[Row, ...] = ()
