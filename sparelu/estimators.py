@@ -1,0 +1,216 @@
+"""Scikit-learn estimators: any Fitter behind ``fit`` and ``predict``."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import expit, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sparelu.catalogue import choose, fitter
+from sparelu.data import Budget, Data
+from sparelu.network import Network
+from sparelu.outcome import Status
+from sparelu.run import fit
+
+DENSITY = 0.1
+"""The share of the weights that is kept where none of the four budgets is given."""
+
+
+class _SparseReLU(BaseEstimator):
+    """What both estimators share: the parameters, the budget, the fit and what is known after it."""
+
+    def __init__(  # scikit-learn wants any value taken as it is: fit checks them
+        self,
+        method: Any = "auto",
+        hidden: Any = (100,),
+        nonzeros: Any = None,
+        density: Any = None,
+        sparsity: Any = None,
+        compression: Any = None,
+        settings: Any = None,
+        standardise: Any = True,
+        random_state: Any = None,
+    ) -> None:
+        self.method = method
+        self.hidden = hidden
+        self.nonzeros = nonzeros
+        self.density = density
+        self.sparsity = sparsity
+        self.compression = compression
+        self.settings = settings
+        self.standardise = standardise
+        self.random_state = random_state
+
+    def _budget(self, data: Data) -> Budget:
+        hidden = tuple(np.atleast_1d(self.hidden).tolist())
+        four = (self.nonzeros, self.density, self.sparsity, self.compression)
+        given = Budget(hidden, *(v.item() if isinstance(v, np.generic) else v for v in four))
+        if given.count(data.inputs, data.outputs) is not None:
+            return given
+        total = given.weights(data.inputs, data.outputs)
+        floor = min(total, data.inputs + data.outputs)
+        return Budget(given.hidden, nonzeros=max(floor, round(DENSITY * total)))
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, (int, np.integer)):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _input_names(self) -> tuple[str, ...]:
+        return tuple(getattr(self, "feature_names_in_", ()))
+
+    def _learn(self, data: Data) -> None:
+        budget = self._budget(data)
+        name = choose(data, budget)[0] if self.method == "auto" else self.method
+        method = fitter(name, **(self.settings or {}))
+        solution = fit(method, data, budget, seed=self._seed(), standardise=self.standardise)
+        if solution.status is Status.diverged:
+            raise FloatingPointError(f"{name}: {solution.status.value}")
+        self.solution_ = solution
+        self.network_ = solution.network
+        self.nnz_ = solution.network.nonzeros
+        self.support_ = used_inputs(solution.network)
+        self.loss_curve_ = [row["loss"] for row in solution.history]
+        self.n_iter_ = len(solution.history)
+
+    def _scores(self, X: Any) -> np.ndarray:
+        """Network outputs (n, k) for raw rows."""
+        check_is_fitted(self)
+        x = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
+        outputs: np.ndarray = self.network_(np.require(x, requirements="W")).numpy()
+        return outputs
+
+
+def used_inputs(network: Network) -> np.ndarray:
+    """Mask (inputs,) of the inputs that reach an output of ``network`` through nonzero weights."""
+    live = network.compact()
+    indices = [live.layers[0].indices] if live.skip is None else [live.layers[0].indices, live.skip.indices]
+    mask = np.zeros(network.inputs, dtype=bool)
+    mask[torch.cat(indices).cpu().numpy()] = True
+    return mask
+
+
+PARAMETERS = """
+    Parameters
+    ----------
+    method : str, default="auto"
+        Name of a Fitter (``sparelu methods`` lists them); "auto" lets :func:`sparelu.choose` decide.
+    hidden : int or tuple of int, default=(100,)
+        Widths of the hidden layers.
+    nonzeros, density, sparsity, compression : number, default=None
+        The budget: give at most one. ``nonzeros`` counts the weights that are kept, ``density`` is their share,
+        ``sparsity`` the share of zeros, ``compression`` the ratio of all to kept. With none of them the budget is a
+        tenth of the weights, and never fewer than inputs + outputs as long as there are so many weights.
+    settings : dict, default=None
+        Hyperparameters of the method, by name.
+    standardise : bool, default=True
+        Train on inputs (and regression targets) of mean 0 and variance 1. The change of scale is folded into the
+        weights afterwards: ``network_`` takes raw inputs.
+    random_state : int, RandomState or None, default=None
+        The seed; an integer is handed on as it is.
+
+    Attributes
+    ----------
+    solution_ : Solution
+        All that :func:`sparelu.fit` returned.
+    network_ : Network
+        The sparse network, on raw inputs.
+    nnz_ : int
+        Its nonzeros, counted as :attr:`sparelu.Network.nonzeros` says.
+    support_ : ndarray of shape (n_features_in_,)
+        Mask of the inputs that reach an output.
+    n_features_in_, feature_names_in_
+        Number of inputs, and their names where the data had them.
+    n_iter_, loss_curve_ : int, list of float
+        Rounds of the method, and the training loss of each.
+"""
+
+
+class SparseReLURegressor(MultiOutputMixin, RegressorMixin, _SparseReLU):
+    __doc__ = f"""Sparse ReLU network for one or several numeric targets.
+{PARAMETERS}
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sparelu.estimators import SparseReLURegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = SparseReLURegressor(nonzeros=20, random_state=0).fit(X, y)
+    """
+
+    def fit(self, X: Any, y: Any) -> "SparseReLURegressor":
+        """Fit rows ``X`` (n, d) and targets ``y`` (n,) or (n, k).
+
+        Raises ``ValueError`` for unusable data, a budget that does not fit, or what the method refuses;
+        ``FloatingPointError`` when the method diverged.
+        """
+        x, t = validate_data(
+            self,
+            X,
+            y,
+            multi_output=True,
+            y_numeric=True,
+            dtype=[np.float64, np.float32],
+            order="C",
+            ensure_min_samples=2,
+        )
+        self._learn(Data(x, t, names=self._input_names()))
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predictions for rows ``X`` (n, d): shape (n,) for one target, (n, k) for several."""
+        scores = self._scores(X)
+        return scores[:, 0] if scores.shape[1] == 1 else scores
+
+
+class SparseReLUClassifier(ClassifierMixin, _SparseReLU):
+    __doc__ = f"""Sparse ReLU network for two or more classes; labels of any kind.
+{PARAMETERS}
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sparelu.estimators import SparseReLUClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = SparseReLUClassifier(nonzeros=300, random_state=0).fit(X, y)
+    """
+
+    def fit(self, X: Any, y: Any) -> "SparseReLUClassifier":
+        """Fit rows ``X`` (n, d) and labels ``y`` (n,).
+
+        Raises ``ValueError`` for unusable data, a budget that does not fit, or what the method refuses;
+        ``FloatingPointError`` when the method diverged.
+        """
+        x, t = validate_data(self, X, y, dtype=[np.float64, np.float32], order="C", ensure_min_samples=2)
+        check_classification_targets(t)
+        self.classes_, codes = np.unique(column_or_1d(t, warn=True), return_inverse=True)
+        self._learn(Data(x, codes, "classification", self._input_names(), tuple(self.classes_.tolist())))
+        return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Network outputs for rows ``X`` (n, d): one score for each class (n, k), or (n,) for two classes.
+
+        Of two classes a positive score means the second.
+        """
+        scores = self._scores(X)
+        return scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities (n, k) of the classes: softmax of the scores, or their logistic function for two classes."""
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            return np.stack([expit(-scores), expit(scores)], axis=1)
+        probabilities: np.ndarray = softmax(scores, axis=1)
+        return probabilities
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable label of each row of ``X`` (n, d)."""
+        scores = self.decision_function(X)
+        index = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
+        labels: np.ndarray = self.classes_[index]
+        return labels
