@@ -1,5 +1,6 @@
 """Can fewer neurons say the same?"""
 
+from sparelu.compress.simplex import Simplex
 from sparelu.method import Method
 
-METHODS: tuple[type[Method], ...] = ()
+METHODS: tuple[type[Method], ...] = (Simplex,)
