@@ -1,5 +1,6 @@
 """Which is the sparsest network through these points?"""
 
+from sparelu.interpolate.univariate import Univariate
 from sparelu.method import Method
 
-METHODS: tuple[type[Method], ...] = ()
+METHODS: tuple[type[Method], ...] = (Univariate,)

@@ -1,0 +1,93 @@
+"""The sparsest ReLU network through points on a line, exactly and in linear time."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparelu.data import Budget, Data
+from sparelu.interpolate.interpolant import Interpolant, certificates, interpolate
+from sparelu.interpolate.slopes import PointsError
+from sparelu.method import Fitter, budget_reason, setting
+from sparelu.outcome import Certificate, Iterate, State, Status
+
+
+@dataclass(frozen=True)
+class Univariate(Fitter):
+    """The l^p-minimal interpolant of one input, with a free affine part: exact, with its certificates.
+
+    Source: Nakhleh & Nowak (2025), Theorems 3.1 and 3.2. Departs from it in the algorithm: gradient descent for 100,000 epochs
+    there, dynamic programming here (:mod:`sparelu.interpolate.tiling`). ``p`` none takes the limit p -> 0+, which lies below p*
+    whatever the points, so that the network is both sparsest and l^p-minimal for all small p.
+    """
+
+    name = "univariate"
+    question = "interpolate"
+    paper = "Nakhleh & Nowak 2025, Global minimizers of l^p-regularized objectives yield the sparsest ReLU networks"
+
+    p: float | None = setting(
+        None, "exponent of the path norm; none for the limit p -> 0, the sparsest", low=0.0, high=1.0
+    )
+    collinear: str = setting(
+        "exact", "what counts as collinear: numbers as given, or within their rounding", choices=("exact", "rounding")
+    )
+
+    def refuses(self, data: Data, budget: Budget) -> str | None:
+        """Not one input, not one target, contradicting points, or a budget below the proved minimum."""
+        reason = one_input_reason(data) or budget_reason(data, budget, needed=False, depth=(1, 1))
+        if reason is not None:
+            return reason
+        try:
+            found = self.interpolant(data)
+        except PointsError as error:
+            return str(error)
+        allowed = min(budget.count(1, 1) or budget.hidden[0], budget.hidden[0])
+        if found.least_knots > allowed:
+            return (
+                f"no network with fewer than {found.least_knots} nonzeros passes through these points (proved), and the budget "
+                f"allows {allowed}: raise `nonzeros` and `hidden`, or fit with noise by the method 'piecewise'"
+            )
+        if found.knots.size > allowed:
+            return (
+                f"the minimum for p = {self.p:g} has {found.knots.size} nonzeros and the budget allows {allowed}: "
+                f"p = none gives {found.least_knots}"
+            )
+        return None
+
+    def steps(
+        self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
+    ) -> Generator[Iterate, None, Status]:
+        """One round: the interpolant."""
+        found = self.interpolant(data)
+        x, y = line(data)
+        loss = float(np.mean((found(x) - y) ** 2))
+        numbers = {"least_knots": float(found.least_knots), "path_norm": found.path_norm(self.exponent)}
+        yield Iterate(1.0, loss, lambda: found.network(data.dtype), dict, numbers)
+        return Status.converged
+
+    @property
+    def exponent(self) -> float:
+        """p as a number, 0 for the limit."""
+        return 0.0 if self.p is None else self.p
+
+    def interpolant(self, data: Data) -> Interpolant:
+        """The interpolant itself. Raises :class:`~sparelu.interpolate.slopes.PointsError`."""
+        return interpolate(np.asarray(data.x)[:, 0], np.asarray(data.y).reshape(-1), self.exponent, self.collinear)
+
+    def certificates(self, data: Data) -> tuple[Certificate, ...]:
+        """What is proved: the least number of knots, the least path norm, p*, total variation, Lipschitz constant."""
+        return certificates(self.interpolant(data), self.exponent)
+
+
+def one_input_reason(data: Data) -> str | None:
+    """Why these are not points on a line with one target; None when they are."""
+    if data.task != "regression" or data.outputs != 1:
+        return f"it serves regression with one target, got {data.task} with {data.outputs} output(s)"
+    if data.inputs != 1:
+        return f"it serves one input, got {data.inputs}: for several take 'few-weights' or 'reweighted'"
+    return None
+
+
+def line(data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """The points (n,), (n,) in float64."""
+    return np.asarray(data.x, dtype=np.float64)[:, 0], np.asarray(data.y, dtype=np.float64).reshape(-1)
