@@ -1,16 +1,20 @@
 """The critical exponent p*: below it every l^p-minimal interpolant is also a sparsest one (Theorem 3.2).
 
-For one run of r bends of equal sign, a sparsest tiling has r mod 2 monomers, any other at least two more. p* is the first zero of
+For one run of r bends of equal sign, a sparsest tiling has r mod 2 monomers, any other at least two more. p*
+is the first zero of
 
-    gap(p) = min over other tilings of sum size^p  -  min over sparsest tilings of sum size^p,   gap(0+) > 0, gap(1) = 0.
+    gap(p) = min over other tilings of sum size^p  -  min over sparsest tilings of sum size^p,   gap(0+) > 0,
+    gap(1) = 0.
 
-The least sum over tilings with k switches between the two phases of dimers is convex in k (a shortest-path problem with
-augmentations), so "two monomers more" decides the sign of the gap, and running minima evaluate it in O(r).
+The least sum over tilings with k switches between the two phases of dimers is convex in k (a shortest-path
+problem with augmentations), so "two monomers more" decides the sign of the gap, and running minima evaluate
+it in O(r).
 
-An interval [a, b] of p is proved free of zeros as follows. Every size^p is convex in p. Against a fixed sparsest tiling B, take the
-tangents at the middle for the tiles of another tiling T, chords for the tiles of B that T lacks, and nothing for common tiles:
-a lower bound of the difference that is linear in p, so its minimum over T at both ends bounds it on the whole interval.
-On the last interval, [a, 1], where the gap ends in zero, its derivative is bounded away from zero instead.
+An interval [a, b] of p is proved free of zeros as follows. Every size^p is convex in p. Against a fixed
+sparsest tiling B, take the tangents at the middle for the tiles of another tiling T, chords for the tiles of
+B that T lacks, and nothing for common tiles: a lower bound of the difference that is linear in p, so its
+minimum over T at both ends bounds it on the whole interval. On the last interval, [a, 1], where the gap ends
+in zero, its derivative is bounded away from zero instead.
 """
 
 from dataclasses import dataclass
@@ -29,9 +33,11 @@ BLOCK = 1 << 15
 
 @dataclass(frozen=True, eq=False)
 class Brackets:
-    """``low[i] <= p* <= high[i]`` for the run that starts at bend ``starts[i]``, runs of four bends or more; others have p* = 1.
+    """``low[i] <= p* <= high[i]`` for the run that starts at bend ``starts[i]``, runs of four bends or more;
+    others have p* = 1.
 
-    ``low`` is proved (up to the rounding it allows for); at ``high`` another interpolant is as good as the sparsest, or high is 1.
+    ``low`` is proved (up to the rounding it allows for); at ``high`` another interpolant is as good as the
+    sparsest, or high is 1.
     """
 
     starts: np.ndarray
@@ -85,7 +91,9 @@ def _brackets(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class _Runs:
-    """Logarithms of tile sizes of n runs: monomers (n, r), dimers (n, r-1), scaled to a geometric mean of one."""
+    """Logarithms of tile sizes of n runs: monomers (n, r), dimers (n, r-1), scaled to a geometric mean of
+    one.
+    """
 
     monomers: np.ndarray
     dimers: np.ndarray
@@ -118,7 +126,9 @@ class _Runs:
         return proved
 
     def falls_to_zero(self, low: np.ndarray) -> np.ndarray:
-        """Where gap' < 0 is proved on [low, 1] against one sparsest tiling: with gap(1) = 0, gap > 0 before 1."""
+        """Where gap' < 0 is proved on [low, 1] against one sparsest tiling: with gap(1) = 0, gap > 0 before
+        1.
+        """
         chosen = _sparsest_tiles(*self.powers((1 + low) / 2))
         logs = (self.monomers, self.dimers)
         at_low, at_one = (self.powers(p) for p in (low, np.ones_like(low)))
@@ -179,13 +189,16 @@ def _sums(double: np.ndarray) -> Tiles:
 
 
 def least_of_others(single: np.ndarray, double: np.ndarray) -> np.ndarray:
-    """Least cost (n,) over tilings with exactly two monomers more than a sparsest one, for any costs of the tiles.
+    """Least cost (n,) over tilings with exactly two monomers more than a sparsest one, for any costs of the
+    tiles.
 
-    Dimers stand on even places before the first monomer, on odd ones after it, and so on: each monomer changes the phase.
+    Dimers stand on even places before the first monomer, on odd ones after it, and so on: each monomer
+    changes the phase.
     """
     even, odd = _sums(double)
     ones, twos = (single.shape[1] + 1) // 2, single.shape[1] // 2
-    # First monomer at place 2k: k even dimers before it, odd dimers from place 2k + 1. Second at 2k + 1: even dimers from 2k + 2.
+    # First monomer at place 2k: k even dimers before it, odd dimers from place 2k + 1. Second at 2k + 1: even
+    # dimers from 2k + 2.
     first = np.minimum.accumulate(even[:, :ones] + single[:, ::2] - odd[:, :ones], axis=1)
     second = first[:, :twos] + odd[:, :twos] + single[:, 1::2] - even[:, 1 : twos + 1]
     if single.shape[1] % 2 == 0:

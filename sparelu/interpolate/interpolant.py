@@ -13,15 +13,16 @@ from sparelu.interpolate.tiling import runs, tile
 from sparelu.network import Layer, Network
 from sparelu.outcome import Assumption, Certificate
 
-SOURCE = "Nakhleh & Nowak, Global minimizers of l^p-regularized objectives yield the sparsest ReLU networks (2025)"
+SOURCE = "Nakhleh & Nowak 2025, Global minimizers of l^p-regularized objectives yield the sparsest ReLU networks"
 
 
 @dataclass(frozen=True, eq=False)
 class Interpolant:
     """f(x) = intercept + slope x + sum_k changes[k] (x - knots[k])_+ through ``points``.
 
-    ``knots`` (K,) increase and ``changes`` (K,) are nonzero. Left of the first knot, and right of knot k, f is the line of slope
-    ``points.slopes[pieces[k]]`` through the points number ``pieces[k]`` and ``pieces[k] + 1``; ``pieces`` is (K+1,).
+    ``knots`` (K,) increase and ``changes`` (K,) are nonzero. Left of the first knot, and right of knot k, f
+    is the line of slope ``points.slopes[pieces[k]]`` through the points number ``pieces[k]`` and ``pieces[k]
+    + 1``; ``pieces`` is (K+1,).
     """
 
     points: Points
@@ -40,7 +41,9 @@ class Interpolant:
         return float(self.points.y[0] - self.slope * self.points.x[0])
 
     def __call__(self, x: ArrayLike) -> np.ndarray:
-        """Values at ``x``, each from the line of its piece: at the points, right to rounding, however many knots there are."""
+        """Values at ``x``, each from the line of its piece: at the points, right to rounding, however many
+        knots there are.
+        """
         at = np.asarray(x, dtype=np.float64)
         anchor = self.pieces[np.searchsorted(self.knots, at, side="left")]
         return self.points.y[anchor] + self.points.slopes[anchor] * (at - self.points.x[anchor])
@@ -75,7 +78,9 @@ class Interpolant:
 
     @property
     def unique_of_least_variation(self) -> bool:
-        """Whether one function alone has both the fewest knots and the least V_1: no odd run longer than one (Debarre et al.)."""
+        """Whether one function alone has both the fewest knots and the least V_1: no odd run longer than one
+        (Debarre et al.).
+        """
         lengths = runs(self.points.bends)[1]
         return not bool(((lengths % 2 == 1) & (lengths > 1)).any())
 
@@ -91,15 +96,18 @@ class Interpolant:
 
 
 def interpolate(x: ArrayLike, y: ArrayLike, p: float = 0.0, collinear: str = "exact") -> Interpolant:
-    """The interpolant of points x (n,), y (n,) with the least sum |slope change|^p over all ReLU networks with a free affine part.
+    """The interpolant of points x (n,), y (n,) with the least sum |slope change|^p over all ReLU networks
+    with a free affine part.
 
-    ``p`` from 0 to 1. For p = 0: the fewest knots, of these the limit p -> 0+ of the l^p minimisers. For p = 1, where minimisers
-    have any number of knots, the same function. ``collinear`` says what lies on a line: "exact" for the numbers as given,
-    "rounding" also what is within rounding of one, and then f meets the points to rounding (:func:`~.slopes.straightened`).
-    O(n) on sorted points, else one sort. Raises :class:`~.slopes.PointsError`, and ``ValueError`` for p out of range.
+    ``p`` from 0 to 1. For p = 0: the fewest knots, of these the limit p -> 0+ of the l^p minimisers. For p =
+    1, where minimisers have any number of knots, the same function. ``collinear`` says what lies on a line:
+    "exact" for the numbers as given, "rounding" also what is within rounding of one, and then f meets the
+    points to rounding (:func:`~.slopes.straightened`). O(n) on sorted points, else one sort. Raises
+    :class:`~.slopes.PointsError`, and ``ValueError`` for p out of range.
 
-    Source: Theorems 3.1 and 3.2 of Nakhleh & Nowak (2025); the minimum over the 2^(m-1) vertices of each run is found by dynamic
-    programming (:mod:`sparelu.interpolate.tiling`), where the paper leaves the algorithm open.
+    Source: Theorems 3.1 and 3.2 of Nakhleh & Nowak (2025); the minimum over the 2^(m-1) vertices of each run
+    is found by dynamic programming (:mod:`sparelu.interpolate.tiling`), where the paper leaves the algorithm
+    open.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"p must lie from 0 to 1, got {p}")
@@ -128,9 +136,9 @@ def through(given: Points, p: float) -> Interpolant:
 def sparsest_is_unique(bends: np.ndarray) -> bool:
     """Whether a single function has the fewest knots.
 
-    It does when every run is even, or is one bend with a zero on both sides, and no two such single bends of opposite sign have
-    exactly one zero between them. Found from, and tested against, the dynamic program over slope cells that counts all
-    interpolants of fewest knots.
+    It does when every run is even, or is one bend with a zero on both sides, and no two such single bends of
+    opposite sign have exactly one zero between them. Found from, and tested against, the dynamic program over
+    slope cells that counts all interpolants of fewest knots.
     """
     starts, lengths = runs(bends)
     odd = starts[lengths % 2 == 1]
@@ -149,8 +157,8 @@ def certificates(found: Interpolant, p: float) -> tuple[Certificate, ...]:
     exact = Assumption(
         "the numbers given are exact",
         "taken on trust",
-        f"{doubtful} bend(s) are within rounding of zero, {found.points.close} neighbour(s) within four units in the last "
-        f"place, {found.points.merged} repeated point(s) merged",
+        f"{doubtful} bend(s) are within rounding of zero, {found.points.close} neighbour(s) within four units "
+        f"in the last place, {found.points.merged} repeated point(s) merged",
     )
     low, high = found.critical.overall
     attained = found.knots.size == found.least_knots

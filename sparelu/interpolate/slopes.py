@@ -1,11 +1,12 @@
 """Second differences of points on a line, with signs that rounding cannot change.
 
-Whether three points are collinear, and which way they bend, decides how many knots an interpolant needs. The sign of
+Whether three points are collinear, and which way they bend, decides how many knots an interpolant needs. The
+sign of
 
     det = (y2 - y1) (x1 - x0) - (y1 - y0) (x2 - x1)
 
-is therefore computed exactly for the numbers as given: in floating point with error-free transformations (Dekker 1971,
-Knuth 1969), and in rational arithmetic for the few triples that these leave open.
+is therefore computed exactly for the numbers as given: in floating point with error-free transformations
+(Dekker 1971, Knuth 1969), and in rational arithmetic for the few triples that these leave open.
 """
 
 from dataclasses import dataclass, replace
@@ -31,10 +32,11 @@ class PointsError(ValueError):
 class Points:
     """Points sorted by x, each x once, and what their second differences say.
 
-    ``slopes`` (n-1,) are the secants; ``bends`` (n-2,) the slope changes at the inner points, exact in sign and zero exactly
-    where three points are collinear; ``doubtful`` (n-2,) marks bends that are not zero but could be, within half a unit in
-    the last place of the numbers given; ``merged`` counts repeated points; ``close`` counts neighbours whose distance in x is
-    below four units in the last place; ``precision`` is the relative unit of the coarser input.
+    ``slopes`` (n-1,) are the secants; ``bends`` (n-2,) the slope changes at the inner points, exact in sign
+    and zero exactly where three points are collinear; ``doubtful`` (n-2,) marks bends that are not zero but
+    could be, within half a unit in the last place of the numbers given; ``merged`` counts repeated points;
+    ``close`` counts neighbours whose distance in x is below four units in the last place; ``precision`` is
+    the relative unit of the coarser input.
     """
 
     x: np.ndarray
@@ -50,8 +52,8 @@ class Points:
 def points(x: ArrayLike, y: ArrayLike) -> Points:
     """Sort the points (n,), merge repeated ones, and take their second differences.
 
-    Raises :class:`PointsError` for fewer than two points, values that are not finite, two values at one x, and slopes that
-    float64 cannot hold.
+    Raises :class:`PointsError` for fewer than two points, values that are not finite, two values at one x,
+    and slopes that float64 cannot hold.
     """
     given = [np.asarray(a) for a in (x, y)]
     _check_integers(given)
@@ -134,7 +136,8 @@ def two_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _bends(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Slope changes (n-2,) with exact signs, and which of them half a unit in the last place could make zero.
 
-    Chunks keep the work in cache; only where the two products nearly cancel are error-free transformations needed.
+    Chunks keep the work in cache; only where the two products nearly cancel are error-free transformations
+    needed.
     """
     bends, det = np.empty(max(0, x.size - 2)), np.empty(max(0, x.size - 2))
     for start in range(0, bends.size, CHUNK):
@@ -166,8 +169,8 @@ def _careful(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         gap_err + g1_err * h0_err - g0_err * h1_err,
     )
     det = gap + sum(terms)
-    # Differences without error and equal rounded products leave right_err - left_err alone, and a rounded difference has the
-    # right sign. Otherwise ten roundings of the terms in `size` bound the error of det.
+    # Differences without error and equal rounded products leave right_err - left_err alone, and a rounded
+    # difference has the right sign. Otherwise ten roundings of the terms in `size` bound the error of det.
     size = np.abs(right_err) + np.abs(left_err) + np.abs(gap_err) + sum(np.abs(t) for t in terms)
     exact = (h0_err == 0) & (h1_err == 0) & (g0_err == 0) & (g1_err == 0) & (gap == 0)
     sure = exact | (np.abs(det) > 10 * EPS * size)
@@ -190,7 +193,8 @@ def _exact_bend(x: list[float], y: list[float]) -> tuple[float, float]:
 
 
 def _doubtful(x: np.ndarray, y: np.ndarray, det: np.ndarray, x_ulp: float, y_ulp: float) -> np.ndarray:
-    """Where det is not zero, yet no larger than it moves when each number given moves by half a unit in its last place.
+    """Where det is not zero, yet no larger than it moves when each number given moves by half a unit in its
+    last place.
 
     First order in the units; (n-2,).
     """
@@ -209,10 +213,12 @@ def _doubtful(x: np.ndarray, y: np.ndarray, det: np.ndarray, x_ulp: float, y_ulp
 
 
 def straightened(given: Points) -> Points:
-    """Points whose doubtful bends are zero, wherever a whole stretch of them lies within rounding of its chord.
+    """Points whose doubtful bends are zero, wherever a whole stretch of them lies within rounding of its
+    chord.
 
-    A stretch that bends away from its chord by more than four units in the last place of its largest |y| and |slope x|, taken at
-    the precision of the doubtful bends, keeps its bends: it is a curve sampled finely, not a line.
+    A stretch that bends away from its chord by more than four units in the last place of its largest |y| and
+    |slope x|, taken at the precision of the doubtful bends, keeps its bends: it is a curve sampled finely,
+    not a line.
     """
     flat = given.doubtful | (given.bends == 0)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flat, [False]]).astype(np.int8)))

@@ -1,9 +1,10 @@
 """The least sum of |slope change|^p over all interpolants: a chain of monomers and dimers.
 
-The l^p-minimal interpolant of points with bends a_1, a_2, ... has one knot for every tile of a tiling of the bends: a single
-bend a_j (knot at x_j), or two neighbours of equal sign (one knot of size a_j + a_{j+1} between x_j and x_{j+1}). Bends that are
-zero have no tile, and part the chain. This is the vertex form of Theorem 3.1 of Nakhleh & Nowak (2025): the choice of u_j
-between the two secants at x_{i+j} says whether bend j is taken before or after.
+The l^p-minimal interpolant of points with bends a_1, a_2, ... has one knot for every tile of a tiling of the
+bends: a single bend a_j (knot at x_j), or two neighbours of equal sign (one knot of size a_j + a_{j+1}
+between x_j and x_{j+1}). Bends that are zero have no tile, and part the chain. This is the vertex form of
+Theorem 3.1 of Nakhleh & Nowak (2025): the choice of u_j between the two secants at x_{i+j} says whether bend
+j is taken before or after.
 """
 
 import numpy as np
@@ -12,8 +13,9 @@ import numpy as np
 def tile(bends: np.ndarray, p: float) -> np.ndarray:
     """Which bends open a dimer in the tiling of least sum |size|^p.
 
-    Arguments: ``bends`` (m,), zero where three points are collinear, and ``p`` from 0 to 1. For p = 0 the limit p -> 0+ is taken:
-    the fewest knots, and among those the least sum of log |size|. For p = 1 all tilings have one sum, and that of p = 0 is
+    Arguments: ``bends`` (m,), zero where three points are collinear, and ``p`` from 0 to 1. For p = 0 the
+    limit p -> 0+ is taken: the fewest knots, and among those the least sum of log |size|. For p = 1 all
+    tilings have one sum, and that of p = 0 is
     returned. Returns a boolean array (m,); a nonzero bend that is in no dimer is a tile by itself. O(m).
     """
     opens = np.zeros(bends.size, dtype=bool)
@@ -40,9 +42,11 @@ def _linked(live: np.ndarray, bends: np.ndarray) -> np.ndarray:
 
 
 def _fewest(size: np.ndarray, linked: np.ndarray) -> np.ndarray:
-    """p -> 0+: dimers only in even runs; in odd runs one monomer, at the even place of the least sum of logarithms.
+    """p -> 0+: dimers only in even runs; in odd runs one monomer, at the even place of the least sum of
+    logarithms.
 
-    Moving the monomer from place k to k + 2 replaces a_k and the dimer (k+1, k+2) by the dimer (k, k+1) and a_{k+2}.
+    Moving the monomer from place k to k + 2 replaces a_k and the dimer (k+1, k+2) by the dimer (k, k+1) and
+    a_{k+2}.
     """
     starts = np.flatnonzero(~linked)
     length = np.diff(np.append(starts, size.size))
@@ -67,8 +71,9 @@ def _fewest(size: np.ndarray, linked: np.ndarray) -> np.ndarray:
 def _least(size: np.ndarray, linked: np.ndarray, p: float) -> np.ndarray:
     """0 < p < 1 by dynamic programming.
 
-    With V_j the least sum for the first j bends and e_j = V_j - V_{j-1},  e_j = min(A_j, D_j - e_{j-1}), A and D the costs of the
-    monomer j and of the dimer (j-1, j). The differences e stay in [0, max A], and so does their rounding.
+    With V_j the least sum for the first j bends and e_j = V_j - V_{j-1},  e_j = min(A_j, D_j - e_{j-1}), A
+    and D the costs of the monomer j and of the dimer (j-1, j). The differences e stay in [0, max A], and so
+    does their rounding.
     """
     single = size**p
     cap = float(single.max())
@@ -85,8 +90,9 @@ def _least(size: np.ndarray, linked: np.ndarray, p: float) -> np.ndarray:
 def _closes_dimer(single: np.ndarray, double: np.ndarray, cap: float) -> np.ndarray:
     """Where D_j - e_{j-1} <= A_j, for all j: sqrt(m) steps on arrays of sqrt(m).
 
-    The chain is cut into blocks. The map from e before a block to e after it is clip(s e + c, low, high) with s = +-1, a form that
-    composition keeps; one pass finds the maps, a short loop joins them, and a second pass goes through all blocks at once.
+    The chain is cut into blocks. The map from e before a block to e after it is clip(s e + c, low, high) with
+    s = +-1, a form that composition keeps; one pass finds the maps, a short loop joins them, and a second
+    pass goes through all blocks at once.
     """
     m = single.size
     steps = max(1, int(np.sqrt(m)))

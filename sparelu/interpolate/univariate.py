@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparelu.data import Budget, Data
-from sparelu.interpolate.interpolant import Interpolant, certificates, interpolate
+from sparelu.interpolate.interpolant import SOURCE, Interpolant, certificates, interpolate
 from sparelu.interpolate.slopes import PointsError
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.outcome import Certificate, Iterate, State, Status
@@ -16,14 +16,15 @@ from sparelu.outcome import Certificate, Iterate, State, Status
 class Univariate(Fitter):
     """The l^p-minimal interpolant of one input, with a free affine part: exact, with its certificates.
 
-    Source: Nakhleh & Nowak (2025), Theorems 3.1 and 3.2. Departs from it in the algorithm: gradient descent for 100,000 epochs
-    there, dynamic programming here (:mod:`sparelu.interpolate.tiling`). ``p`` none takes the limit p -> 0+, which lies below p*
-    whatever the points, so that the network is both sparsest and l^p-minimal for all small p.
+    Source: Nakhleh & Nowak (2025), Theorems 3.1 and 3.2. Departs from it in the algorithm: gradient descent
+    for 100,000 epochs there, dynamic programming here (:mod:`sparelu.interpolate.tiling`). ``p`` none takes
+    the limit p -> 0+, which lies below p* whatever the points, so that the network is both sparsest and
+    l^p-minimal for all small p.
     """
 
     name = "univariate"
     question = "interpolate"
-    paper = "Nakhleh & Nowak 2025, Global minimizers of l^p-regularized objectives yield the sparsest ReLU networks"
+    paper = SOURCE
 
     p: float | None = setting(
         None, "exponent of the path norm; none for the limit p -> 0, the sparsest", low=0.0, high=1.0
@@ -44,8 +45,8 @@ class Univariate(Fitter):
         allowed = min(budget.count(1, 1) or budget.hidden[0], budget.hidden[0])
         if found.least_knots > allowed:
             return (
-                f"no network with fewer than {found.least_knots} nonzeros passes through these points (proved), and the budget "
-                f"allows {allowed}: raise `nonzeros` and `hidden`, or fit with noise by the method 'piecewise'"
+                f"no network with fewer than {found.least_knots} nonzeros passes through these points (proved), "
+                f"and the budget allows {allowed}: raise `nonzeros` and `hidden`, or fit with noise by the method 'piecewise'"
             )
         if found.knots.size > allowed:
             return (
@@ -75,7 +76,9 @@ class Univariate(Fitter):
         return interpolate(np.asarray(data.x)[:, 0], np.asarray(data.y).reshape(-1), self.exponent, self.collinear)
 
     def certificates(self, data: Data) -> tuple[Certificate, ...]:
-        """What is proved: the least number of knots, the least path norm, p*, total variation, Lipschitz constant."""
+        """What is proved: the least number of knots, the least path norm, p*, total variation, Lipschitz
+        constant.
+        """
         return certificates(self.interpolant(data), self.exponent)
 
 

@@ -1,4 +1,6 @@
-"""Oracles for interpolants of one variable, in rational arithmetic and by enumeration: slow, and independent of the package."""
+"""Oracles for interpolants of one variable, in rational arithmetic and by enumeration: slow, and independent
+of the package.
+"""
 
 import itertools
 import re
@@ -19,15 +21,18 @@ CELLS = {
     "-": [(-1, -1, True), (-1, 0, False), (-1, 1, True), (0, 1, False), (1, 1, True)],
     "0": [(-1, -1, True), (0, 0, False), (1, 1, True)],
 }
-"""Where a slope at an inner point lies against the secants left and right of it, and whether that leaves freedom."""
+"""Where a slope at an inner point lies against the secants left and right of it, and whether that leaves
+freedom.
+"""
 
 
 def fewest_knots(bends: str) -> tuple[int, bool]:
-    """Least number of knots over all piecewise-linear interpolants, and whether one function alone attains it.
+    """Least number of knots over all piecewise-linear interpolants, and whether one function alone attains
+    it.
 
-    Dynamic program over the slopes on both sides of every point, in cells between the two secants. Between neighbours: no
-    knot when both slopes are the secant's, one when they lie strictly on opposite sides of it, else two; one more for a
-    knot at a point.
+    Dynamic program over the slopes on both sides of every point, in cells between the two secants. Between
+    neighbours: no knot when both slopes are the secant's, one when they lie strictly on opposite sides of it,
+    else two; one more for a knot at a point.
     """
     now = [(side, (0, 1, side != 0)) for side in (-1, 0, 1)]
     for sign in bends:
@@ -53,7 +58,9 @@ def _best(options: list[tuple[int, int, bool]]) -> tuple[int, int, bool]:
 
 
 def vertex_costs(x: np.ndarray, y: np.ndarray, p: float) -> list[list[tuple[int, float]]]:
-    """For each run of equal signs, (knots, sum |slope change|^p) of all vertices u_j in {s_{i+j-1}, s_{i+j}} of Theorem 3.1."""
+    """For each run of equal signs, (knots, sum |slope change|^p) of all vertices u_j in {s_{i+j-1}, s_{i+j}}
+    of Theorem 3.1.
+    """
     s = np.diff(y) / np.diff(x)
     found = []
     for run in re.finditer(r"\++|-+", signs(x, y)):
