@@ -1,0 +1,146 @@
+"""NumPy files: NPY (one matrix, mapped from the file) and NPZ (named arrays); nothing is unpickled."""
+
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparelu.data import DataError, Rows
+from sparelu.datasets.rows import Columns
+
+X_NAMES = ("x", "X", "data", "x_train", "X_train")
+Y_NAMES = ("y", "Y", "target", "y_train", "Y_train")
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a file gives: inputs, the target as it stands there, names; test rows where the file has them apart."""
+
+    x: Rows
+    y: np.ndarray
+    names: tuple[str, ...] = ()
+    target: str = "y"
+    image: tuple[int, ...] | None = None
+    test: tuple[Rows, np.ndarray] | None = None
+
+
+def open_npy(path: Path) -> np.ndarray:
+    """The matrix (n, columns), mapped from the file.
+
+    Raises :class:`~sparelu.data.DataError` for Python objects, another number of dimensions, or no rows.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(
+            f"{path} cannot be read as an array of numbers: {error}. Python objects are never unpickled; save a "
+            "matrix of numbers with numpy.save"
+        ) from None
+    if not isinstance(array, np.ndarray) or array.ndim != 2:
+        shape = array.shape if isinstance(array, np.ndarray) else "of an NPZ file"
+        raise DataError(f"{path} must hold one matrix (rows, columns), got shape {shape}")
+    if 0 in array.shape:
+        raise DataError(f"{path} has no rows or no columns: shape {array.shape}")
+    return array
+
+
+def read_npy(path: Path, target: str | int | None) -> Parsed:
+    """The target is a column number, the last when not given; inputs keep their numbers as names x0, x1, ..."""
+    array = open_npy(path)
+    columns = array.shape[1]
+    try:
+        number = int(-1 if target is None else target)
+    except ValueError:
+        raise DataError(f"{path} has no column names: give the target as a number from 0 to {columns - 1}") from None
+    if not -columns <= number < columns:
+        raise DataError(f"{path} has no column number {number}: it has {columns}, counted from 0")
+    if columns == 1:
+        raise DataError(f"{path} has one column only: inputs and a target are wanted")
+    keep = np.delete(np.arange(columns), number)
+    x = Columns(array, keep, float_type(array.dtype, path))
+    names = tuple(f"x{i}" for i in keep)
+    return Parsed(x, np.array(array[:, number]), names, f"x{number % columns}")
+
+
+def npy_inputs(path: Path, names: Sequence[str]) -> tuple[Rows, str | None]:
+    """Inputs of a matrix with one column for each name, or with the target column still among them."""
+    array = open_npy(path)
+    dtype, columns = float_type(array.dtype, path), array.shape[1]
+    if columns == len(names):
+        return Columns(array, np.arange(columns), dtype), None
+    numbers = [int(m[1]) for name in names if (m := re.fullmatch(r"x(\d+)", name))]
+    if columns == len(names) + 1 and len(numbers) == len(names) and max(numbers) < columns:
+        extra = next(i for i in range(columns) if i not in numbers)
+        return Columns(array, np.array(numbers), dtype), f"column {extra} is not an input and is ignored"
+    raise DataError(f"{path} has {columns} columns; the model reads {len(names)}: {', '.join(names[:10])}")
+
+
+def float_type(dtype: np.dtype[Any], path: Path) -> np.dtype[Any]:
+    """The float type that holds the numbers exactly: float32 for up to 16 bits and for float32, else float64.
+
+    Raises :class:`~sparelu.data.DataError` for anything but real numbers and booleans.
+    """
+    if dtype.kind not in "biuf":
+        raise DataError(f"{path} holds values of type {dtype}: real numbers are wanted")
+    return np.dtype(np.float32) if dtype.itemsize <= 2 or dtype == np.float32 else np.dtype(np.float64)
+
+
+def open_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays by name. Raises :class:`~sparelu.data.DataError` when one holds Python objects or is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} cannot be read as arrays of numbers: {error}. Python objects are never unpickled"
+        ) from None
+
+
+def read_npz(path: Path, target: str | int | None) -> Parsed:
+    """Arrays x and y (or X/Y, data/target, x_train/y_train with x_test/y_test); ``target`` names another y.
+
+    Rows of more than one dimension are images: they are laid flat, and their shape is kept.
+    """
+    arrays = open_npz(path)
+    x_name = _found(path, arrays, X_NAMES, "inputs")
+    y_name = _found(path, arrays, Y_NAMES if target is None else (str(target),), "the target")
+    x, image = _flat(path, arrays[x_name])
+    y = arrays[y_name]
+    test = None
+    if x_name.endswith("_train"):
+        x_test, y_test = x_name.replace("train", "test"), y_name.replace("train", "test")
+        if x_test in arrays and y_test in arrays and y_test != y_name:
+            test = _flat(path, arrays[x_test])[0], arrays[y_test]
+    return Parsed(x, y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y, (), y_name, image, test)
+
+
+def npz_inputs(path: Path, names: Sequence[str]) -> tuple[Rows, str | None]:
+    """The inputs array, or the test inputs where the file has only these; as many columns as names."""
+    arrays = open_npz(path)
+    key = _found(path, arrays, (*X_NAMES, "x_test", "X_test"), "inputs")
+    x, _ = _flat(path, arrays[key])
+    if x.shape[1] != len(names):
+        raise DataError(f"{path} has {x.shape[1]} columns in {key!r}; the model reads {len(names)}")
+    ignored = [name for name in arrays if name != key]
+    return x, f"arrays {', '.join(ignored)} are not inputs and are ignored" if ignored else None
+
+
+def _found(path: Path, arrays: dict[str, np.ndarray], wanted: Sequence[str], what: str) -> str:
+    for name in wanted:
+        if name in arrays:
+            return name
+    raise DataError(
+        f"{path} has no array for {what}: wanted {' or '.join(wanted)}, it has {', '.join(arrays) or 'none'}"
+    )
+
+
+def _flat(path: Path, x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...] | None]:
+    """Rows laid flat in a float type, and the image shape where a row had one."""
+    if x.ndim == 0 or len(x) == 0:
+        raise DataError(f"{path} has no rows: the inputs have shape {x.shape}")
+    flat = x.reshape(len(x), -1).astype(float_type(x.dtype, path), copy=False)
+    return flat, x.shape[1:] if x.ndim > 2 else None

@@ -1,0 +1,204 @@
+"""Tables with named columns: CSV (read into memory) and Parquet (read by row groups)."""
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparelu.data import DataError, Rows
+from sparelu.datasets.rows import ParquetRows, as_numbers
+from sparelu.method import nearest
+
+if TYPE_CHECKING:
+    import pyarrow
+
+DELIMITERS = (",", ";", "\t")
+
+
+@dataclass(frozen=True)
+class ColumnFile:
+    """An opened table: Arrow types by column, one whole column, and number columns as rows."""
+
+    path: Path
+    schema: "pyarrow.Schema"
+    rows: int
+    column: Callable[[str], "pyarrow.ChunkedArray"]
+    numbers: Callable[[Sequence[str]], Rows]
+
+    @property
+    def names(self) -> list[str]:
+        """The column names, in order."""
+        return list(self.schema.names)
+
+
+def open_parquet(path: Path) -> ColumnFile:
+    """Raises :class:`~sparelu.data.DataError` when the file is not Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a readable Parquet file: {error}") from None
+    return _checked(
+        ColumnFile(
+            path,
+            schema,
+            rows,
+            lambda name: pq.ParquetFile(path).read(columns=[name]).column(0),
+            lambda names: ParquetRows(path, names),
+        )
+    )
+
+
+def open_csv(path: Path) -> ColumnFile:
+    """Read a CSV file into memory; a larger one is to be converted to Parquet.
+
+    The separator is the comma, or where the first line has none, the semicolon or the tab. The first line holds
+    the names, unless it holds numbers only: the columns are then x0, x1, ...
+    Raises :class:`~sparelu.data.DataError` for text that is not UTF-8 and for rows of unequal length.
+    """
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+    first, delimiter = _first_line(path)
+    numbered = all(_is_number(cell) for cell in first)
+    names = [f"x{i}" for i in range(len(first))] if numbered else None
+    parse = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    try:
+        table = pc.read_csv(path, pc.ReadOptions(column_names=names), parse)
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: {_ragged(path, names, delimiter) or error}") from None
+
+    def numbers(wanted: Sequence[str]) -> np.ndarray:
+        return np.column_stack([as_numbers(table.column(name)) for name in wanted])
+
+    return _checked(ColumnFile(path, table.schema, table.num_rows, table.column, numbers))
+
+
+def _first_line(path: Path) -> tuple[list[str], str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            line = file.readline()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from None
+    delimiter = next((d for d in DELIMITERS if d in line), ",")
+    return next(csv.reader([line], delimiter=delimiter), []), delimiter
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _ragged(path: Path, names: list[str] | None, delimiter: str) -> str | None:
+    """Which rows have another number of cells than the first line; None when all have the same."""
+    rows: list[tuple[int, int]] = []
+    with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
+        lines = (cells for cells in csv.reader(file, delimiter=delimiter) if cells)
+        width = len(next(lines)) if names is None else len(names)
+        rows = [(i, len(cells)) for i, cells in enumerate(lines) if len(cells) != width]
+    if not rows:
+        return None
+    first = ", ".join(f"row {i} has {k}" for i, k in rows[:3]) + (", ..." if len(rows) > 3 else "")
+    return (
+        f"{len(rows)} row(s) do not have {width} cells as the first line has: {first} (counted from 0 after the names)"
+    )
+
+
+def _checked(file: ColumnFile) -> ColumnFile:
+    if double := [name for name, count in Counter(file.names).items() if count > 1]:
+        raise DataError(f"{file.path} has more than one column {double[0]!r}: give each column a name of its own")
+    if file.rows == 0:
+        raise DataError(f"{file.path} has no rows, only the names {', '.join(map(repr, file.names[:10]))}")
+    return file
+
+
+def pick(target: str | int | None, names: Sequence[str], path: Path) -> int:
+    """The position of the target column, by name, or by number from 0 (from -1 at the end backwards).
+
+    Raises :class:`~sparelu.data.DataError` naming the nearest column.
+    """
+    listed = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+    if target is None:
+        raise DataError(f"which column of {path} is the target? Give its name or number; the columns are {listed}")
+    if target in names:
+        return names.index(str(target))
+    try:
+        number = int(target)
+    except ValueError:
+        raise DataError(f"{path} has no column {target!r}; {nearest(str(target), names)}") from None
+    if not -len(names) <= number < len(names):
+        raise DataError(f"{path} has no column number {number}: it has {len(names)}, counted from 0: {listed}")
+    return number % len(names)
+
+
+def check_inputs(file: ColumnFile, names: Sequence[str]) -> None:
+    """Raise :class:`~sparelu.data.DataError` naming the first of the columns that does not hold numbers."""
+    for name in names:
+        kind = kind_of(file.schema.field(name).type)
+        if kind == "text":
+            raise DataError(f"{file.path}: {_first_text(name, file.column(name))}")
+        if kind != "number":
+            raise DataError(
+                f"{file.path}: column {name!r} holds {kind} ({file.schema.field(name).type}) where numbers belong: "
+                "turn it into numbers, or leave it out"
+            )
+
+
+def kind_of(arrow: Any) -> str:
+    """What an Arrow type holds: number, text, dates or times, or values that are neither."""
+    import pyarrow.types as t
+
+    if t.is_dictionary(arrow):
+        return kind_of(arrow.value_type)
+    if any(f(arrow) for f in (t.is_integer, t.is_floating, t.is_boolean, t.is_decimal, t.is_null)):
+        return "number"
+    if t.is_string(arrow) or t.is_large_string(arrow):
+        return "text"
+    return "dates or times" if t.is_temporal(arrow) else "values of a kind that is not read"
+
+
+def _first_text(name: str, column: "pyarrow.ChunkedArray") -> str:
+    for row, value in enumerate(column.to_pylist()):
+        if value is not None and not _is_number(value):
+            return (
+                f"column {name!r} holds text where numbers belong: {value!r} in row {row} (counted from 0 after the "
+                "names); encode it as numbers, or leave the column out"
+            )
+    return f"column {name!r} holds numbers as text: convert it to numbers"
+
+
+def labels_of(file: ColumnFile, name: str) -> np.ndarray:
+    """The target column whole: float64, int64, bool, or an object array of texts.
+
+    Raises :class:`~sparelu.data.DataError` when a label is missing, or the column holds neither numbers nor text.
+    """
+    import pyarrow as pa
+    import pyarrow.types as t
+
+    column, kind = file.column(name), kind_of(file.schema.field(name).type)
+    if kind not in ("number", "text"):
+        raise DataError(f"{file.path}: the target {name!r} holds {kind}: numbers, texts or booleans are wanted")
+    if t.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    values = column.to_numpy()
+    missing = np.array([v is None or v == "" for v in values]) if values.dtype == object else np.zeros(0, bool)
+    if column.null_count or missing.any():
+        rows = np.flatnonzero(column.is_null().to_numpy() | (missing if missing.size else False))
+        first = ", ".join(map(str, rows[:5]))
+        raise DataError(
+            f"{file.path}: the target {name!r} is missing in {len(rows)} row(s) ({first}, counted from 0 after the "
+            "names): fill them, or remove the rows"
+        )
+    if t.is_decimal(column.type):
+        values = column.cast(pa.float64()).to_numpy()
+    return np.asarray(values)

@@ -1,0 +1,116 @@
+"""Rows read when asked: columns of an array (also one mapped from a file), and Parquet by row groups."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparelu.data import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+CACHE_BYTES = 2**28
+"""Decoded row groups are kept up to this size; the latest always."""
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """The columns ``keep`` of a matrix (n, columns), as ``dtype``; rows are copied when asked."""
+
+    source: np.ndarray
+    keep: np.ndarray
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.source.shape[0], len(self.keep)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        part = np.asarray(self.source[rows])
+        return part[..., self.keep].astype(self.dtype, copy=False)
+
+
+class ParquetRows:
+    """Number columns of a Parquet file as float64, missing values as NaN; memory follows the largest row group.
+
+    A file written in row groups of at most 65536 rows is read fastest: batches then ask for whole groups.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        import pyarrow.parquet as pq
+
+        self.path, self.columns = path, tuple(columns)
+        self._file = pq.ParquetFile(path)
+        meta = self._file.metadata
+        sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+        self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+        self._decoded: dict[int, np.ndarray] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ParquetRows, (self.path, self.columns)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return int(self._starts[-1]), len(self.columns)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float64)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """The rows of a slice, a list of row numbers in any order, a mask, or one number."""
+        index = np.arange(self.shape[0])[rows] if isinstance(rows, slice) else np.asarray(rows)
+        if index.dtype == bool:
+            index = np.flatnonzero(index)
+        if index.size and not -self.shape[0] <= index.min() <= index.max() < self.shape[0]:
+            raise IndexError(f"row {int(index.min())} or {int(index.max())} is not in 0..{self.shape[0] - 1}")
+        flat = np.where(index < 0, index + self.shape[0], index).reshape(-1).astype(np.int64)
+        order = np.argsort(flat, kind="stable")
+        bounds = np.searchsorted(flat[order], self._starts)
+        out = np.empty((flat.size, self.shape[1]))
+        for group in np.flatnonzero(np.diff(bounds)):
+            here = order[bounds[group] : bounds[group + 1]]
+            out[here] = self._group(int(group))[flat[here] - self._starts[group]]
+        return out.reshape(*index.shape, self.shape[1])
+
+    def _group(self, group: int) -> np.ndarray:
+        """The decoded row group; it becomes the latest, and the oldest go until the rest fit ``CACHE_BYTES``."""
+        values = self._decoded.pop(group, None)
+        if values is None:
+            table = self._file.read_row_group(group, columns=list(self.columns))
+            values = np.empty((table.num_rows, len(self.columns)))
+            for i, name in enumerate(self.columns):
+                values[:, i] = as_numbers(table.column(name))
+        while self._decoded and sum(v.nbytes for v in self._decoded.values()) + values.nbytes > CACHE_BYTES:
+            self._decoded.pop(next(iter(self._decoded)))
+        self._decoded[group] = values
+        return values
+
+
+def as_numbers(column: "pyarrow.ChunkedArray") -> np.ndarray:
+    """An Arrow column of numbers or booleans as float64; missing values become NaN."""
+    import pyarrow as pa
+
+    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+
+
+def check_numbers(x: Any, names: Sequence[str], where: str) -> None:
+    """Raise :class:`~sparelu.data.DataError` naming rows and columns when any value is missing, NaN or infinite."""
+    step = max(1, 2**22 // max(1, x.shape[1]))
+    rows: list[int] = []
+    columns: set[int] = set()
+    for start in range(0, x.shape[0], step):
+        bad = ~np.isfinite(x[start : start + step])
+        if bad.any():
+            rows += (start + np.flatnonzero(bad.any(axis=1))).tolist()
+            columns |= set(np.flatnonzero(bad.any(axis=0)).tolist())
+    if rows:
+        first = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        which = ", ".join(repr(names[c]) for c in sorted(columns)[:5]) + (", ..." if len(columns) > 5 else "")
+        raise DataError(
+            f"{where} has missing values, NaN or infinity in {len(rows)} row(s) ({first}, counted from 0 after the "
+            f"names) of column(s) {which}: fill them, or remove the rows"
+        )
