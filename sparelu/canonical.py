@@ -28,7 +28,7 @@ class _Neuron:
     def same(self, other: "_Neuron", tolerance: float) -> bool:
         """Whether both have one hyperplane, to a relative ``tolerance``."""
         gap = max(float(np.abs(self.w - other.w).max()), abs(self.b - other.b) / max(1.0, abs(self.b)))
-        return gap <= tolerance
+        return bool(gap <= tolerance)
 
 
 def canonical(network: Network, tolerance: float = 1e-9) -> Network:
@@ -42,7 +42,7 @@ def canonical(network: Network, tolerance: float = 1e-9) -> Network:
     for i in range(len(layers) - 1):
         layers[i], layers[i + 1], affine = _merge(layers[i], layers[i + 1], pairs, tolerance)
         if affine is not None:
-            skip = affine if skip is None else _add(skip, affine)
+            skip = affine if skip is None else _add(skip, affine, tolerance)
     if pairs and net.outputs == 1:
         layers[0], layers[1] = _fuse(layers[0], layers[1])
     if skip is not None and skip.nonzeros == 0 and skip.biases == 0:
@@ -74,7 +74,7 @@ def oriented(network: Network, tolerance: float = 1e-9) -> Network:
     rows = hidden.outputs_of_values
     bias = None if hidden.bias is None else hidden.dense_bias() * sign
     turned_hidden = Layer.from_triplets(hidden.shape, rows, hidden.indices, hidden.values * sign[rows.long()], bias)
-    skip = moved if net.skip is None else _add(net.skip, moved)
+    skip = moved if net.skip is None else _add(net.skip, moved, tolerance)
     return canonical(Network((turned_hidden, output), skip), tolerance)
 
 
@@ -89,7 +89,7 @@ def _merge(below: Layer, above: Layer, pairs: bool, tolerance: float) -> tuple[L
         if start == end:
             constant += out * max(bias[j], 0.0)
             continue
-        neuron = _normalised(w.indices[start:end], w.data[start:end], bias[j], out, pairs)
+        neuron = _normalised(w.indices[start:end], w.data[start:end], float(bias[j]), out, pairs)
         _place(neuron, groups, tolerance)
     neurons = [n for group in groups.values() for n in group]
     affine = _affine_part(neurons, above.shape[0], below.shape[1]) if pairs else None
@@ -168,9 +168,13 @@ def _fuse(hidden: Layer, output: Layer) -> tuple[Layer, Layer]:
     return first, Layer.from_dense(v.sign()[None], None if output.bias is None else output.dense_bias())
 
 
-def _add(a: Layer, b: Layer) -> Layer:
-    """The sum of two affine maps."""
-    rows = torch.cat([a.outputs_of_values, b.outputs_of_values])
-    columns = torch.cat([a.indices, b.indices])
-    bias = None if a.bias is None and b.bias is None else a.dense_bias() + b.dense_bias()
-    return Layer.from_triplets(a.shape, rows, columns, torch.cat([a.values, b.values]), bias)
+def _add(a: Layer, b: Layer, tolerance: float) -> Layer:
+    """The sum of two affine maps; what cancels to rounding is gone."""
+    p, q = a.to_scipy(), b.to_scipy()
+    total, size = (p + q).tocoo(), (abs(p) + abs(q)).tocsr()
+    rows, columns = total.coords
+    left = np.abs(total.data) > tolerance * np.asarray(size[rows, columns]).reshape(-1)
+    bias = None
+    if a.bias is not None or b.bias is not None:
+        bias = _sum(a.dense_bias().numpy(), b.dense_bias().numpy(), tolerance)
+    return Layer.from_triplets(a.shape, rows[left], columns[left], total.data[left], bias)

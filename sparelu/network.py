@@ -91,9 +91,9 @@ class Layer:
 
         ``bias`` has one entry for each output, or for each of ``bias_rows``.
         """
-        value = torch.as_tensor(values)
+        value = _tensor(values)
         dtype = value.dtype if value.is_floating_point() else torch.float64
-        r, c = (torch.as_tensor(a).to("cpu", torch.int64) for a in (rows, columns))
+        r, c = (_tensor(a).to("cpu", torch.int64) for a in (rows, columns))
         _check_range(r, shape[0], "rows")
         _check_range(c, shape[1], "columns")
         key, where = torch.unique(r * shape[1] + c, return_inverse=True)
@@ -113,9 +113,9 @@ class Layer:
     @classmethod
     def from_dense(cls, weight: ArrayLike, bias: ArrayLike | None = None) -> "Layer":
         """Build from a dense matrix (outputs, inputs) and a bias (outputs,); exact zeros are dropped."""
-        w = torch.as_tensor(weight).detach().cpu()
+        w = _tensor(weight).detach().cpu()
         r, c = torch.nonzero(w, as_tuple=True)
-        b = None if bias is None else torch.as_tensor(bias).detach()
+        b = None if bias is None else _tensor(bias).detach()
         return cls.from_triplets((w.shape[0], w.shape[1]), r, c, w[r, c], b)
 
     def dense(self) -> Float[Tensor, "outputs inputs"]:
@@ -205,6 +205,9 @@ class Network:
                 raise ValueError(
                     f"layers do not chain: one has {below.shape[0]} outputs, the next reads {above.shape[1]} inputs"
                 )
+        kinds = {part.values.dtype for part in (*self.layers, *([self.skip] if self.skip is not None else []))}
+        if len(kinds) > 1:
+            raise ValueError(f"layers hold {' and '.join(sorted(map(str, kinds)))}: bring them to one dtype with Layer.to")
         if self.skip is not None and self.skip.shape != (self.outputs, self.inputs):
             raise ValueError(f"skip must have shape {(self.outputs, self.inputs)}, got {self.skip.shape}")
 
@@ -265,7 +268,7 @@ class Network:
         Raises ``ValueError`` when ``x`` has another number of columns.
         """
         work = self.compact()
-        h = torch.as_tensor(x).to(work.layers[0].values.device, self.dtype)
+        h = _tensor(x).to(work.layers[0].values.device, self.dtype)
         if h.ndim != 2 or h.shape[1] != self.inputs:
             raise ValueError(f"the network reads rows of {self.inputs} inputs, got an array of shape {tuple(h.shape)}")
         affine = None if work.skip is None else work.skip(h)
@@ -331,8 +334,13 @@ class Network:
         skip: Layer | None = None,
     ) -> "Network":
         """``f(x) = v (w x + bias)_+ + output_bias + skip(x)`` from dense w (m, d) and v (k, m), or v (m,) for k = 1."""
-        out = torch.atleast_2d(torch.as_tensor(v))
+        out = torch.atleast_2d(_tensor(v))
         return cls((Layer.from_dense(w, bias), Layer.from_dense(out, output_bias)), skip)
+
+
+def _tensor(values: ArrayLike | Tensor) -> Tensor:
+    """A tensor as it is; anything else as NumPy reads it, so that lists of numbers are float64."""
+    return values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
 
 
 def _check_increasing(index: Tensor, bound: int, name: str) -> None:
@@ -351,8 +359,8 @@ def _bias_triplets(
     """Rows and values of the nonzero biases."""
     if bias is None:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=dtype)
-    b = torch.as_tensor(bias).to("cpu", dtype).reshape(-1)
-    r = torch.arange(outputs) if rows is None else torch.as_tensor(rows).to("cpu", torch.int64)
+    b = _tensor(bias).to("cpu", dtype).reshape(-1)
+    r = torch.arange(outputs) if rows is None else _tensor(rows).to("cpu", torch.int64)
     if b.numel() != r.numel():
         raise ValueError(f"bias has {b.numel()} entries, wanted one for each of {r.numel()} outputs")
     return r[b != 0], b[b != 0]

@@ -37,6 +37,12 @@ def save(solution: Solution, path: str | Path) -> int:
     return _write(Path(path), "solution", arrays, _header(solution))
 
 
+def weight_bytes(network: Network) -> int:
+    """Bytes that the weights, indices and biases of ``network`` take in a file, its header left out."""
+    layers = [*network.layers, *([network.skip] if network.skip is not None else [])]
+    return sum(array.nbytes for layer in layers for array in _layer_arrays("", layer).values())
+
+
 def load(path: str | Path) -> Solution:
     """Read a solution. Raises :class:`StoreError` saying what is wrong with the file."""
     arrays, header = _read(Path(path), "solution")

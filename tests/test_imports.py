@@ -1,4 +1,4 @@
-"""Imports point down only: cli -> experiments, estimators -> catalogue -> the folders -> run -> ... -> gaussian, support."""
+"""Imports point down only, in the order of LEVELS."""
 
 import ast
 from pathlib import Path

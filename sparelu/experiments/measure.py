@@ -18,24 +18,21 @@ class Measurement:
 
     ``nonzeros``, ``biases`` and ``skip_nonzeros`` are counted on the network. ``mse`` is the mean squared error over
     rows and targets (NaN for classification), ``r2`` the share of variance explained, ``psnr`` 20 log10 max|y| - 10
-    log10 mse
-    in decibels, ``accuracy`` the share of right labels and ``cross_entropy`` the mean in nats (NaN for regression).
+    log10 mse in decibels, ``accuracy`` the share of right labels and ``cross_entropy`` the mean in nats (NaN for
+    regression). ``score`` is the accuracy or r2, ``score_error`` its standard error over the rows.
     """
 
     rows: int
     nonzeros: int
     biases: int
     skip_nonzeros: int
+    score: float
+    score_error: float
     mse: float = math.nan
     r2: float = math.nan
     psnr: float = math.nan
     accuracy: float = math.nan
     cross_entropy: float = math.nan
-
-    @property
-    def score(self) -> float:
-        """Accuracy, or the share of variance explained."""
-        return self.r2 if math.isnan(self.accuracy) else self.accuracy
 
 
 def measure(network: Network, data: Data) -> Measurement:
@@ -48,16 +45,18 @@ def measure(network: Network, data: Data) -> Measurement:
 
 
 def _regression(network: Network, data: Data, counts: tuple[int, int, int, int]) -> Measurement:
-    squares, top = 0.0, 0.0
+    squares, fourths, top = 0.0, 0.0, 0.0
     for x, y in data.chunks(CHUNK):
         target = y.reshape(len(y), -1).astype(np.float64)
-        out = network(x.astype(np.float64)).numpy()
-        squares += float(((out - target) ** 2).sum())
+        row = ((network(x.astype(np.float64)).numpy() - target) ** 2).mean(axis=1)
+        squares, fourths = squares + float(row.sum()), fourths + float((row**2).sum())
         top = max(top, float(np.abs(target).max()))
-    mse = squares / (data.n * data.outputs)
+    mse = squares / data.n
     variance = float((data.statistics.y_sd**2).mean())
+    error = math.sqrt(max(fourths / data.n - mse**2, 0.0) / data.n) / variance
     psnr = math.inf if mse == 0 else 20 * math.log10(top) - 10 * math.log10(mse)
-    return Measurement(*counts, mse=mse, r2=1 - mse / variance, psnr=psnr)
+    r2 = 1 - mse / variance
+    return Measurement(*counts, score=r2, score_error=error, mse=mse, r2=r2, psnr=psnr)
 
 
 def _classification(network: Network, data: Data, counts: tuple[int, int, int, int]) -> Measurement:
@@ -69,4 +68,6 @@ def _classification(network: Network, data: Data, counts: tuple[int, int, int, i
         label = torch.as_tensor(y, dtype=torch.int64)
         right += int((scores.argmax(dim=1) == label).sum())
         entropy += float(torch.nn.functional.cross_entropy(scores, label, reduction="sum"))
-    return Measurement(*counts, accuracy=right / data.n, cross_entropy=entropy / data.n)
+    share = right / data.n
+    error = math.sqrt(share * (1 - share) / data.n)
+    return Measurement(*counts, score=share, score_error=error, accuracy=share, cross_entropy=entropy / data.n)

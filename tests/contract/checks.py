@@ -90,7 +90,7 @@ def makes_progress(method: Fitter, data: Data, budget: Budget) -> None:
     solution = fit(method, data, budget)
     judged = measure(solution.network, data)
     if data.task == "regression":
-        assert judged.r2 > 0.2, f"explains {judged.r2:.3f} of the variance of its training rows"
+        assert judged.r2 > 0.1, f"explains {judged.r2:.3f} of the variance of its training rows"
     else:
         most = np.bincount(np.asarray(data.y)).max() / data.n
         assert judged.accuracy > most, f"accuracy {judged.accuracy:.3f}, the most frequent class has {most:.3f}"

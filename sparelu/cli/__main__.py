@@ -1,0 +1,161 @@
+"""The command ``sparelu``. Heavy imports wait until a command runs, so that --help is instant."""
+
+import json as json_text
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Sparse ReLU networks: find, train, compress, certify.\n\n"
+    "Exit codes: 0 done, 1 failure, 2 bad input, 3 refused by the method, 130 interrupted (repeat with --resume).",
+)
+EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+Json = Annotated[bool, Option("--json", help="Print one JSON object instead of tables.")]
+Run = Annotated[Path, Argument(help="A run folder written by fit.")]
+
+
+@app.command(context_settings=EXTRA)
+def fit(
+    context: typer.Context,
+    data: Annotated[
+        str,
+        Argument(
+            help="A CSV, Parquet, NPY or NPZ file, or a name (see: sparelu datasets); "
+            "parameters as name:key=value,key=value."
+        ),
+    ],
+    target: Annotated[str | None, Option(help="The column to predict, by name or number.")] = None,
+    task: Annotated[
+        str | None, Option(help="regression or classification; found from the target if not given.")
+    ] = None,
+    method: Annotated[str, Option(help="A method (see: sparelu methods), or auto.")] = "auto",
+    hidden: Annotated[str, Option(help="Hidden widths, such as 100 or 300,100.")] = "100",
+    nonzeros: Annotated[int | None, Option(help="Weights allowed. One of these four.")] = None,
+    density: Annotated[float | None, Option(help="Share of the weights allowed.")] = None,
+    sparsity: Annotated[float | None, Option(help="Share of the weights that must be zero.")] = None,
+    compression: Annotated[float | None, Option(help="All weights divided by those allowed.")] = None,
+    seed: Annotated[int, Option(help="Decides everything random.")] = 0,
+    test_fraction: Annotated[float, Option(help="Rows kept for testing, where the source keeps none.")] = 0.2,
+    standardise: Annotated[bool | None, Option(help="Scale inputs (default: files yes, named data no).")] = None,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    seconds: Annotated[float | None, Option(help="Stop the fit after so many seconds.")] = None,
+    out: Annotated[Path | None, Option(help="Run folder (default: runs/DATA-METHOD-KEY).")] = None,
+    resume: Annotated[bool, Option("--resume", help="Go on with an interrupted run.")] = False,
+    path: Annotated[
+        bool, Option("--path", help="Fit several budgets, choose one on validation rows, draw the curve.")
+    ] = False,
+    budgets: Annotated[str | None, Option(help="Budgets of --path, such as 50,100,200.")] = None,
+    json: Json = False,
+) -> None:
+    """Fit a sparse network to DATA within a budget, and write a run folder with the model and report.html.
+
+    Settings of the method are flags too: see [bold]sparelu methods NAME[/].
+    """
+    from sparelu.cli.fitting import Wishes, fit_command
+    from sparelu.cli.session import plain_errors
+
+    with plain_errors():
+        wishes = Wishes(
+            data,
+            target,
+            task,
+            method,
+            hidden,
+            nonzeros,
+            density,
+            sparsity,
+            compression,
+            seed,
+            test_fraction,
+            standardise,
+            device,
+            seconds,
+            tuple(context.args),
+            out,
+            resume,
+            path,
+            budgets,
+        )
+        fit_command(wishes, json)
+
+
+@app.command()
+def predict(
+    run: Run,
+    data: Annotated[str, Argument(help="Rows to predict, with the columns the model was trained on (any order).")],
+    out: Annotated[Path | None, Option(help="CSV file to write (default: print).")] = None,
+) -> None:
+    """Predict rows of raw inputs with a stored model, in original labels or units."""
+    from sparelu.cli.session import plain_errors
+    from sparelu.cli.using import predict_command
+
+    with plain_errors():
+        predict_command(run, data, out)
+
+
+@app.command()
+def show(
+    run: Run, everything: Annotated[bool, Option("--all", help="List every neuron.")] = False, json: Json = False
+) -> None:
+    """Print a network as tables: layers, sizes, and which inputs feed which neurons."""
+    from sparelu.cli.session import plain_errors
+    from sparelu.cli.using import show_command
+
+    with plain_errors():
+        show_command(run, everything, json)
+
+
+@app.command()
+def report(run: Run) -> None:
+    """Write report.html of a run anew."""
+    from sparelu.cli.session import plain_errors
+    from sparelu.cli.using import report_command
+
+    with plain_errors():
+        report_command(run)
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, Argument(help="A method: list its settings.")] = None, json: Json = False
+) -> None:
+    """List the methods, or the settings of one."""
+    from sparelu.cli.listing import methods_table
+    from sparelu.cli.session import plain_errors
+
+    with plain_errors():
+        _print(*methods_table(name), json)
+
+
+@app.command()
+def datasets(json: Json = False) -> None:
+    """List the data sets that are known by name, with their parameters."""
+    from sparelu.cli.listing import datasets_table
+    from sparelu.cli.session import plain_errors
+
+    with plain_errors():
+        _print(*datasets_table(), json)
+
+
+def _print(table: Any, rows: list[dict[str, Any]], json: bool) -> None:
+    from sparelu.cli.session import console
+
+    if json:
+        typer.echo(json_text.dumps(rows, indent=1))
+    else:
+        console.print(table)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="sparelu")
+
+
+if __name__ == "__main__":
+    main()

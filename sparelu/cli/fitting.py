@@ -1,0 +1,250 @@
+"""The command ``fit``: one budget, or a path of budgets; a run folder comes out."""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from sparelu.catalogue import choose as choose_method
+from sparelu.cli import flags
+from sparelu.cli.session import INTERRUPTED, Bar, console, errors, stoppable
+from sparelu.data import Split
+from sparelu.experiments import path as budget_path
+from sparelu.experiments.folder import RunFolder, key
+from sparelu.experiments.report import Point, write_report
+from sparelu.experiments.trial import Judged, Trial, pick_device, score_name
+from sparelu.outcome import Iterate, Status
+from sparelu.run import Checkpoint, Limits
+
+MAX_DENSE_WEIGHTS = 2_000_000
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The flags of ``fit`` as they were given."""
+
+    data: str
+    target: str | None
+    task: str | None
+    method: str
+    hidden: str
+    nonzeros: int | None
+    density: float | None
+    sparsity: float | None
+    compression: float | None
+    seed: int
+    test_fraction: float
+    standardise: bool | None
+    device: str
+    seconds: float | None
+    extra: tuple[str, ...]
+    out: Path | None
+    resume: bool
+    path: bool
+    budgets: str | None
+
+    def trial(self) -> Trial:
+        """The trial without the settings of its method, which is known once the data are."""
+        source, parameters = flags.data_source(self.data)
+        trial = Trial(
+            source,
+            parameters,
+            self.target,
+            self.task,
+            self.method,
+            {},
+            flags.whole_numbers(self.hidden, "--hidden"),
+            self.nonzeros,
+            self.density,
+            self.sparsity,
+            self.compression,
+            self.seed,
+            self.test_fraction,
+            self.standardise,
+            pick_device(self.device),
+        )
+        trial.budget()
+        if self.method != "auto":
+            return replace(trial, settings=flags.method_settings(self.extra, flags.named_method(self.method)))
+        return trial
+
+
+def fit_command(wishes: Wishes, as_json: bool) -> None:
+    """Run ``fit`` and print what came of it."""
+    trial = wishes.trial()
+    split = trial.split()
+    if wishes.method == "auto":
+        chosen = flags.named_method(choose_method(split.train, trial.budget())[0])
+        trial = replace(trial, settings=flags.method_settings(wishes.extra, chosen))
+    request = {**trial.request(), **({"budgets": wishes.budgets or "default"} if wishes.path else {})}
+    default = Path("runs") / f"{Path(trial.data).stem}-{trial.method}-{key(request)}"
+    folder = RunFolder(wishes.out or default)
+    with folder.opened(request, wishes.resume):
+        work = _path if wishes.path else _single
+        rows = work(trial, split, folder, wishes)
+    if as_json:
+        print(json.dumps({"folder": str(folder.path), "rows": rows}, indent=1))
+    else:
+        _say(trial, split, folder, rows)
+
+
+def _single(trial: Trial, split: Split, folder: RunFolder, wishes: Wishes) -> list[dict[str, Any]]:
+    with ExitStack() as stack:
+        stop = stack.enter_context(stoppable())
+        bar = stack.enter_context(Bar())
+        judged = trial.run(
+            split,
+            checkpoint=Checkpoint(folder.checkpoint),
+            resume=wishes.resume,
+            stop=stop,
+            limits=None if wishes.seconds is None else Limits(seconds=wishes.seconds),
+            watch=lambda it: bar.update(it.progress, f"loss {it.loss:.4g}"),
+        )
+    if judged.solution.status is Status.interrupted:
+        _interrupted(folder)
+    rows = [{**judged.row(), "chosen": True}]
+    _finish(folder, judged, rows, split)
+    return rows
+
+
+def _path(trial: Trial, split: Split, folder: RunFolder, wishes: Wishes) -> list[dict[str, Any]]:
+    asked = _budgets(trial, split, wishes)
+    path = budget_path.BudgetPath(replace(trial, density=None), split, folder.path / "path")
+    steps: list[budget_path.Step] = []
+    with ExitStack() as stack:
+        stop = stack.enter_context(stoppable())
+        bar = stack.enter_context(Bar(total=2 * len(asked) + 1))
+        watch = _path_watch(bar, asked)
+        steps.extend(path.steps(asked, watch, stop))
+        dense = None if len(steps) < len(asked) else _dense(trial, split, folder, stop)
+    if len(steps) < len(asked) or (dense is not None and dense.solution.status is Status.interrupted):
+        _interrupted(folder)
+    best = budget_path.choose(steps)
+    rows = [{**step.judged.row(), "validation": step.validation, "chosen": step is best} for step in steps]
+    if dense is not None:
+        rows.append({**dense.row(), "label": "dense", "chosen": False})
+    _finish(folder, best.judged, rows, split)
+    return rows
+
+
+def _path_watch(bar: Bar, asked: Sequence[int]) -> Callable[[int, Iterate], None]:
+    place = {"at": 0, "last": 0.0}
+
+    def watch(s: int, iterate: Iterate) -> None:
+        if iterate.progress < place["last"]:
+            place["at"] += 1
+        place["last"] = iterate.progress
+        bar.update(place["at"] + iterate.progress, f"{s} nonzeros")
+
+    return watch
+
+
+def _budgets(trial: Trial, split: Split, wishes: Wishes) -> Sequence[int]:
+    if wishes.budgets is not None:
+        return sorted(set(flags.whole_numbers(wishes.budgets, "--budgets")))
+    total = replace(trial.budget(), nonzeros=None, density=None, sparsity=None, compression=None).weights(
+        split.train.inputs, split.train.outputs
+    )
+    return budget_path.budgets(max(1, min(50, total // 20)), max(2, min(total, 2000)))
+
+
+def _dense(trial: Trial, split: Split, folder: RunFolder, stop: Callable[[], bool]) -> Judged | None:
+    """The same network with every weight, trained without pruning, to compare with; not for very wide ones."""
+    full = replace(trial, method="magnitude", settings={}, nonzeros=None, density=1.0)
+    if full.budget().weights(split.train.inputs, split.train.outputs) > MAX_DENSE_WEIGHTS:
+        return None
+    return full.run(split, checkpoint=Checkpoint(folder.path / "path" / "dense.checkpoint"), resume=True, stop=stop)
+
+
+def _interrupted(folder: RunFolder) -> None:
+    errors.print(f"interrupted; {folder.path} keeps the state: repeat the same command with --resume", highlight=False)
+    raise SystemExit(INTERRUPTED)
+
+
+def _finish(folder: RunFolder, judged: Judged, rows: list[dict[str, Any]], split: Split) -> None:
+    result = {**judged.result(), "rows": rows, "mean_image": _mean_image(split)}
+    if split.test_rows is not None:
+        result["test_rows"] = split.test_rows.tolist()
+    folder.write(judged.solution, result)
+    report(folder)
+    folder.checkpoint.unlink(missing_ok=True)
+
+
+def _mean_image(split: Split) -> list[float] | None:
+    return None if split.train.image is None else split.train.statistics.mean.tolist()
+
+
+def report(folder: RunFolder) -> None:
+    """Write the report of a finished run."""
+    solution, request, result = folder.read()
+    points = [
+        Point(
+            r["nonzeros"],
+            r["score"],
+            r["seconds"],
+            r["peak_memory"],
+            r["stored_bytes"],
+            r.get("label", ""),
+            r["chosen"],
+        )
+        for r in result["rows"]
+    ]
+    image = solution.about.get("image")
+    mean = None if image is None or not result.get("mean_image") else np.reshape(result["mean_image"], image)
+    extra = (
+        {"request": json.dumps(request), "method chosen because": result["why"]}
+        if result["why"]
+        else {"request": json.dumps(request)}
+    )
+    write_report(folder.report, solution, points, result["score_name"], result["split"], mean, extra)
+
+
+def _say(trial: Trial, split: Split, folder: RunFolder, rows: list[dict[str, Any]]) -> None:
+    name = score_name(split.train.task)
+    table = Table(
+        title=f"{split.train.name}: {split.train.n} training rows, {split.test.n} test rows ({split.how})",
+        title_justify="left",
+    )
+    for heading in ("", "nonzeros", "biases", "stored", f"test {name}", "time", "peak memory"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for r in rows:
+        mark = r.get("label") or ("chosen" if r["chosen"] and len(rows) > 1 else r["method"])
+        table.add_row(
+            mark,
+            f"{r['nonzeros']:,}",
+            f"{r['biases']:,}",
+            size(r["stored_bytes"]),
+            _score(r["score"], name),
+            f"{r['seconds']:.1f} s",
+            size(r["peak_memory"]),
+        )
+    console.print(table)
+    solution, _, result = folder.read()
+    if result["why"]:
+        console.print(f"auto chose {solution.method}: {result['why']}", highlight=False)
+    if solution.status not in (Status.converged, Status.max_steps) or not solution.within_budget:
+        console.print(f"[yellow]{solution.status.name}[/]: {solution.status.value}", highlight=False)
+    console.print(
+        f"\nWritten to {folder.path}. Next:\n  open {folder.report}\n  sparelu show {folder.path}\n"
+        f"  sparelu predict {folder.path} DATA",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _score(value: float, name: str) -> str:
+    return f"{100 * value:.2f}%" if name == "accuracy" else f"{value:.4f}"
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that reads best."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return ""

@@ -1,0 +1,58 @@
+"""Flags that come from declarations: a method's settings, and the parameters of a named data set."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sparelu.catalogue import METHODS
+from sparelu.method import Method, SettingError, nearest, settings_of
+
+COMMON = ("target", "task", "method", "hidden", "nonzeros", "density", "sparsity", "compression", "seed", "out", "resume",
+          "test-fraction", "standardise", "device", "seconds", "json", "path", "budgets")  # fmt: skip
+
+
+def method_settings(extra: Sequence[str], method: type[Method]) -> dict[str, Any]:
+    """Settings from ``--name value`` or ``--name=value`` pairs.
+
+    Raises :class:`SettingError` naming an unknown flag and the nearest known one, or a value that breaks its rule.
+    """
+    known = {s.name.replace("_", "-"): s for s in settings_of(method)}
+    found: dict[str, Any] = {}
+    rest = list(extra)
+    while rest:
+        flag = rest.pop(0)
+        name, equals, text = flag.removeprefix("--").partition("=")
+        if not flag.startswith("--"):
+            raise SettingError(f"unexpected argument {flag!r}: a flag starts with --")
+        if name not in known:
+            hint = nearest(name, [*known, *COMMON])
+            raise SettingError(f"there is no option --{name} for method {method.name}; {hint}")
+        if not equals:
+            if not rest:
+                raise SettingError(f"--{name} wants a value: {known[name].wanted()}")
+            text = rest.pop(0)
+        found[known[name].name] = known[name].parse(text)
+    return found
+
+
+def data_source(text: str) -> tuple[str, dict[str, str]]:
+    """A data set's name or path, and parameters given as ``name:key=value,key=value``."""
+    name, colon, rest = text.partition(":")
+    if not colon or "=" not in rest:
+        return text, {}
+    pairs = [part.partition("=") for part in rest.split(",")]
+    return name, {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def named_method(name: str) -> type[Method]:
+    """The class of a method. Raises :class:`SettingError` naming the nearest known."""
+    if name not in METHODS:
+        raise SettingError(f"there is no method {name!r}; {nearest(name, [*METHODS, 'auto'])}")
+    return METHODS[name]
+
+
+def whole_numbers(text: str, what: str) -> tuple[int, ...]:
+    """A list such as ``100`` or ``300,100``. Raises :class:`SettingError`."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise SettingError(f"{what} must be whole numbers separated by commas, got {text!r}") from None

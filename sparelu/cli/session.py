@@ -1,0 +1,98 @@
+"""What surrounds a command: errors in plain words with their exit code, signals, and progress on a terminal."""
+
+import contextlib
+import errno
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+OK, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes: done; an error of ours; bad input or usage; the method refused; stopped by Ctrl-C or kill (resumable)."""
+
+console = Console()
+errors = Console(stderr=True)
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn the errors that people can mend into one message and an exit code."""
+    from sparelu.experiments.folder import FolderError
+    from sparelu.method import Refusal
+
+    try:
+        yield
+    except Refusal as error:
+        _fail(str(error), REFUSED)
+    except FolderError as error:
+        _fail(str(error), USAGE)
+    except ValueError as error:
+        _fail(str(error), USAGE)
+    except OSError as error:
+        _fail(_system_words(error), FAILED if error.errno == errno.ENOSPC else USAGE)
+
+
+def _system_words(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return "the disk is full: free some space and repeat the command with --resume; the last good state is kept"
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def _fail(message: str, code: int) -> None:
+    errors.print(f"[bold red]error:[/] {message}", highlight=False, soft_wrap=True)
+    raise SystemExit(code)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """A question that turns true at the first Ctrl-C or SIGTERM; a second one stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, _frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        errors.print("stopping after this round; once more to stop at once", highlight=False)
+
+    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    except KeyboardInterrupt:
+        errors.print(
+            "stopped; repeat the same command with --resume to go on from the last saved state", highlight=False
+        )
+        raise SystemExit(INTERRUPTED) from None
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+class Bar:
+    """A progress bar with time left on a terminal; silent elsewhere."""
+
+    def __init__(self, total: float = 1.0) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=errors,
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self.task = self.progress.add_task("", total=total)
+
+    def __enter__(self) -> "Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def update(self, done: float, text: str) -> None:
+        """Show ``done`` of the total, and what is being done."""
+        self.progress.update(self.task, completed=done, description=text)

@@ -1,0 +1,127 @@
+"""A run on disk: the request, the model, the measurements, the checkpoint, and the report, in one folder."""
+
+import contextlib
+import csv
+import fcntl
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparelu import store
+from sparelu.outcome import Solution
+
+MODEL, REQUEST, RESULT, HISTORY, CHECKPOINT, REPORT = (
+    "model.safetensors",
+    "request.json",
+    "result.json",
+    "history.csv",
+    "checkpoint.safetensors",
+    "report.html",
+)
+
+
+class FolderError(ValueError):
+    """The run folder is in use, holds another run, or is not a run."""
+
+
+def key(request: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits that name a request by its content: canonical JSON, hashed."""
+    return hashlib.sha256(canonical_json(request).encode()).hexdigest()[:8]
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run in the folder ``path``."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """The network with its header."""
+        return self.path / MODEL
+
+    @property
+    def checkpoint(self) -> Path:
+        """State of the fit while it runs."""
+        return self.path / CHECKPOINT
+
+    @property
+    def report(self) -> Path:
+        """The report for people."""
+        return self.path / REPORT
+
+    @contextlib.contextmanager
+    def opened(self, request: Mapping[str, Any], resume: bool) -> Iterator[None]:
+        """Hold the folder for a run of ``request``: new, or the same request again with ``resume``.
+
+        Raises :class:`FolderError` when another process holds it, it holds another run, or ``resume`` was not asked for.
+        """
+        self._check(request, resume)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise FolderError(f"{self.path}: another process is writing this run; wait, or give --out") from None
+            self._write_json(REQUEST, request)
+            yield
+        (self.path / ".lock").unlink(missing_ok=True)
+
+    def _check(self, request: Mapping[str, Any], resume: bool) -> None:
+        if not self.path.exists() or not any(self.path.iterdir()):
+            return
+        if not (self.path / REQUEST).is_file():
+            raise FolderError(f"{self.path} is not empty and is not a run: give another folder with --out")
+        held = json.loads((self.path / REQUEST).read_text())
+        same = canonical_json(held) == canonical_json(request)
+        if resume and not same:
+            changed = sorted(k for k in {*held, *request} if held.get(k) != json.loads(canonical_json(request)).get(k))
+            raise FolderError(
+                f"{self.path} holds a run with another {', '.join(changed)}: repeat the same command to resume it, "
+                "or give another folder with --out"
+            )
+        if not resume:
+            raise FolderError(
+                f"{self.path} already holds a run: add --resume to go on with it, or give another folder with --out"
+            )
+
+    def write(self, solution: Solution, result: Mapping[str, Any]) -> int:
+        """Store the solution, its history and the measurements; the bytes of the model."""
+        size = store.save(solution, self.model)
+        rows = [dict(row) for row in solution.history]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO()
+        table = csv.DictWriter(text, names, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        store.write_atomically(self.path / HISTORY, text.getvalue().encode())
+        self._write_json(RESULT, {**result, "stored_bytes": size})
+        return size
+
+    def read(self) -> tuple[Solution, dict[str, Any], dict[str, Any]]:
+        """The solution, the request and the result. Raises :class:`FolderError` when there is no finished run."""
+        if not self.path.is_dir():
+            raise FolderError(f"{self.path}: no such run folder (sparelu fit writes one below runs/)")
+        if not self.model.is_file():
+            rest = " It has a checkpoint: repeat the fit with --resume." if self.checkpoint.is_file() else ""
+            raise FolderError(f"{self.path} holds no finished run.{rest}")
+        return store.load(self.model), self._read_json(REQUEST), self._read_json(RESULT)
+
+    def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        store.write_atomically(self.path / name, (json.dumps(value, indent=1, default=str) + "\n").encode())
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self.path / name).read_text())
+        except (OSError, ValueError) as error:
+            raise FolderError(f"{self.path / name} cannot be read: {error}") from None
+        return found

@@ -1,0 +1,152 @@
+"""One trial: data, method, budget and seed, described by plain values; run, and judged on training and test rows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import torch
+
+from sparelu import catalogue, datasets, store
+from sparelu.data import Budget, Data, Split
+from sparelu.experiments.measure import Measurement, measure
+from sparelu.method import Fitter
+from sparelu.outcome import Iterate, Solution
+from sparelu.run import Checkpoint, Limits, fit
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What decides a result, as JSON values. ``standardise`` None: files are standardised, named data sets are not."""
+
+    data: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    target: str | None = None
+    task: str | None = None
+    method: str = "auto"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    hidden: tuple[int, ...] = (100,)
+    nonzeros: int | None = None
+    density: float | None = None
+    sparsity: float | None = None
+    compression: float | None = None
+    seed: int = 0
+    test_fraction: float = 0.2
+    standardise: bool | None = None
+    device: str = "cpu"
+
+    def request(self) -> dict[str, Any]:
+        """The fields that are not at their default, as JSON values."""
+        default = Trial(self.data)
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = {k: v for k, v in given.items() if k == "data" or v != getattr(default, k)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}
+
+    def budget(self) -> Budget:
+        """The budget. Raises ``ValueError`` for two at once or one out of range."""
+        return Budget(self.hidden, self.nonzeros, self.density, self.sparsity, self.compression)
+
+    def split(self) -> Split:
+        """Load the data and keep test rows apart."""
+        data = datasets.load(self.data, self.target, self.task, self.seed, **self.parameters)
+        split = data.split(self.test_fraction, self.seed)
+        return replace(split, train=replace(split.train, device=self.device))
+
+    def standardised(self) -> bool:
+        """Whether inputs are standardised: as asked, else exactly when the data come from a file."""
+        return self.data not in datasets.DATASETS if self.standardise is None else self.standardise
+
+    def fitter(self, data: Data) -> tuple[Fitter, str]:
+        """The method with its settings, and why ``auto`` chose it (empty when it was named)."""
+        name, why = catalogue.choose(data, self.budget()) if self.method == "auto" else (self.method, "")
+        return catalogue.fitter(name, **self.settings), why
+
+    def run(
+        self,
+        split: Split,
+        *,
+        checkpoint: Checkpoint | None = None,
+        resume: bool = False,
+        limits: Limits | None = None,
+        watch: Callable[[Iterate], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> "Judged":
+        """Fit on the training rows and judge on both parts; the clock of the fit does not run while judging."""
+        method, why = self.fitter(split.train)
+        solution = fit(
+            method,
+            split.train,
+            self.budget(),
+            seed=self.seed,
+            standardise=self.standardised(),
+            limits=limits,
+            checkpoint=checkpoint,
+            resume=resume,
+            watch=watch,
+            stop=stop,
+        )
+        return judge(solution, split, why)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A solution, what it is worth on training and test rows, and why its method was chosen."""
+
+    solution: Solution
+    train: Measurement
+    test: Measurement
+    why: str
+    split: str
+
+    def row(self) -> dict[str, Any]:
+        """One row of a table: the method, the counts, the test score and what it cost."""
+        s = self.solution
+        return {
+            "method": s.method,
+            "nonzeros": self.test.nonzeros,
+            "biases": self.test.biases,
+            "score": self.test.score,
+            "train_score": self.train.score,
+            "seconds": s.seconds,
+            "peak_memory": s.peak_memory,
+            "stored_bytes": stored_bytes(s),
+            "status": s.status.name,
+            "hidden": list(s.network.compact().hidden),
+            "within_budget": s.within_budget,
+        }
+
+    def result(self) -> dict[str, Any]:
+        """Everything measured, as JSON values."""
+        parts = {"train": asdict(self.train), "test": asdict(self.test)}
+        return {
+            **self.row(),
+            **parts,
+            "why": self.why,
+            "split": self.split,
+            "score_name": score_name(self.solution.task),
+        }
+
+
+def judge(solution: Solution, split: Split, why: str = "") -> Judged:
+    """Measure a solution on the training and the test rows of a split."""
+    return Judged(
+        solution, measure(solution.network, split.train), measure(solution.network, split.test), why, split.how
+    )
+
+
+def score_name(task: str) -> str:
+    """What the score of a task is called."""
+    return "accuracy" if task == "classification" else "R2"
+
+
+def stored_bytes(solution: Solution) -> int:
+    """Bytes of the weights as they are stored: values, indices in the smallest type, and biases; the header left out."""
+    return store.weight_bytes(solution.network)
+
+
+def pick_device(asked: str) -> str:
+    """``auto`` is the first CUDA device where there is one, else the CPU. Raises ``ValueError`` for one that is missing."""
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {asked!r} was asked for, but torch finds no CUDA device: use --device cpu")
+    return asked
