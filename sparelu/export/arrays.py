@@ -1,0 +1,58 @@
+"""A network as plain NumPy and SciPy arrays."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from sparelu.export.plain import plain
+from sparelu.network import Layer, Network
+from sparelu.store import write_atomically
+
+
+def to_arrays(network: Network) -> dict[str, sparse.csr_array | np.ndarray]:
+    """Weights and biases by name: ``layer0.weight`` (outputs, inputs) in CSR, ``layer0.bias`` (outputs,), and so on.
+
+    With ``h = x`` and ``h = maximum(h @ weight.T + bias, 0)`` for each layer but the last, which has no maximum, the
+    outputs are ``h``; where there is a ``skip.weight``, plus ``x @ skip.weight.T``. Hidden units are those of
+    ``network.compact()``; the numbers have the network's own type.
+    """
+    found: dict[str, sparse.csr_array | np.ndarray] = {}
+    for name, layer in _named(plain(network, network.dtype)).items():
+        found[f"{name}.weight"] = layer.to_scipy()
+        if name != "skip":
+            found[f"{name}.bias"] = layer.dense_bias().numpy()
+    return found
+
+
+def to_numpy(network: Network, folder: str | Path) -> int:
+    """Write ``layer0.npz``, ``layer1.npz``, ... and ``skip.npz`` into ``folder``; the bytes written.
+
+    Each opens with ``scipy.sparse.load_npz`` as the weight of :func:`to_arrays`, and with ``numpy.load`` as the
+    arrays ``data``, ``indices``, ``indptr``, ``shape`` and ``bias`` (the skip part has none). Layer files of an
+    earlier export that this network does not have are removed.
+    """
+    at = Path(folder)
+    layers = _named(plain(network, network.dtype))
+    for old in at.glob("*.npz"):
+        if old.stem not in layers and (old.stem == "skip" or old.stem.removeprefix("layer").isdigit()):
+            old.unlink()
+    return sum(write_atomically(at / f"{name}.npz", _npz(layer, name)) for name, layer in layers.items())
+
+
+def _named(network: Network) -> dict[str, Layer]:
+    layers = {f"layer{i}": layer for i, layer in enumerate(network.layers)}
+    return layers if network.skip is None else {**layers, "skip": network.skip}
+
+
+def _npz(layer: Layer, name: str) -> bytes:
+    w = layer.to_scipy()
+    arrays: dict[str, Any] = {"data": w.data, "indices": w.indices, "indptr": w.indptr, "shape": np.array(w.shape)}
+    if name != "skip":
+        arrays["bias"] = layer.dense_bias().numpy()
+    arrays |= {"format": np.array(b"csr"), "_is_array": np.array(True)}
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    return content.getvalue()

@@ -1,0 +1,235 @@
+"""A network as C: one header, one source file, constant tables in compressed sparse rows, no dependencies."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sparelu.export.plain import check_labels, plain
+from sparelu.network import Layer, Network
+from sparelu.store import write_atomically
+
+STANDARD_HEADERS = re.compile(
+    "assert|complex|ctype|errno|fenv|float|inttypes|iso646|limits|locale|math|setjmp|signal|stdarg|stdbool|stddef|"
+    "stdint|stdio|stdlib|string|tgmath|time|wchar|wctype",
+    re.IGNORECASE,
+)
+WIDTH = 110
+FLOAT = 4
+"""Bytes of a C float (IEEE 754 single precision)."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What one prediction of the exported code takes.
+
+    ``flash``: bytes of the constant tables, machine code left out. ``ram``: bytes of hidden units on the stack; ``x``
+    and ``out`` are the caller's. ``multiply_adds`` of the weights and ``comparisons`` of the ReLUs are all the
+    floating-point operations: a sum starts from its bias.
+    """
+
+    flash: int
+    ram: int
+    multiply_adds: int
+    comparisons: int
+
+
+def to_c(
+    network: Network,
+    folder: str | Path,
+    name: str = "network",
+    *,
+    names: Sequence[str] = (),
+    classes: Sequence[Any] = (),
+) -> Footprint:
+    """Write ``name.h`` and ``name.c`` into ``folder``: C99, float32, ``void name_predict(const float *x, float *out)``.
+
+    ``x`` holds the raw inputs, ``out`` receives the outputs of ``network``; they must not overlap. Tables are CSR: the
+    values, the inputs they read and the number of values in each row, indices in the smallest type that holds them.
+    ``names`` of the inputs used and ``classes`` are listed in the header's comment.
+
+    The products are of float32: inputs whose mean is far above their spread lose digits, more so than in float64.
+
+    Raises ``ValueError`` when ``name`` cannot start an identifier or is the name of a header of the C library, for
+    numbers that float32 does not hold, and for names or classes that are not one for each input and output.
+    """
+    _check_name(name)
+    check_labels(network, names, classes)
+    net = plain(network)
+    parts = _parts(net)
+    cost = _footprint(net, parts)
+    about = _about(net, cost, names, classes)
+    write_atomically(Path(folder) / f"{name}.h", _header(net, name, about).encode())
+    write_atomically(Path(folder) / f"{name}.c", _source(net, parts, name).encode())
+    return cost
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ValueError(f"the name {name!r} cannot start a C identifier: use letters, digits and _, a letter first")
+    if STANDARD_HEADERS.fullmatch(name):
+        raise ValueError(f"{name}.h is a header of the C library: choose another name")
+
+
+def _parts(net: Network) -> dict[str, Layer]:
+    layers = {f"layer{i}": layer for i, layer in enumerate(net.layers)}
+    return layers if net.skip is None else {**layers, "skip": net.skip}
+
+
+def _tables(layer: Layer) -> dict[str, np.ndarray]:
+    """The arrays of a layer, empty ones left out."""
+    lengths = np.zeros(layer.shape[0], dtype=np.int64)
+    lengths[layer.rows.numpy()] = layer.indptr.diff().numpy()
+    found = {}
+    if layer.nonzeros:
+        found = {"values": layer.values.numpy(), "inputs": _small(layer.indices.numpy()), "lengths": _small(lengths)}
+    if layer.biases:
+        found["bias"] = layer.dense_bias().numpy()
+    return found
+
+
+def _small(index: np.ndarray) -> np.ndarray:
+    return index.astype(np.min_scalar_type(int(index.max())))
+
+
+def _footprint(net: Network, parts: dict[str, Layer]) -> Footprint:
+    return Footprint(
+        flash=sum(table.nbytes for layer in parts.values() for table in _tables(layer).values()),
+        ram=FLOAT * sum(_scratch(net)),
+        multiply_adds=sum(layer.nonzeros for layer in parts.values()),
+        comparisons=sum(net.hidden),
+    )
+
+
+def _scratch(net: Network) -> list[int]:
+    """Sizes of the buffers that hidden layers 0, 2, 4, ... and 1, 3, 5, ... share."""
+    return [max(widths) for widths in (net.hidden[0::2], net.hidden[1::2]) if widths]
+
+
+def _about(net: Network, cost: Footprint, names: Sequence[str], classes: Sequence[Any]) -> list[str]:
+    widths = " - ".join(str(w) for w in (net.inputs, *net.hidden, net.outputs))
+    first = [net.layers[0], *([] if net.skip is None else [net.skip])]
+    used = torch.unique(torch.cat([layer.indices for layer in first])).tolist()
+    lines = [
+        f"A sparse ReLU network, {widths}, written by sparelu {version('sparelu')}.",
+        "",
+        f"Flash:      {cost.flash} bytes of constant tables, machine code left out.",
+        f"RAM:        {cost.ram} bytes of stack for the hidden units.",
+        f"Operations: {cost.multiply_adds} multiply-adds, {cost.comparisons} comparisons.",
+        f"Inputs:     {len(used)} of {net.inputs} are read.",
+    ]
+    if names:
+        lines += ["", "x[i] that are read: " + ", ".join(f"{i} = {_quoted(names[i])}" for i in used)]
+    if classes and net.outputs == 1:
+        lines += ["", f"out[0] > 0 means {_quoted(classes[1])}, else {_quoted(classes[0])}."]
+    elif classes:
+        lines += [
+            "",
+            "The largest out[i] names the class: " + ", ".join(f"{i} = {_quoted(c)}" for i, c in enumerate(classes)),
+        ]
+    return lines
+
+
+def _quoted(label: Any) -> str:
+    """JSON without a slash: a label can neither end the comment nor begin another."""
+    return json.dumps(label).replace("/", "\\u002f")
+
+
+def _header(net: Network, name: str, about: list[str]) -> str:
+    guard = name.upper()
+    comment = [f" * {part}".rstrip() for line in about for part in (_wrapped(line) if line else [""])]
+    return "\n".join(
+        [
+            "/*",
+            *comment,
+            " */",
+            f"#ifndef {guard}_H",
+            f"#define {guard}_H",
+            "",
+            f"#define {guard}_INPUTS {net.inputs}",
+            f"#define {guard}_OUTPUTS {net.outputs}",
+            "",
+            "#ifdef __cplusplus",
+            'extern "C" {',
+            "#endif",
+            "",
+            f"/* x: {guard}_INPUTS raw inputs; out: {guard}_OUTPUTS outputs; they must not overlap. */",
+            f"void {name}_predict(const float *x, float *out);",
+            "",
+            "#ifdef __cplusplus",
+            "}",
+            "#endif",
+            "",
+            "#endif",
+            "",
+        ]
+    )
+
+
+def _source(net: Network, parts: dict[str, Layer], name: str) -> str:
+    lines = [f'#include "{name}.h"', "", "#include <stddef.h>", "#include <stdint.h>", ""]
+    for part, layer in parts.items():
+        for table, numbers in _tables(layer).items():
+            lines += [*_table(f"{part}_{table}", numbers), ""]
+    lines += [f"void {name}_predict(const float *x, float *out)", "{"]
+    lines += [f"    float scratch{i}[{size}];" for i, size in enumerate(_scratch(net))]
+    reads_nothing = net.layers[0].nonzeros + net.skip_nonzeros == 0
+    lines += ["    size_t i;", *(["    (void)x;"] if reads_nothing else []), *_body(net), "}", ""]
+    return "\n".join(lines)
+
+
+def _table(name: str, numbers: np.ndarray) -> list[str]:
+    if numbers.dtype.kind == "f":
+        kind, texts = "float", [np.format_float_scientific(v, trim="0") + "f" for v in numbers]
+    else:
+        kind, texts = f"{numbers.dtype}_t", [str(v) for v in numbers]
+    body = [f"    {line}" for line in _wrapped(", ".join(texts))]
+    return [f"static const {kind} {name}[{len(texts)}] = {{", *body, "};"]
+
+
+def _wrapped(text: str) -> Iterator[str]:
+    """``text`` broken at spaces."""
+    line = ""
+    for word in text.split(" "):
+        if line and len(line) + 1 + len(word) > WIDTH:
+            yield line
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    yield line
+
+
+def _body(net: Network) -> Iterable[str]:
+    last = len(net.layers) - 1
+    for i, layer in enumerate(net.layers):
+        below = "x" if i == 0 else f"scratch{(i - 1) % 2}"
+        sums = [(f"layer{i}", layer, below)]
+        if i == last and net.skip is not None:
+            sums.append(("skip", net.skip, "x"))
+        target = "out[i] = sum;" if i == last else f"scratch{i % 2}[i] = sum < 0.0f ? 0.0f : sum;"
+        yield from _loop(layer.shape[0], sums, target)
+
+
+def _loop(outputs: int, sums: list[tuple[str, Layer, str]], target: str) -> Iterable[str]:
+    """One layer: each output is its bias plus one sparse product for each of ``sums``."""
+    live = [(part, below) for part, layer, below in sums if layer.nonzeros]
+    start = f"{sums[0][0]}_bias[i]" if sums[0][1].biases else "0.0f"
+    yield "    {"
+    for part, _ in live:
+        yield f"        size_t {part} = 0;"
+    yield f"        for (i = 0; i < {outputs}u; ++i) {{"
+    yield f"            float sum = {start};"
+    if live:
+        yield "            size_t n;"
+    for part, below in live:
+        yield f"            for (n = {part}_lengths[i]; n > 0; --n, ++{part})"
+        yield f"                sum += {part}_values[{part}] * {below}[{part}_inputs[{part}]];"
+    yield f"            {target}"
+    yield "        }"
+    yield "    }"

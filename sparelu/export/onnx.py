@@ -1,0 +1,140 @@
+"""A network as an ONNX graph, written with onnx's own helpers: torch's exporter does not take sparse weights."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from sparelu.export.plain import check_labels, plain
+from sparelu.network import Layer, Network
+from sparelu.store import write_atomically
+
+OPSET = 13
+IR_VERSION = 7
+"""ONNX 1.8 (November 2020): every operator used here has had its present meaning since then."""
+
+BYTES_OF_INDEX = 8
+"""A sparse initialiser locates each value by an int64."""
+
+
+def to_onnx(
+    network: Network,
+    path: str | Path,
+    sparse: bool = False,
+    *,
+    names: Sequence[str] = (),
+    classes: Sequence[Any] = (),
+    dtype: torch.dtype = torch.float32,
+) -> int:
+    """Write ``network`` as an ONNX model with input ``x`` (n, inputs) and output ``scores`` (n, outputs); its bytes.
+
+    The graph gathers the inputs that are used, then alternates Gemm and Relu. With ``sparse`` a weight matrix is
+    stored as a sparse initialiser where that is smaller (density below a third in float32): the file shrinks; runtimes
+    such as onnxruntime expand it when they load it. onnx's checker accepts such a model, but its strict shape
+    inference does not know sparse initialisers. ``names`` of the inputs and ``classes`` (for two classes a positive
+    score means the second) go into the model's metadata, as JSON.
+
+    Raises ``ImportError`` when onnx is not installed, ``ValueError`` for numbers that do not fit ``dtype``, and
+    for names or classes that are not one for each input and output.
+    """
+    onnx = _onnx()
+    check_labels(network, names, classes)
+    net = plain(network, dtype)
+    graph = _Graph(onnx, sparse)
+    graph.add_network(net)
+    model = _model(graph, net, onnx)
+    onnx.helper.set_model_props(model, _metadata(network, names, classes))
+    onnx.checker.check_model(model)
+    return write_atomically(Path(path), model.SerializeToString())
+
+
+def _model(graph: "_Graph", net: Network, onnx: ModuleType) -> Any:
+    kind = onnx.helper.np_dtype_to_tensor_dtype(torch.empty(0, dtype=net.dtype).numpy().dtype)
+    return onnx.helper.make_model(
+        onnx.helper.make_graph(
+            graph.nodes,
+            "sparelu",
+            [onnx.helper.make_tensor_value_info("x", kind, ["n", net.inputs])],
+            [onnx.helper.make_tensor_value_info("scores", kind, ["n", net.outputs])],
+            initializer=graph.dense,
+            sparse_initializer=graph.sparse,
+        ),
+        producer_name="sparelu",
+        producer_version=version("sparelu"),
+        ir_version=IR_VERSION,
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+    )
+
+
+def _onnx() -> ModuleType:
+    try:
+        import onnx
+    except ImportError:
+        raise ImportError("writing ONNX needs the onnx package: pip install sparelu[onnx]") from None
+    found: ModuleType = onnx
+    return found
+
+
+def _metadata(network: Network, names: Sequence[str], classes: Sequence[Any]) -> dict[str, str]:
+    given = {"names": list(names), "classes": list(classes)}
+    return {"nonzeros": str(network.nonzeros), **{k: json.dumps(v) for k, v in given.items() if v}}
+
+
+@dataclass
+class _Graph:
+    """Nodes and initialisers under construction."""
+
+    onnx: ModuleType
+    wants_sparse: bool
+    nodes: list[Any] = field(default_factory=list)
+    dense: list[Any] = field(default_factory=list)
+    sparse: list[Any] = field(default_factory=list)
+
+    def add_network(self, net: Network) -> None:
+        """All nodes of ``net``, from ``x`` to ``scores``."""
+        first = [net.layers[0], *([] if net.skip is None else [net.skip])]
+        used = torch.unique(torch.cat([layer.indices for layer in first]))
+        h = "x"
+        if 0 < used.numel() < net.inputs:
+            first = [layer.take(columns=used) for layer in first]
+            h = self._node("Gather", ["x", self._tensor("used", used.numpy().astype(np.int64))], "x_used", axis=1)
+        x, layers = h, [first[0], *net.layers[1:]]
+        for i, layer in enumerate(layers[:-1]):
+            h = self._node("Relu", [self._gemm(layer, h, f"layer{i}")], f"hidden{i}")
+        top = f"layer{len(layers) - 1}"
+        if net.skip is None:
+            self._gemm(layers[-1], h, top, out="scores")
+        else:
+            self._node("Add", [self._gemm(layers[-1], h, top), self._gemm(first[1], x, "skip")], "scores")
+
+    def _gemm(self, layer: Layer, x: str, name: str, out: str = "") -> str:
+        given = [x, self._weight(layer, f"{name}.weight")]
+        if layer.biases:
+            given.append(self._tensor(f"{name}.bias", layer.dense_bias().numpy()))
+        return self._node("Gemm", given, out or name, transB=1)
+
+    def _weight(self, layer: Layer, name: str) -> str:
+        size = layer.values.element_size()
+        smaller = layer.nonzeros * (size + BYTES_OF_INDEX) < layer.shape[0] * layer.shape[1] * size
+        if not (self.wants_sparse and smaller and layer.nonzeros):
+            return self._tensor(name, layer.dense().numpy())
+        flat = layer.outputs_of_values.long() * layer.shape[1] + layer.indices
+        numpy_helper = self.onnx.numpy_helper
+        values = numpy_helper.from_array(layer.values.numpy(), name)
+        where = numpy_helper.from_array(flat.numpy(), f"{name}.where")
+        self.sparse.append(self.onnx.helper.make_sparse_tensor(values, where, list(layer.shape)))
+        return name
+
+    def _tensor(self, name: str, array: np.ndarray) -> str:
+        self.dense.append(self.onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def _node(self, kind: str, given: list[str], out: str, **attributes: Any) -> str:
+        self.nodes.append(self.onnx.helper.make_node(kind, given, [out], name=f"{kind}_{out}", **attributes))
+        return out
