@@ -143,6 +143,24 @@ def datasets(json: Json = False) -> None:
         _print(*datasets_table(), json)
 
 
+@app.command()
+def sweep(
+    grid: Annotated[Path, Argument(help="A TOML file of trials (see docs/sweeps.md).")],
+    out: Annotated[Path | None, Option(help="Table of rows, JSON lines (default: runs/GRID.jsonl).")] = None,
+    engine: Annotated[str, Option(help="joblib (this machine) or dask (a cluster).")] = "joblib",
+    workers: Annotated[int, Option(help="Processes of the joblib engine.")] = 2,
+    threads: Annotated[int, Option(help="Threads of each process.")] = 1,
+    scheduler: Annotated[str | None, Option(help="Address of a Dask scheduler.")] = None,
+    json: Json = False,
+) -> None:
+    """Run a grid of trials (methods, data, budgets, seeds) that the table does not hold yet."""
+    from sparelu.cli.session import plain_errors
+    from sparelu.cli.sweeping import sweep_command
+
+    with plain_errors():
+        sweep_command(grid, out, engine, workers, threads, scheduler, json)
+
+
 def _print(table: Any, rows: list[dict[str, Any]], json: bool) -> None:
     from sparelu.cli.session import console
 

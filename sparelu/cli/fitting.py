@@ -12,7 +12,7 @@ from rich.table import Table
 
 from sparelu.catalogue import choose as choose_method
 from sparelu.cli import flags
-from sparelu.cli.session import INTERRUPTED, Bar, console, errors, stoppable
+from sparelu.cli.session import INTERRUPTED, Bar, console, errors, size, stoppable
 from sparelu.data import Split
 from sparelu.experiments import path as budget_path
 from sparelu.experiments.folder import RunFolder, key
@@ -239,12 +239,3 @@ def _say(trial: Trial, split: Split, folder: RunFolder, rows: list[dict[str, Any
 
 def _score(value: float, name: str) -> str:
     return f"{100 * value:.2f}%" if name == "accuracy" else f"{value:.4f}"
-
-
-def size(count: float) -> str:
-    """Bytes in the unit that reads best."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return ""

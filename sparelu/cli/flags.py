@@ -6,8 +6,10 @@ from typing import Any
 from sparelu.catalogue import METHODS
 from sparelu.method import Method, SettingError, nearest, settings_of
 
-COMMON = ("target", "task", "method", "hidden", "nonzeros", "density", "sparsity", "compression", "seed", "out", "resume",
-          "test-fraction", "standardise", "device", "seconds", "json", "path", "budgets")  # fmt: skip
+COMMON = (
+    *("target", "task", "method", "hidden", "nonzeros", "density", "sparsity", "compression", "seed", "out", "resume"),
+    *("test-fraction", "standardise", "device", "seconds", "json", "path", "budgets"),
+)
 
 
 def method_settings(extra: Sequence[str], method: type[Method]) -> dict[str, Any]:
@@ -39,8 +41,15 @@ def data_source(text: str) -> tuple[str, dict[str, str]]:
     name, colon, rest = text.partition(":")
     if not colon or "=" not in rest:
         return text, {}
-    pairs = [part.partition("=") for part in rest.split(",")]
-    return name, {key.strip(): value.strip() for key, _, value in pairs}
+    found: dict[str, str] = {}
+    key = ""
+    for part in rest.split(","):
+        if "=" in part:
+            key, _, value = part.partition("=")
+            found[key.strip()] = value.strip()
+        else:  # one more number of a list, as in hidden=100,50
+            found[key.strip()] += "," + part.strip()
+    return name, found
 
 
 def named_method(name: str) -> type[Method]:

@@ -6,7 +6,8 @@ from rich.table import Table
 
 from sparelu.catalogue import METHODS
 from sparelu.cli.flags import named_method
-from sparelu.datasets import DATASETS
+from sparelu.cli.session import size
+from sparelu.datasets import DATASETS, Dataset
 from sparelu.method import settings_of
 
 
@@ -33,8 +34,24 @@ def _settings(name: str) -> tuple[Table, list[dict[str, Any]]]:
 
 def datasets_table() -> tuple[Table, list[dict[str, Any]]]:
     """The named data sets."""
-    rows = [{"name": d.name, "about": d.about, "parameters": d.signature()} for d in DATASETS.values()]
-    return _table("Data sets (parameters: name:key=value,key=value)", ("name", "about", "parameters"), rows), rows
+    rows = [
+        {"name": d.name, "about": d.summary, "parameters": _parameters(d), "downloads": _downloads(d)}
+        for d in DATASETS.values()
+    ]
+    columns = ("name", "about", "parameters", "downloads")
+    return _table("Data sets (with parameters: name:key=value,key=value)", columns, rows), rows
+
+
+def _parameters(dataset: Dataset) -> str:
+    return ", ".join(f"{p.name}={_text(p.default)}" for p in dataset.parameters if p.name != "seed")
+
+
+def _downloads(dataset: Dataset) -> str:
+    return f"{dataset.downloads}, {size(dataset.size)}" if dataset.downloads else "nothing"
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _first_line(method: type[Any]) -> str:

@@ -96,3 +96,12 @@ class Bar:
     def update(self, done: float, text: str) -> None:
         """Show ``done`` of the total, and what is being done."""
         self.progress.update(self.task, completed=done, description=text)
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that reads best."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return ""

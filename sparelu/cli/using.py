@@ -1,6 +1,7 @@
 """The commands that read a finished run: ``predict``, ``show``, ``report``."""
 
 import csv
+import io
 import json
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ import numpy as np
 from rich.table import Table
 
 from sparelu import store
-from sparelu.cli.fitting import report, size
-from sparelu.cli.session import console, errors
+from sparelu.cli.fitting import report
+from sparelu.cli.session import console, errors, size
 from sparelu.datasets.tables import columns_for
 from sparelu.experiments.folder import RunFolder
 from sparelu.network import Layer, Network
@@ -23,7 +24,9 @@ FEW = 20
 def predict_command(run: Path, data: str, out: Path | None) -> None:
     """Write one column of predictions (one for each target) as CSV."""
     solution, _, _ = RunFolder(run).read()
-    rows = columns_for(data, solution.names)
+    rows, note = columns_for(data, solution.names)
+    if note:
+        errors.print(note, highlight=False)
     predicted = np.concatenate([np.asarray(solution.predict(part)) for part in _parts(rows)])
     columns = predicted.reshape(len(predicted), -1)
     target = str(solution.about.get("target", "y"))
@@ -41,8 +44,6 @@ def _parts(rows: Any, size: int = 65536) -> list[np.ndarray]:
 
 
 def _csv(names: list[str], columns: np.ndarray) -> str:
-    import io
-
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(names)

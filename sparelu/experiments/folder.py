@@ -28,9 +28,9 @@ class FolderError(ValueError):
     """The run folder is in use, holds another run, or is not a run."""
 
 
-def key(request: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits that name a request by its content: canonical JSON, hashed."""
-    return hashlib.sha256(canonical_json(request).encode()).hexdigest()[:8]
+def key(request: Mapping[str, Any], digits: int = 8) -> str:
+    """Hexadecimal digits that name a request by its content: canonical JSON, hashed."""
+    return hashlib.sha256(canonical_json(request).encode()).hexdigest()[:digits]
 
 
 def canonical_json(value: Any) -> str:
@@ -63,7 +63,8 @@ class RunFolder:
     def opened(self, request: Mapping[str, Any], resume: bool) -> Iterator[None]:
         """Hold the folder for a run of ``request``: new, or the same request again with ``resume``.
 
-        Raises :class:`FolderError` when another process holds it, it holds another run, or ``resume`` was not asked for.
+        Raises :class:`FolderError` when another process holds it, it holds another run, or ``resume`` was not
+        asked for.
         """
         self._check(request, resume)
         self.path.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from sparelu.run import Checkpoint
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One budget of the path: the trial judged on test rows, and its score on the validation rows with standard error."""
+    """One budget: the trial judged on test rows, and its score on validation rows with the standard error."""
 
     nonzeros: int
     judged: Judged

@@ -47,7 +47,9 @@ class Trial:
 
     def split(self) -> Split:
         """Load the data and keep test rows apart."""
-        data = datasets.load(self.data, self.target, self.task, self.seed, **self.parameters)
+        parameters = dict(self.parameters)
+        seed = int(parameters.pop("seed", self.seed))
+        data = datasets.load(self.data, self.target, self.task, seed, **parameters)
         split = data.split(self.test_fraction, self.seed)
         return replace(split, train=replace(split.train, device=self.device))
 
@@ -139,12 +141,12 @@ def score_name(task: str) -> str:
 
 
 def stored_bytes(solution: Solution) -> int:
-    """Bytes of the weights as they are stored: values, indices in the smallest type, and biases; the header left out."""
+    """Bytes of values, indices and biases as they are stored; the header left out."""
     return store.weight_bytes(solution.network)
 
 
 def pick_device(asked: str) -> str:
-    """``auto`` is the first CUDA device where there is one, else the CPU. Raises ``ValueError`` for one that is missing."""
+    """``auto`` is CUDA where there is a device, else the CPU. Raises ``ValueError`` for a device that is missing."""
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if asked.startswith("cuda") and not torch.cuda.is_available():

@@ -1,0 +1,32 @@
+# Each target sets up its own .venv; nothing else needs to be prepared.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types benchmarks benchmarks-quick clean
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV) || (echo "error: python3-venv is missing: sudo apt-get install python3-venv" && exit 1)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,fast,onnx,cluster,search]"
+	touch $@
+
+demo: $(VENV)/ready
+	$(BIN)/sparelu fit digits --path --budgets 50,100,200,500,1000,2000 --hidden 50 --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+
+test: $(VENV)/ready-dev
+	$(BIN)/python -m pytest --numprocesses 2
+
+lint: $(VENV)/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready-dev
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache
