@@ -1,0 +1,121 @@
+"""The report of one run for people: a single HTML file that opens offline."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import jinja2
+import numpy as np
+from bokeh.embed import components
+from bokeh.model import Model
+from bokeh.resources import Resources
+from markupsafe import Markup
+
+from sparelu.experiments import report_text as text
+from sparelu.experiments.drawing import draw
+from sparelu.experiments.report_anatomy import anatomy, image_shape, input_namer, output_namer
+from sparelu.experiments.report_charts import Point, history_charts, score_chart
+from sparelu.experiments.report_pixels import PixelMaps, pixel_maps
+from sparelu.experiments.report_tables import circumstances, layer_rows, neuron_rows
+from sparelu.outcome import Solution
+from sparelu.store import write_atomically
+
+__all__ = ["Point", "write_report"]
+
+
+def write_report(
+    path: Path,
+    solution: Solution,
+    points: Sequence[Point],
+    score_name: str,
+    split: str,
+    mean_image: np.ndarray | None = None,
+    extra: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Write the report of ``solution`` to ``path``, atomically.
+
+    ``points`` are the networks on the curve; exactly one is ``chosen``, the one in ``solution``. ``score_name`` says
+    what their scores are ("accuracy" is printed in percent), ``split`` how test rows were kept apart. ``mean_image``
+    (the pixels of one image, in any shape) lies under the pixel maps when ``solution.about["image"]`` gives the
+    image shape. ``extra`` adds rows to the circumstances.
+
+    Raises ``ValueError`` when not exactly one point is chosen, when it has another count than the network, or when
+    ``mean_image`` does not have one number for each input.
+    """
+    chosen = _chosen(points, solution)
+    if mean_image is not None and mean_image.size != solution.network.inputs:
+        raise ValueError(
+            f"mean_image has {mean_image.size} numbers, wanted one for each of {solution.network.inputs} inputs"
+        )
+    page = _environment().get_template("report.html")
+    context = {
+        **_charts(points, score_name, solution),
+        **_network(solution, mean_image),
+        "solution": solution,
+        "chosen": chosen,
+        "points": sorted(points, key=lambda p: (p.label, p.nonzeros)),
+        "dense": next((p for p in points if p.label == "dense"), None),
+        "score_name": score_name,
+        "split": split,
+        "circumstances": circumstances(solution, split, extra),
+    }
+    write_atomically(path, page.render(context).encode())
+
+
+def _chosen(points: Sequence[Point], solution: Solution) -> Point:
+    chosen = [p for p in points if p.chosen]
+    if len(chosen) != 1:
+        raise ValueError(f"{len(chosen)} of {len(points)} points are chosen: mark the one that the report is about")
+    if chosen[0].nonzeros != solution.network.nonzeros:
+        raise ValueError(
+            f"the chosen point has {chosen[0].nonzeros} nonzeros and the network {solution.network.nonzeros}: "
+            "mark the point of this network"
+        )
+    return chosen[0]
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sparelu.experiments", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    for name in ("count", "counted", "duration", "initial", "plain", "score", "signed", "size"):
+        environment.filters[name] = getattr(text, name)
+    return environment
+
+
+def _charts(points: Sequence[Point], score_name: str, solution: Solution) -> dict[str, Any]:
+    curve, history = score_chart(points, score_name, solution.method), history_charts(solution.history)
+    charts: dict[str, Model] = {f"history{i}": chart for i, (_, chart) in enumerate(history)}
+    if curve is not None:
+        charts["curve"] = curve
+    script, parts = components(charts) if charts else ("", {})
+    library = Resources(mode="inline", components=["bokeh"], log_level="error").render_js() if charts else ""
+    return {
+        "library": Markup(library),
+        "script": Markup(script),
+        "curve": Markup(parts.get("curve", "")),
+        "history": [(name, Markup(parts[f"history{i}"])) for i, (name, _) in enumerate(history)],
+    }
+
+
+def _network(solution: Solution, mean_image: np.ndarray | None) -> dict[str, Any]:
+    network, shape = solution.network, image_shape(solution)
+    body, of_input, of_output = anatomy(network), input_namer(solution), output_namer(solution)
+    maps: PixelMaps | None = None
+    if shape is not None:
+        maps = pixel_maps(body, network.outputs, shape, of_output, mean_image)
+    neurons, left_out = neuron_rows(solution)
+    return {
+        "drawing": draw(body, network.outputs, of_input, of_output),
+        "maps": maps,
+        "layers": layer_rows(network),
+        "neurons": neurons,
+        "neurons_left_out": left_out,
+        "used_inputs": len(body.inputs),
+        "dead_weights": sum(layer.nonzeros for layer in network.layers) - sum(len(w.weights) for w in body.layers),
+    }
