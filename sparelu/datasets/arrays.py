@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 from sparelu.data import DataError, Rows
 from sparelu.datasets.rows import Columns
 
+NPY_MAGIC = b"\x93NUMPY"
+NO_OBJECTS = "a complete file of plain numbers is wanted (Python objects are never unpickled)"
 X_NAMES = ("x", "X", "data", "x_train", "X_train")
 Y_NAMES = ("y", "Y", "target", "y_train", "Y_train")
 
@@ -33,16 +36,15 @@ def open_npy(path: Path) -> np.ndarray:
 
     Raises :class:`~sparelu.data.DataError` for Python objects, another number of dimensions, or no rows.
     """
+    with path.open("rb") as file:
+        if file.read(len(NPY_MAGIC)) != NPY_MAGIC:
+            raise DataError(f"{path} is not an NPY file: write it with numpy.save")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise DataError(
-            f"{path} cannot be read as an array of numbers: {error}. Python objects are never unpickled; save a "
-            "matrix of numbers with numpy.save"
-        ) from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2:
-        shape = array.shape if isinstance(array, np.ndarray) else "of an NPZ file"
-        raise DataError(f"{path} must hold one matrix (rows, columns), got shape {shape}")
+        raise DataError(f"{path}: {error}; {NO_OBJECTS}") from None
+    if array.ndim != 2:
+        raise DataError(f"{path} must hold one matrix (rows, columns), got shape {array.shape}")
     if 0 in array.shape:
         raise DataError(f"{path} has no rows or no columns: shape {array.shape}")
     return array
@@ -91,13 +93,13 @@ def float_type(dtype: np.dtype[Any], path: Path) -> np.dtype[Any]:
 
 def open_npz(path: Path) -> dict[str, np.ndarray]:
     """All arrays by name. Raises :class:`~sparelu.data.DataError` when one holds Python objects or is damaged."""
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is not an NPZ file, or is cut short: write it with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} cannot be read as arrays of numbers: {error}. Python objects are never unpickled"
-        ) from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: {error}; {NO_OBJECTS}") from None
 
 
 def read_npz(path: Path, target: str | int | None) -> Parsed:

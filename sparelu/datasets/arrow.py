@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparelu.data import DataError, Rows
-from sparelu.datasets.rows import ParquetRows, as_numbers
+from sparelu.datasets.rows import COUNTED, ParquetRows, as_numbers
 from sparelu.method import nearest
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def open_parquet(path: Path) -> ColumnFile:
             path,
             schema,
             rows,
-            lambda name: pq.ParquetFile(path).read(columns=[name]).column(0),
+            lambda name: pq.ParquetFile(path).read(columns=[name]).column(name),
             lambda names: ParquetRows(path, names),
         )
     )
@@ -60,20 +60,27 @@ def open_csv(path: Path) -> ColumnFile:
     """Read a CSV file into memory; a larger one is to be converted to Parquet.
 
     The separator is the comma, or where the first line has none, the semicolon or the tab. The first line holds
-    the names, unless it holds numbers only: the columns are then x0, x1, ...
-    Raises :class:`~sparelu.data.DataError` for text that is not UTF-8 and for rows of unequal length.
+    the names, unless it holds numbers only that are not 0, 1, 2, ...: the columns are then x0, x1, ...
+    Raises :class:`~sparelu.data.DataError` for text that is not UTF-8, rows of unequal length and columns without
+    a name.
     """
     import pyarrow as pa
     import pyarrow.csv as pc
 
     first, delimiter = _first_line(path)
-    numbered = all(_is_number(cell) for cell in first)
-    names = [f"x{i}" for i in range(len(first))] if numbered else None
+    counted = [str(i) for i in range(len(first))]
+    names = [f"x{i}" for i in counted] if first != counted and all(map(_is_number, first)) else None
     parse = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     try:
         table = pc.read_csv(path, pc.ReadOptions(column_names=names), parse)
     except pa.ArrowException as error:
         raise DataError(f"{path}: {_ragged(path, names, delimiter) or error}") from None
+    table = table.rename_columns([name.strip() for name in table.column_names])
+    if "" in table.column_names:
+        raise DataError(
+            f"{path}: column {table.column_names.index('')} has no name (a row index that was saved with the table?): "
+            "name it, or leave it out"
+        )
 
     def numbers(wanted: Sequence[str]) -> np.ndarray:
         return np.column_stack([as_numbers(table.column(name)) for name in wanted])
@@ -84,9 +91,11 @@ def open_csv(path: Path) -> ColumnFile:
 def _first_line(path: Path) -> tuple[list[str], str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            line = file.readline()
+            line = next((text for text in file if text.strip()), "")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from None
+    if not line:
+        raise DataError(f"{path} has no rows, only blank lines")
     delimiter = next((d for d in DELIMITERS if d in line), ",")
     return next(csv.reader([line], delimiter=delimiter), []), delimiter
 
@@ -109,9 +118,7 @@ def _ragged(path: Path, names: list[str] | None, delimiter: str) -> str | None:
     if not rows:
         return None
     first = ", ".join(f"row {i} has {k}" for i, k in rows[:3]) + (", ..." if len(rows) > 3 else "")
-    return (
-        f"{len(rows)} row(s) do not have {width} cells as the first line has: {first} (counted from 0 after the names)"
-    )
+    return f"{len(rows)} row(s) do not have {width} cells as the first line has: {first} ({COUNTED})"
 
 
 def _checked(file: ColumnFile) -> ColumnFile:
@@ -171,8 +178,8 @@ def _first_text(name: str, column: "pyarrow.ChunkedArray") -> str:
     for row, value in enumerate(column.to_pylist()):
         if value is not None and not _is_number(value):
             return (
-                f"column {name!r} holds text where numbers belong: {value!r} in row {row} (counted from 0 after the "
-                "names); encode it as numbers, or leave the column out"
+                f"column {name!r} holds text where numbers belong: {value!r} in row {row} ({COUNTED}); "
+                "encode it as numbers, or leave the column out"
             )
     return f"column {name!r} holds numbers as text: convert it to numbers"
 
@@ -194,10 +201,10 @@ def labels_of(file: ColumnFile, name: str) -> np.ndarray:
     missing = np.array([v is None or v == "" for v in values]) if values.dtype == object else np.zeros(0, bool)
     if column.null_count or missing.any():
         rows = np.flatnonzero(column.is_null().to_numpy() | (missing if missing.size else False))
-        first = ", ".join(map(str, rows[:5]))
+        first = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
         raise DataError(
-            f"{file.path}: the target {name!r} is missing in {len(rows)} row(s) ({first}, counted from 0 after the "
-            "names): fill them, or remove the rows"
+            f"{file.path}: the target {name!r} is missing in {len(rows)} row(s): row {first} ({COUNTED}); fill them, "
+            "or remove the rows"
         )
     if t.is_decimal(column.type):
         values = column.cast(pa.float64()).to_numpy()

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparelu.data import DataError
+from sparelu.data import DataError, Rows
 
 if TYPE_CHECKING:
     import pyarrow
 
 CACHE_BYTES = 2**28
 """Decoded row groups are kept up to this size; the latest always."""
+IN_MEMORY_BYTES = 2**28
+"""Inputs of a file up to this size are read into memory."""
+COUNTED = "the first row of data is 0"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +97,20 @@ def as_numbers(column: "pyarrow.ChunkedArray") -> np.ndarray:
     """An Arrow column of numbers or booleans as float64; missing values become NaN."""
     import pyarrow as pa
 
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
 
 
-def check_numbers(x: Any, names: Sequence[str], where: str) -> None:
+def settled(x: Rows) -> Rows:
+    """The rows, read into memory when they take at most ``IN_MEMORY_BYTES``."""
+    size = x.shape[0] * x.shape[1] * np.dtype(x.dtype).itemsize
+    return np.ascontiguousarray(x[:]) if size <= IN_MEMORY_BYTES else x
+
+
+def check_numbers(x: Rows, names: Sequence[str], where: str) -> None:
     """Raise :class:`~sparelu.data.DataError` naming rows and columns when any value is missing, NaN or infinite."""
-    step = max(1, 2**22 // max(1, x.shape[1]))
+    step = max(1, 2**20 // max(1, x.shape[1]))
     rows: list[int] = []
     columns: set[int] = set()
     for start in range(0, x.shape[0], step):
@@ -111,6 +122,6 @@ def check_numbers(x: Any, names: Sequence[str], where: str) -> None:
         first = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
         which = ", ".join(repr(names[c]) for c in sorted(columns)[:5]) + (", ..." if len(columns) > 5 else "")
         raise DataError(
-            f"{where} has missing values, NaN or infinity in {len(rows)} row(s) ({first}, counted from 0 after the "
-            f"names) of column(s) {which}: fill them, or remove the rows"
+            f"{where} has missing values, NaN or infinity in {len(rows)} row(s) of column(s) {which}: row {first} "
+            f"({COUNTED}); fill them, or remove the rows"
         )

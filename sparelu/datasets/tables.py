@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sparelu.data import Data, DataError, Rows
 from sparelu.datasets.arrays import Parsed, npy_inputs, npz_inputs, read_npy, read_npz
 from sparelu.datasets.arrow import ColumnFile, check_inputs, labels_of, open_csv, open_parquet, pick
-from sparelu.datasets.rows import check_numbers
+from sparelu.datasets.rows import check_numbers, settled
 from sparelu.method import nearest
 
+TASKS = ("regression", "classification")
 WHOLE_CLASSES = 20
 """A target of whole numbers with at most this many distinct values is taken for labels."""
 
@@ -30,34 +30,25 @@ def read_table(path: str | Path, target: str | int | None = None, task: str | No
     """Data of a file, checked: every row once.
 
     ``target`` is a column by name or number (CSV, Parquet; needed), a column number (NPY; the last when not
-    given) or the name of an array (NPZ). Without ``task``, a target of texts or booleans, or of whole numbers
-    with at most 20 distinct values, makes it classification, any other regression. Columns are float64; NPY and
-    NPZ keep float32. NPY is mapped from the file and Parquet read by row groups, so both may be larger than
-    memory (the target column may not); CSV is read into memory: convert a larger one to Parquet.
+    given) or the name of an array (NPZ; y when not given). Without ``task``, a target of texts or booleans, or of
+    whole numbers with at most 20 distinct values, makes it classification, any other regression. Columns are
+    float64; NPY and NPZ keep float32. Above 256 MB of inputs NPY is mapped from the file and Parquet read by row
+    groups, so both may be larger than memory (the target column may not); CSV and NPZ are read into memory: convert
+    a larger CSV to Parquet.
 
     Raises :class:`~sparelu.data.DataError` for anything that cannot be used; rows are counted from 0.
     """
     file = _existing(path)
     parsed = _format(file).read(file, target)
-    if len(parsed.y) != parsed.x.shape[0]:
-        raise DataError(f"{file} has {parsed.x.shape[0]} rows of inputs and {len(parsed.y)} of targets")
-    found = task or _task(parsed.y)
-    if found not in ("regression", "classification"):
+    kind = task or _task(parsed.y)
+    if kind not in TASKS:
         raise DataError(f"task must be 'regression' or 'classification', got {task!r}")
-    names = parsed.names or tuple(f"x{i}" for i in range(parsed.x.shape[1]))
-    parts = [(parsed.x, parsed.y)] + ([parsed.test] if parsed.test else [])
-    for x, y in parts:
-        check_numbers(x, names, str(file))
-        if y.dtype.kind == "f":
-            check_numbers(y.reshape(len(y), -1), [parsed.target] * max(1, y[:1].size), str(file))
-    make = partial(Data, task=found, names=names, name=file.name, target=parsed.target, image=parsed.image)
-    encode = _labels(parsed.y, file, parsed.target) if found == "classification" else _numbers(file, parsed.target)
-    classes = encode.classes
-    test = make(parts[1][0], encode(parts[1][1]), classes=classes) if len(parts) == 2 else None
-    y = encode(parsed.y)
-    if found == "regression" and not np.ptp(y, axis=0).any():
-        raise DataError(f"{file}: the target {parsed.target!r} is constant ({y.flat[0]:g}): there is nothing to fit")
-    return make(parsed.x, y, classes=classes, test=test)
+    classes = _classes(parsed, file) if kind == "classification" else None
+    test = None if parsed.test is None else _part(file, parsed, *parsed.test, classes)
+    data = _part(file, parsed, parsed.x, parsed.y, classes, test)
+    if kind == "regression" and not np.ptp(np.asarray(data.y), axis=0).any():
+        raise DataError(f"{file}: the target {parsed.target!r} is constant ({parsed.y.flat[0]:g}): nothing to fit")
+    return data
 
 
 def columns_for(path: str | Path, names: Sequence[str]) -> tuple[Rows, str | None]:
@@ -68,6 +59,7 @@ def columns_for(path: str | Path, names: Sequence[str]) -> tuple[Rows, str | Non
     """
     file = _existing(path)
     x, note = _format(file).inputs(file, names)
+    x = settled(x)
     check_numbers(x, names, str(file))
     return x, note
 
@@ -86,9 +78,8 @@ def _existing(path: str | Path) -> Path:
 def _format(file: Path) -> Format:
     found = FORMATS.get(file.suffix.lower())
     if found is None:
-        raise DataError(
-            f"{file}: files that end in {file.suffix or 'nothing'!r} are not read; known: {', '.join(FORMATS)}"
-        )
+        ending = f"the ending {file.suffix!r}" if file.suffix else "no ending"
+        raise DataError(f"{file} has {ending}, and only files that end in {', '.join(FORMATS)} are read")
     return found
 
 
@@ -135,39 +126,58 @@ def _task(y: np.ndarray) -> str:
     return "classification" if len(np.unique(y)) <= WHOLE_CLASSES else "regression"
 
 
-@dataclass(frozen=True)
-class _Encoding:
-    """Turns a target as it stands in the file into what :class:`~sparelu.data.Data` wants."""
-
-    encode: Callable[[np.ndarray], np.ndarray]
-    classes: tuple[Any, ...] = ()
-
-    def __call__(self, y: np.ndarray) -> np.ndarray:
-        return self.encode(y)
-
-
-def _labels(y: np.ndarray, file: Path, target: str) -> _Encoding:
-    if y.ndim > 1:
-        raise DataError(f"{file}: labels must have one value a row, {target!r} has shape {y.shape}")
-    classes = np.unique(y)
+def _classes(parsed: Parsed, file: Path) -> np.ndarray:
+    """The distinct labels in increasing order."""
+    if parsed.y.ndim > 1:
+        raise DataError(f"{file}: labels must have one value a row, {parsed.target!r} has shape {parsed.y.shape}")
+    _check_target(parsed, parsed.y, file)
+    classes = np.unique(parsed.y)
     if len(classes) < 2:
-        raise DataError(f"{file}: the target {target!r} has one class only ({classes[0]!r}): at least two are needed")
-
-    def encode(labels: np.ndarray) -> np.ndarray:
-        if len(unknown := np.setdiff1d(labels, classes)):
-            raise DataError(f"{file}: the test rows have a class {unknown[0]!r} that the training rows lack")
-        return np.searchsorted(classes, labels)
-
-    return _Encoding(encode, tuple(classes.tolist()))
+        only = classes.tolist()[0]
+        raise DataError(f"{file}: the target {parsed.target!r} has one class only ({only!r}): at least two are needed")
+    return classes
 
 
-def _numbers(file: Path, target: str) -> _Encoding:
-    def encode(y: np.ndarray) -> np.ndarray:
-        if y.dtype.kind not in "biuf":
-            raise DataError(
-                f"{file}: the target {target!r} holds text ({y.flat[0]!r}) where regression wants numbers: "
-                "ask for classification"
-            )
-        return y.astype(np.float64)
+def _part(
+    file: Path, parsed: Parsed, x: Rows, y: np.ndarray, classes: np.ndarray | None, test: Data | None = None
+) -> Data:
+    """Training or test rows, checked; labels as their place among ``classes``."""
+    if len(y) != x.shape[0]:
+        raise DataError(f"{file} has {x.shape[0]} rows of inputs and {len(y)} of targets")
+    names = parsed.names or tuple(f"x{i}" for i in range(x.shape[1]))
+    x = settled(x)
+    check_numbers(x, names, str(file))
+    _check_target(parsed, y, file)
+    encoded = _numbers(file, parsed.target, y) if classes is None else _places(file, y, classes)
+    return Data(
+        x,
+        encoded,
+        "regression" if classes is None else "classification",
+        names,
+        () if classes is None else tuple(classes.tolist()),
+        name=file.name,
+        target=parsed.target,
+        image=parsed.image,
+        test=test,
+    )
 
-    return _Encoding(encode)
+
+def _check_target(parsed: Parsed, y: np.ndarray, file: Path) -> None:
+    if y.dtype.kind == "f":
+        flat = y.reshape(len(y), -1)
+        check_numbers(flat, [parsed.target] * flat.shape[1], str(file))
+
+
+def _places(file: Path, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    if len(unknown := np.setdiff1d(labels, classes)):
+        raise DataError(f"{file}: the test rows have a class {unknown.tolist()[0]!r} that the training rows lack")
+    return np.searchsorted(classes, labels)
+
+
+def _numbers(file: Path, target: str, y: np.ndarray) -> np.ndarray:
+    if y.dtype.kind not in "biuf":
+        raise DataError(
+            f"{file}: the target {target!r} holds text ({y.flat[0]!r}) where regression wants numbers: "
+            "ask for classification"
+        )
+    return y.astype(np.float64)
