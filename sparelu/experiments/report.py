@@ -5,17 +5,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import jinja2
 import numpy as np
-from bokeh.embed import components
 from bokeh.model import Model
-from bokeh.resources import Resources
-from markupsafe import Markup
 
-from sparelu.experiments import report_text as text
 from sparelu.experiments.drawing import draw
 from sparelu.experiments.report_anatomy import anatomy, image_shape, input_namer, output_namer
 from sparelu.experiments.report_charts import Point, history_charts, score_chart
+from sparelu.experiments.report_page import embedded, render
 from sparelu.experiments.report_pixels import PixelMaps, pixel_maps
 from sparelu.experiments.report_tables import circumstances, layer_rows, neuron_rows
 from sparelu.outcome import Solution
@@ -48,7 +44,7 @@ def write_report(
         raise ValueError(
             f"mean_image has {mean_image.size} numbers, wanted one for each of {solution.network.inputs} inputs"
         )
-    page = _environment().get_template("report.html")
+    score_name = score_name if "test" in score_name else f"test {score_name}".replace("R2", "R²")
     context = {
         **_charts(points, score_name, solution),
         **_network(solution, mean_image),
@@ -60,7 +56,7 @@ def write_report(
         "split": split,
         "circumstances": circumstances(solution, split, extra),
     }
-    write_atomically(path, page.render(context).encode())
+    write_atomically(path, render("report.html", context))
 
 
 def _chosen(points: Sequence[Point], solution: Solution) -> Point:
@@ -75,31 +71,12 @@ def _chosen(points: Sequence[Point], solution: Solution) -> Point:
     return chosen[0]
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sparelu.experiments", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    for name in ("count", "counted", "duration", "initial", "plain", "score", "signed", "size"):
-        environment.filters[name] = getattr(text, name)
-    return environment
-
-
 def _charts(points: Sequence[Point], score_name: str, solution: Solution) -> dict[str, Any]:
     curve, history = score_chart(points, score_name, solution.method), history_charts(solution.history)
-    charts: dict[str, Model] = {f"history{i}": chart for i, (_, chart) in enumerate(history)}
-    if curve is not None:
-        charts["curve"] = curve
-    script, parts = components(charts) if charts else ("", {})
-    library = Resources(mode="inline", components=["bokeh"], log_level="error").render_js() if charts else ""
+    charts: dict[str, Model] = {} if curve is None else {"curve": curve}
     return {
-        "library": Markup(library),
-        "script": Markup(script),
-        "curve": Markup(parts.get("curve", "")),
-        "history": [(name, Markup(parts[f"history{i}"])) for i, (name, _) in enumerate(history)],
+        **embedded(charts | {f"history of {name}": chart for name, chart in history}),
+        "history": [name for name, _ in history],
     }
 
 

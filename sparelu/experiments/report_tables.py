@@ -7,7 +7,7 @@ import numpy as np
 
 from sparelu.data import Budget
 from sparelu.experiments.report_anatomy import Anatomy, Wires, anatomy, input_namer, output_namer
-from sparelu.experiments.report_text import count, duration, plain, signed, size
+from sparelu.experiments.report_text import count, duration, initial, plain, signed, size
 from sparelu.network import Layer, Network
 from sparelu.outcome import Solution
 from sparelu.store import weight_bytes
@@ -127,7 +127,7 @@ def circumstances(solution: Solution, split: str, extra: Mapping[str, str]) -> d
     }
     shown = ("data", "target", "rows", "inputs", "image", "device", "threads", "machine")
     rest = {k.replace("_", " ").capitalize(): plain(v) for k, v in about.items() if k not in shown}
-    return {k: v for k, v in {**known, **rest, **extra}.items() if v}
+    return {k: v for k, v in {**known, **rest, **{initial(k): v for k, v in extra.items()}}.items() if v}
 
 
 def _settings(settings: Mapping[str, object]) -> str:
