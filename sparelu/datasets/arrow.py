@@ -4,18 +4,21 @@ import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sparelu.data import DataError, Rows
-from sparelu.datasets.rows import COUNTED, ParquetRows, as_numbers
+from sparelu.datasets.rows import COUNTED, ParquetRows, columns_of, read_parquet
 from sparelu.method import nearest
 
 if TYPE_CHECKING:
     import pyarrow
 
+BLOCK = 2**24
+"""Bytes that the CSV reader takes at a time; a row must fit."""
 DELIMITERS = (",", ";", "\t")
 
 
@@ -37,22 +40,14 @@ class ColumnFile:
 
 def open_parquet(path: Path) -> ColumnFile:
     """Raises :class:`~sparelu.data.DataError` when the file is not Parquet."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        file = pq.ParquetFile(path)
-        schema, rows = file.schema_arrow, file.metadata.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a readable Parquet file: {error}") from None
+    def column(name: str) -> "pyarrow.ChunkedArray":
+        return read_parquet(path, lambda: file.read(columns=[name]).column(name))
+
+    file = read_parquet(path, lambda: pq.ParquetFile(path))
     return _checked(
-        ColumnFile(
-            path,
-            schema,
-            rows,
-            lambda name: pq.ParquetFile(path).read(columns=[name]).column(name),
-            lambda names: ParquetRows(path, names),
-        )
+        ColumnFile(path, file.schema_arrow, file.metadata.num_rows, column, lambda names: ParquetRows(path, names))
     )
 
 
@@ -72,7 +67,7 @@ def open_csv(path: Path) -> ColumnFile:
     names = [f"x{i}" for i in counted] if first != counted and all(map(_is_number, first)) else None
     parse = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     try:
-        table = pc.read_csv(path, pc.ReadOptions(column_names=names), parse)
+        table = pc.read_csv(path, pc.ReadOptions(column_names=names, block_size=BLOCK), parse)
     except pa.ArrowException as error:
         raise DataError(f"{path}: {_ragged(path, names, delimiter) or error}") from None
     table = table.rename_columns([name.strip() for name in table.column_names])
@@ -81,11 +76,7 @@ def open_csv(path: Path) -> ColumnFile:
             f"{path}: column {table.column_names.index('')} has no name (a row index that was saved with the table?): "
             "name it, or leave it out"
         )
-
-    def numbers(wanted: Sequence[str]) -> np.ndarray:
-        return np.column_stack([as_numbers(table.column(name)) for name in wanted])
-
-    return _checked(ColumnFile(path, table.schema, table.num_rows, table.column, numbers))
+    return _checked(ColumnFile(path, table.schema, table.num_rows, table.column, partial(columns_of, table)))
 
 
 def _first_line(path: Path) -> tuple[list[str], str]:
@@ -150,13 +141,14 @@ def pick(target: str | int | None, names: Sequence[str], path: Path) -> int:
 
 def check_inputs(file: ColumnFile, names: Sequence[str]) -> None:
     """Raise :class:`~sparelu.data.DataError` naming the first of the columns that does not hold numbers."""
+    types = dict(zip(file.names, file.schema.types, strict=True))
     for name in names:
-        kind = kind_of(file.schema.field(name).type)
+        kind = kind_of(types[name])
         if kind == "text":
             raise DataError(f"{file.path}: {_first_text(name, file.column(name))}")
         if kind != "number":
             raise DataError(
-                f"{file.path}: column {name!r} holds {kind} ({file.schema.field(name).type}) where numbers belong: "
+                f"{file.path}: column {name!r} holds {kind} ({types[name]}) where numbers belong: "
                 "turn it into numbers, or leave it out"
             )
 
@@ -175,7 +167,7 @@ def kind_of(arrow: Any) -> str:
 
 
 def _first_text(name: str, column: "pyarrow.ChunkedArray") -> str:
-    for row, value in enumerate(column.to_pylist()):
+    for row, value in enumerate(value for chunk in column.chunks for value in chunk.to_pylist()):
         if value is not None and not _is_number(value):
             return (
                 f"column {name!r} holds text where numbers belong: {value!r} in row {row} ({COUNTED}); "

@@ -8,9 +8,9 @@ from pathlib import Path
 from sparelu.data import DataError
 
 FOLDER_SETTING = "SPARELU_DATA"
-RETRIES = 3
-TIMEOUT = 30.0
-"""Seconds without an answer before a mirror counts as failed."""
+RETRIES = 2
+TIMEOUTS = (5.0, 30.0)
+"""Seconds to connect, and between two pieces of an answer, after which a try counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _fetch(file: Remote, folder: Path, retries: int) -> Path:
     for mirror in file.mirrors:
         source = pooch.create(folder, mirror, registry={file.name: file.hash}, retry_if_failed=retries)
         try:
-            return Path(source.fetch(file.name, downloader=pooch.HTTPDownloader(timeout=TIMEOUT)))
+            return Path(source.fetch(file.name, downloader=pooch.HTTPDownloader(timeout=TIMEOUTS)))
         except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
             answers.append(f"  {mirror}: {error}")
     raise DataError(

@@ -1,6 +1,6 @@
 """Rows read when asked: columns of an array (also one mapped from a file), and Parquet by row groups."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ CACHE_BYTES = 2**28
 """Decoded row groups are kept up to this size; the latest always."""
 IN_MEMORY_BYTES = 2**28
 """Inputs of a file up to this size are read into memory."""
+SHOWN = 5
+"""Rows and columns named in a message."""
 COUNTED = "the first row of data is 0"
 
 
@@ -79,18 +81,38 @@ class ParquetRows:
             out[here] = self._group(int(group))[flat[here] - self._starts[group]]
         return out.reshape(*index.shape, self.shape[1])
 
+    def _decode(self, group: int) -> np.ndarray:
+        table = read_parquet(self.path, lambda: self._file.read_row_group(group, columns=list(self.columns)))
+        return columns_of(table, self.columns)
+
     def _group(self, group: int) -> np.ndarray:
         """The decoded row group; it becomes the latest, and the oldest go until the rest fit ``CACHE_BYTES``."""
         values = self._decoded.pop(group, None)
         if values is None:
-            table = self._file.read_row_group(group, columns=list(self.columns))
-            values = np.empty((table.num_rows, len(self.columns)))
-            for i, name in enumerate(self.columns):
-                values[:, i] = as_numbers(table.column(name))
+            values = self._decode(group)
         while self._decoded and sum(v.nbytes for v in self._decoded.values()) + values.nbytes > CACHE_BYTES:
             self._decoded.pop(next(iter(self._decoded)))
         self._decoded[group] = values
         return values
+
+
+def read_parquet(path: Path, read: Callable[[], Any]) -> Any:
+    """What ``read`` gives; what Arrow raises for a damaged file as :class:`~sparelu.data.DataError`."""
+    import pyarrow as pa
+
+    try:
+        return read()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a readable Parquet file, or is damaged: {error}") from None
+
+
+def columns_of(table: "pyarrow.Table", names: Sequence[str]) -> np.ndarray:
+    """The named columns of an Arrow table as a float64 matrix (n, columns)."""
+    place = {name: i for i, name in enumerate(table.column_names)}
+    values = np.empty((table.num_rows, len(names)))
+    for i, name in enumerate(names):
+        values[:, i] = as_numbers(table.column(place[name]))
+    return values
 
 
 def as_numbers(column: "pyarrow.ChunkedArray") -> np.ndarray:
@@ -111,17 +133,18 @@ def settled(x: Rows) -> Rows:
 def check_numbers(x: Rows, names: Sequence[str], where: str) -> None:
     """Raise :class:`~sparelu.data.DataError` naming rows and columns when any value is missing, NaN or infinite."""
     step = max(1, 2**20 // max(1, x.shape[1]))
-    rows: list[int] = []
-    columns: set[int] = set()
+    count, rows, columns = 0, np.empty(0, np.int64), np.zeros(x.shape[1], bool)
     for start in range(0, x.shape[0], step):
         bad = ~np.isfinite(x[start : start + step])
         if bad.any():
-            rows += (start + np.flatnonzero(bad.any(axis=1))).tolist()
-            columns |= set(np.flatnonzero(bad.any(axis=0)).tolist())
-    if rows:
-        first = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-        which = ", ".join(repr(names[c]) for c in sorted(columns)[:5]) + (", ..." if len(columns) > 5 else "")
+            here = start + np.flatnonzero(bad.any(axis=1))
+            count, rows = count + len(here), np.append(rows, here)[:SHOWN]
+            columns |= bad.any(axis=0)
+    if count:
+        first = ", ".join(map(str, rows)) + (", ..." if count > SHOWN else "")
+        found = np.flatnonzero(columns)
+        which = ", ".join(repr(names[c]) for c in found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
         raise DataError(
-            f"{where} has missing values, NaN or infinity in {len(rows)} row(s) of column(s) {which}: row {first} "
+            f"{where} has missing values, NaN or infinity in {count} row(s) of column(s) {which}: row {first} "
             f"({COUNTED}); fill them, or remove the rows"
         )

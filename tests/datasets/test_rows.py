@@ -75,6 +75,16 @@ def test_decoded_groups_are_kept_up_to_the_limit(parquet: Path, monkeypatch: pyt
     assert read == [0, 1, 2, 0]
 
 
+def test_a_damaged_row_group_is_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": X[:, 0], "b": X[:, 1]}), path, compression="gzip")
+    content = bytearray(path.read_bytes())
+    content[40:400] = bytes(360)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.parquet is not a readable Parquet file, or is damaged"):
+        read_table(path, "b")
+
+
 @pytest.fixture
 def streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", 0)

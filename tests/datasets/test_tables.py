@@ -96,6 +96,12 @@ def test_csv_separators_headers_and_spaces(write: Writer) -> None:
     assert (numbered.names, numbered.target, numbered.n) == (("0", "1"), "2", 2)
 
 
+def test_a_csv_row_of_several_megabytes(write: Writer) -> None:
+    wide = 3000
+    head, row = ",".join(f"c{i}" for i in range(wide)), ",".join(["0.25" + 800 * "0"] * wide)
+    assert read_table(write("a.csv", f"{head},y\n{row},1.5\n{row},2.5\n"), "y").x.shape == (2, wide)
+
+
 def test_quoted_labels_keep_commas_and_lines(write: Writer) -> None:
     data = read_table(write("a.csv", 'a,"the label"\n1,"x, y"\n2,"two\nlines"\n3,NA\n'), "the label")
     assert data.classes == ("NA", "two\nlines", "x, y")
