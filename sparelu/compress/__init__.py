@@ -1,6 +1,7 @@
 """Can fewer neurons say the same?"""
 
+from sparelu.compress.population import Population
 from sparelu.compress.simplex import Simplex
 from sparelu.method import Method
 
-METHODS: tuple[type[Method], ...] = (Simplex,)
+METHODS: tuple[type[Method], ...] = (Simplex, Population)

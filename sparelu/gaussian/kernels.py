@@ -69,17 +69,18 @@ class _ReluKernel(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Neurons:
-    """ReLU neurons ``(weight z + bias)_+`` on z ~ N(0, I), with what every pair of them needs.
+    """ReLU neurons ``(weight z + bias)_+`` on z ~ N(0, I), with what every pair of them needs:
+    weight and unit (n, d), bias, size, shift and edge = phi(shift) (n,).
 
     A neuron without weight (``size`` 0) is the constant ``(bias)_+``: its shift stands at +-:data:`FAR`.
     """
 
-    weight: Float[Tensor, "n d"]
-    bias: Float[Tensor, " n"]
-    size: Float[Tensor, " n"]
-    unit: Float[Tensor, "n d"]
-    shift: Float[Tensor, " n"]
-    edge: Float[Tensor, " n"]
+    weight: Tensor
+    bias: Tensor
+    size: Tensor
+    unit: Tensor
+    shift: Tensor
+    edge: Tensor
     centred: bool
 
     @classmethod
@@ -111,16 +112,16 @@ class PairMoments:
     d/du_f = both u_g + turn_f u_f^,  d/db_f = gate_f = E[1{s_f > 0} (s_g)_+], and the same with f and g exchanged.
     """
 
-    value: Float[Tensor, "n m"]
-    both: Float[Tensor, "n m"]
-    turn_f: Float[Tensor, "n m"]
-    turn_g: Float[Tensor, "n m"]
-    gate_f: Float[Tensor, "n m"]
-    gate_g: Float[Tensor, "n m"]
+    value: Tensor
+    both: Tensor
+    turn_f: Tensor
+    turn_g: Tensor
+    gate_f: Tensor
+    gate_g: Tensor
 
 
-def correlation(f: Neurons, g: Neurons) -> tuple[Float[Tensor, "n m"], Float[Tensor, "n m"]]:
-    """Cosines ``rho`` between the neurons of f and g, and ``q = sqrt(1 - rho^2)`` without cancellation.
+def correlation(f: Neurons, g: Neurons) -> tuple[Tensor, Tensor]:
+    """Cosines ``rho`` (n, m) between the neurons of f and g, and ``q = sqrt(1 - rho^2)`` without cancellation.
 
     For nearly parallel unit vectors e = |u -+ v| is computed from the difference: |rho| = 1 - e^2/2 and
     q = e sqrt(1 - e^2/4).
@@ -154,7 +155,7 @@ def pair_moments(f: Neurons, g: Neurons) -> PairMoments:
             value, both, size_g * q / (2 * math.pi), size_f * q / (2 * math.pi), size_g * gate, size_f * gate
         )
     h, k = (t.contiguous() for t in torch.broadcast_tensors(f.shift[:, None], g.shift[None]))
-    both = bivariate_values(h, k, rho, q)
+    both = bivariate_values(h, k, rho, q, cdf(f.shift)[:, None] * cdf(g.shift))
     a, b = conditional(h, k, rho, q), conditional(k, h, rho, q)
     at_f, at_g = f.edge[:, None] * cdf(a), g.edge[None] * cdf(b)
     corner = q * f.edge[:, None] * density(a)

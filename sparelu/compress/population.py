@@ -1,0 +1,164 @@
+"""Fewer neurons for any two-layer network: the exact population distance, minimised over all weights.
+
+Inputs are taken as Gaussian: standard normal, or of the mean and covariance of the data (the Gaussian surrogate).
+Outputs are eliminated exactly (:mod:`sparelu.compress.projection`), hidden weights move by L-BFGS from several starts.
+With data, a last fit to the original's outputs on the rows follows, and both errors are claimed.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparelu.compress.projection import Form, NetworkTarget, Projection, descend
+from sparelu.compress.refit import divergence, refit_all, refit_outputs
+from sparelu.compress.shallow import distance_certificate, from_two_layer, shallow_reason, two_layer, unchanged
+from sparelu.compress.simplex import lower_bound
+from sparelu.compress.starts import Chosen, centres, greedy, scattered
+from sparelu.data import Budget, Data
+from sparelu.gaussian import Normal, TwoLayer, squared_distance, squared_norm
+from sparelu.method import Compressor, setting
+from sparelu.network import Network
+from sparelu.outcome import Assumption, Certificate
+
+
+@dataclass(frozen=True)
+class Population(Compressor):
+    """Minimises the exact mean squared distance to the original under Gaussian inputs."""
+
+    restarts: int = setting(4, "starts: greedy selection, k-means of directions, then random directions", low=1)
+    steps: int = setting(400, "L-BFGS steps of the best start", low=1)
+    screening: int = setting(40, "L-BFGS steps that every start gets before the best goes on", low=1)
+    law: str = setting("data", "law of the inputs; data: mean and covariance of the rows", choices=("data", "standard"))
+    affine: str = setting("keep", "affine part; free: add one, keep: as the original", choices=("keep", "free"))
+    refit: str = setting("all", "last fit to the original on the rows", choices=("none", "outputs", "all"))
+    refit_steps: int = setting(200, "L-BFGS steps of the last fit", low=1)
+    rows: int = setting(20000, "rows that the last fit uses at most, drawn at random", low=1)
+
+    name = "population"
+    question = "compress"
+    paper = "Amani, Bombari, Mondelli, Pukdee, Rini, Sharp asymptotics on the compression of two-layer networks, 2022"
+
+    def refuses(self, network: Network, budget: Budget, data: Data | None) -> str | None:
+        if data is not None and data.inputs != network.inputs:
+            return f"the network reads {network.inputs} inputs, the data have {data.inputs}"
+        return shallow_reason(network, budget)
+
+    def compress(
+        self, network: Network, budget: Budget, data: Data | None, rng: np.random.Generator
+    ) -> tuple[Network, tuple[Certificate, ...]]:
+        if network.hidden[0] <= budget.hidden[0]:
+            return network, (unchanged(network, budget),)
+        original, m = two_layer(network), budget.hidden[0]
+        law = gaussian_law(data) if data is not None and self.law == "data" else Normal.standard(network.inputs)
+        student = self.search(original, law, m, rng)
+        rows = None if data is None else _rows(data, self.rows, rng)
+        if data is not None and rows is not None and self.refit != "none":
+            student = self._refitted(student, original, rows, data.task == "classification")
+        small = from_two_layer(student, network)
+        return small, _claims(two_layer(small), original, law, data, rows)
+
+    def search(self, original: TwoLayer, law: Normal, neurons: int, rng: np.random.Generator) -> TwoLayer:
+        """The best student of ``original`` found under ``law``, with outputs solved for."""
+        seen = law.whiten(original)
+        back = torch.linalg.pinv(law.root)
+        form = Form(
+            bias=bool(original.bias.any()),
+            offset=self.affine == "free" or bool(original.offset.any()),
+            linear=self.affine == "free" or bool(original.linear.any()),
+            shift=back @ law.mean,
+        )
+        target = NetworkTarget.of(seen)
+        projection = Projection(target, form)
+        weight, bias = self._best(projection, target, neurons, rng)
+        found = projection.solve(weight, bias)
+        weight, linear = found.weight @ back, found.linear @ back
+        bias = found.bias - weight @ law.mean if form.bias else torch.zeros_like(found.bias)
+        return TwoLayer(found.out, weight, bias, linear, found.offset - linear @ law.mean)
+
+    def _best(self, projection: Projection, target: NetworkTarget, neurons: int, rng: np.random.Generator) -> Chosen:
+        """Every start for some steps; the best to the end."""
+        found = []
+        for i in range(self.restarts):
+            start = _start(i, target, projection.form, neurons, rng)
+            steps = self.steps if self.restarts == 1 else self.screening
+            found.append(descend(projection, *start, steps))
+        weight, bias, _ = min(found, key=lambda f: f[2])
+        if self.restarts > 1:
+            weight, bias, _ = descend(projection, weight, bias, self.steps)
+        return weight, bias
+
+    def _refitted(self, student: TwoLayer, original: TwoLayer, rows: Tensor, classes: bool) -> TwoLayer:
+        wanted = original(rows)
+        first = refit_outputs(student, rows, wanted)
+        if self.refit == "outputs":
+            return first
+        start = min((first, student), key=lambda s: float(_gap(s(rows), wanted, classes)))
+        return refit_all(start, rows, wanted, classes, bool(original.bias.any()), self.refit_steps)
+
+
+def gaussian_law(data: Data) -> Normal:
+    """The Gaussian of the rows' mean and covariance, from one pass; constant directions are left out."""
+    n, total = 0, np.zeros(data.inputs)
+    square = np.zeros((data.inputs, data.inputs))
+    shift = data.statistics.mean
+    for x, _ in data.chunks():
+        part = np.asarray(x, dtype=np.float64) - shift
+        n, total, square = n + len(part), total + part.sum(0), square + part.T @ part
+    mean = total / n
+    covariance = square / n - np.outer(mean, mean)
+    return Normal.of(torch.from_numpy(mean + shift), torch.from_numpy(0.5 * (covariance + covariance.T)))
+
+
+def _start(i: int, target: NetworkTarget, form: Form, neurons: int, rng: np.random.Generator) -> Chosen:
+    if i > 1:
+        return scattered(target.net, form, neurons, rng)
+    weight, bias = greedy(target, form, neurons, rng) if i == 0 else centres(target.net, neurons, rng)
+    if len(bias) < neurons:  # the selected neurons span the others: the rest may point anywhere
+        more = scattered(target.net, form, neurons - len(bias), rng)
+        weight, bias = torch.cat([weight, more[0]]), torch.cat([bias, more[1]])
+    return weight, bias
+
+
+def _rows(data: Data, limit: int, rng: np.random.Generator) -> Tensor:
+    chosen = data if data.n <= limit else data.take(np.sort(rng.choice(data.n, limit, replace=False)))
+    return chosen.tensors(torch.float64)[0].cpu()
+
+
+def _gap(said: Tensor, wanted: Tensor, classes: bool) -> Tensor:
+    return divergence(said, wanted) if classes else (said - wanted).square().sum(1).mean()
+
+
+def _claims(
+    small: TwoLayer, original: TwoLayer, law: Normal, data: Data | None, rows: Tensor | None
+) -> tuple[Certificate, ...]:
+    """The exact distance; on data also the gap on the rows; where the theory reaches, the bound from below."""
+    energy = float(squared_norm(law.whiten(original)))
+    distance = float(squared_distance(original, small, law))
+    if rows is None:
+        claims = [distance_certificate(distance, energy, "standard normal")]
+        if len(original.out) == 1 and not any(bool(p.any()) for p in (original.bias, original.offset)):
+            claims.append(_bound(small, original))
+        return tuple(claims)
+    gap = float((original(rows) - small(rows)).square().sum(1).mean())
+    wanted = float(original(rows).square().sum(1).mean())
+    off = abs(energy / max(wanted, 1e-300) - 1)
+    evidence = f"E|f|^2 is {energy:.4g} under the law and {wanted:.4g} on the rows"
+    state = "checked" if off < 3 * math.sqrt(2 / len(rows)) else "violated"
+    surrogate = distance_certificate(distance, energy, "Gaussian of the rows' mean and covariance", state, evidence)
+    measured = Certificate(
+        f"mean squared gap to the original network on {len(rows)} rows", gap, "output^2",
+        (Assumption("the rows stand for future inputs", "taken on trust", "the last fit used them"),))  # fmt: skip
+    return surrogate, measured
+
+
+def _bound(small: TwoLayer, original: TwoLayer) -> Certificate:
+    positive = bool((small.out * original.out.sum().sign() > 0).all())
+    bound = lower_bound(original, len(small.bias))
+    evidence = "so they are in the returned network" if positive else "the returned network has both signs"
+    return Certificate(
+        f"no {len(small.bias)} neurons with outputs of one sign come nearer", bound, "output^2",
+        (Assumption("outputs of one sign", "checked" if positive else "violated", evidence),),
+        vacuous=bound <= 0, source="docs/simplex_proof.md")  # fmt: skip
