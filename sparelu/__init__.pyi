@@ -24,8 +24,6 @@ from .outcome import Solution as Solution
 from .outcome import Status as Status
 from .run import Checkpoint as Checkpoint
 from .run import Limits as Limits
-from .run import certify as certify
-from .run import compress as compress
 from .run import fit as fit
 from .store import StoreError as StoreError
 from .store import load as load

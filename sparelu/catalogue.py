@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from sparelu import recover, train
+from sparelu import certify, compress, interpolate, recover, train
 from sparelu.data import Budget, Data
 from sparelu.method import Certifier, Compressor, Fitter, Method, SettingError, configured, nearest
 
-METHODS: dict[str, type[Method]] = {m.name: m for folder in (recover, train) for m in folder.METHODS}
+FOLDERS = (recover, interpolate, train, compress, certify)
+
+METHODS: dict[str, type[Method]] = {m.name: m for folder in FOLDERS for m in folder.METHODS}
 
 
 def _named(name: str, kind: type[Method]) -> type[Any]:

@@ -153,7 +153,10 @@ def _setting(f: "dataclasses.Field[Any]", hint: Any) -> Setting:
 
 @dataclass(frozen=True)
 class Method:
-    """What every method is: a frozen dataclass of settings, with a name, the question it answers and its paper."""
+    """What every method is: a frozen dataclass of settings, with a name, its folder's verb, and its paper.
+
+    ``question`` is the folder: recover, interpolate, train, compress or certify.
+    """
 
     name: ClassVar[str]
     question: ClassVar[str]

@@ -16,31 +16,6 @@ State = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Iterate:
-    """One round of a fit. ``network`` and ``state`` are called only when wanted, before the next round begins.
-
-    ``progress`` rises to 1; ``loss`` is the training loss of the round; ``numbers`` are further figures for
-    the history.
-    """
-
-    progress: float
-    loss: float
-    network: Callable[[], Network]
-    state: Callable[[], State]
-    numbers: Mapping[str, float] = field(default_factory=dict)
-
-
-class Status(Enum):
-    """How a fit ended; the value says what to do next."""
-
-    converged = "The method reached its own stopping rule."
-    max_steps = "All rounds were used. Give more rounds or time if the loss was still falling."
-    diverged = "The loss became infinite or NaN; the network returned is empty. Lower the step size or scale the data."
-    interrupted = "Stopped from outside. Run the same command with --resume to go on."
-    refused = "The method cannot serve these data or this budget; the reason is given with it."
-
-
-@dataclass(frozen=True)
 class Assumption:
     """One premise of a certificate: ``state`` is "checked", "violated" or "taken on trust", with its ``evidence``."""
 
@@ -68,6 +43,32 @@ class Certificate:
     def holds(self) -> bool:
         """Whether no assumption is violated."""
         return all(a.state != "violated" for a in self.assumptions)
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """One round of a fit. ``network`` and ``state`` are called only when wanted, before the next round begins.
+
+    ``progress`` rises to 1; ``loss`` is the training loss of the round; ``numbers`` are further figures for
+    the history, ``certificates`` what the method proves of its network.
+    """
+
+    progress: float
+    loss: float
+    network: Callable[[], Network]
+    state: Callable[[], State]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    certificates: Callable[[], tuple[Certificate, ...]] = tuple
+
+
+class Status(Enum):
+    """How a fit ended; the value says what to do next."""
+
+    converged = "The method reached its own stopping rule."
+    max_steps = "All rounds were used. Give more rounds or time if the loss was still falling."
+    diverged = "The loss became infinite or NaN; the network returned is empty. Lower the step size or scale the data."
+    interrupted = "Stopped from outside. Run the same command with --resume to go on."
+    refused = "The method cannot serve these data or this budget; the reason is given with it."
 
 
 @dataclass(frozen=True, eq=False)

@@ -191,9 +191,10 @@ def _solution(
     meter: Meter,
 ) -> Solution:
     peak = meter.peak_memory
+    claims: tuple[Certificate, ...] = ()
     network = zero_network(data.inputs, data.outputs, dtype=data.dtype)
     if progress.last is not None and progress.status is not Status.diverged:
-        network = progress.last.network()
+        network, claims = progress.last.network(), progress.last.certificates()
         network = network if way is None else way.fold(network)
     allowed = budget.count(data.inputs, data.outputs)
     return Solution(
@@ -207,6 +208,7 @@ def _solution(
         seconds=meter.seconds,
         peak_memory=peak,
         history=tuple(progress.history),
+        certificates=claims,
         task=data.task,
         classes=data.classes,
         names=data.names,

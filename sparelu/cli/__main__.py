@@ -45,6 +45,7 @@ def fit(
     standardise: Annotated[bool | None, Option(help="Scale inputs (default: files yes, named data no).")] = None,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
     seconds: Annotated[float | None, Option(help="Stop the fit after so many seconds.")] = None,
+    save_every: Annotated[float, Option(help="Seconds between two saves of the state.")] = 10.0,
     out: Annotated[Path | None, Option(help="Run folder (default: runs/DATA-METHOD-KEY).")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on with an interrupted run.")] = False,
     path: Annotated[
@@ -76,6 +77,7 @@ def fit(
             standardise,
             device,
             seconds,
+            save_every,
             tuple(context.args),
             out,
             resume,

@@ -42,6 +42,7 @@ class Wishes:
     standardise: bool | None
     device: str
     seconds: float | None
+    save_every: float
     extra: tuple[str, ...]
     out: Path | None
     resume: bool
@@ -99,7 +100,7 @@ def _single(trial: Trial, split: Split, folder: RunFolder, wishes: Wishes) -> li
         bar = stack.enter_context(Bar())
         judged = trial.run(
             split,
-            checkpoint=Checkpoint(folder.checkpoint),
+            checkpoint=Checkpoint(folder.checkpoint, wishes.save_every),
             resume=wishes.resume,
             stop=stop,
             limits=None if wishes.seconds is None else Limits(seconds=wishes.seconds),

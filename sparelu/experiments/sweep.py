@@ -193,7 +193,7 @@ def dask_engine(scheduler: str, threads: int = 1, timeout: float = 10.0) -> Call
             tasks = [
                 client.submit(run_row, t, threads, key=f"{trial_key(t)}-{time.time_ns()}", retries=2) for t in trials
             ]
-            for task in as_completed(tasks):
+            for task in as_completed(tasks, loop=client.loop):
                 yield task.result()
 
     return run

@@ -194,8 +194,8 @@ def test_damaged_models_and_wrong_columns_are_named(table: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_fit_resumes_in_the_same_bits(table: Path, how: signal.Signals) -> None:
     arguments = ["fit", "flowers.csv", "--target", "kind", "--nonzeros", "20", "--method", "gmp", "--epochs", "3000"]
-    command = [sys.executable, "-m", "sparelu", *arguments, "--out", "cut"]
-    process = subprocess.Popen(command, env={**os.environ, "SPARELU_CHECKPOINT_SECONDS": "0.05"})
+    command = [sys.executable, "-m", "sparelu", *arguments, "--out", "cut", "--save-every", "0.05"]
+    process = subprocess.Popen(command)
     deadline = time.monotonic() + 60
     while not Path("cut/checkpoint.safetensors").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -66,4 +66,7 @@ class Row:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-FITTERS: tuple[Row, ...] = ()
+FITTERS: tuple[Row, ...] = (
+    Row("aiht", ("planted", "two targets", "classes", "two classes")),
+    Row("univariate", ("one input",)),
+)
