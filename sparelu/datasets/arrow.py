@@ -163,7 +163,9 @@ def kind_of(arrow: Any) -> str:
         return "number"
     if t.is_string(arrow) or t.is_large_string(arrow):
         return "text"
-    return "dates or times" if t.is_temporal(arrow) else "values of a kind that is not read"
+    if t.is_temporal(arrow):
+        return "dates or times"
+    return "bytes that are not UTF-8 text" if t.is_binary(arrow) else "values of a kind that is not read"
 
 
 def _first_text(name: str, column: "pyarrow.ChunkedArray") -> str:

@@ -53,7 +53,8 @@ def local_file(*names: str) -> Path | None:
 
 
 def fetch(files: Sequence[Remote], folder: Path | None = None, retries: int = RETRIES) -> list[Path]:
-    """Paths of the files, each downloaded once into ``folder`` (default: the user's cache) and checked every time.
+    """Paths of the files, each downloaded once into ``folder`` (default: the user's cache, under XDG_CACHE_HOME
+    where that is set) and checked every time.
 
     Every mirror is tried in turn, each ``retries`` times again after a failure.
     Raises :class:`~sparelu.data.DataError` with every mirror's answer when none serves the right file.

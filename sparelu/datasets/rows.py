@@ -67,7 +67,7 @@ class ParquetRows:
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         """The rows of a slice, a list of row numbers in any order, a mask, or one number."""
-        index = np.arange(self.shape[0])[rows] if isinstance(rows, slice) else np.asarray(rows)
+        index = np.arange(*rows.indices(self.shape[0])) if isinstance(rows, slice) else np.asarray(rows)
         if index.dtype == bool:
             index = np.flatnonzero(index)
         if index.size and not -self.shape[0] <= index.min() <= index.max() < self.shape[0]:

@@ -201,6 +201,7 @@ BAD: list[tuple[str, Any, dict, str]] = [
     ("a.csv", "day,b\n2020-01-01,2\n2020-01-02,3\n", {"target": "b"}, "column 'day' holds dates or times"),
     ("a.csv", "day,b\n2020-01-01,2\n2020-01-02,3\n", {"target": "day"}, "target 'day' holds dates or times"),
     ("a.csv", "a,b\n1,caf\xe9\n".encode("latin-1"), {"target": "b"}, "is not UTF-8 text"),
+    ("a.csv", b"a,b\n" + 5000 * b"1,u\n" + b"2,caf\xe9\n", {"target": "b"}, "'b' holds bytes that are not UTF-8"),
     ("a.csv", "a,b\n1,u\n3,v\n", {"target": "b", "task": "regression"}, "'b' holds text .'u'. where regression"),
     ("a.csv", "a,b\n1,u\n3,v\n", {"target": "b", "task": "ranking"}, "task must be 'regression' or 'class"),
     ("a.txt", "a", {}, "the ending '.txt', and only files that end in .csv, .parquet, .npy, .npz"),
