@@ -249,6 +249,8 @@ def test_data_frames_give_names_and_are_checked(diabetes) -> None:
         model.predict(frame[frame.columns[::-1]])
     named = classifier().fit(frame, pd.Series(np.where(y > 150, "high", "low")))
     assert set(named.predict(frame)) == {"high", "low"}
+    assert named.solution_.names == tuple(frame.columns)
+    assert named.solution_.classes == ("high", "low")
 
 
 def test_float32_stays_float32(diabetes) -> None:
