@@ -67,6 +67,9 @@ class Row:
 
 
 FITTERS: tuple[Row, ...] = (
+    Row("gmp", tuple(PROBLEMS), {"least": 600}),
+    Row("magnitude", tuple(PROBLEMS), {"least": 600}),
+    Row("imp", tuple(PROBLEMS), {"least": 800}),
     Row("aiht", ("planted", "two targets", "classes", "two classes")),
     Row("univariate", ("one input",)),
 )

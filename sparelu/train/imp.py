@@ -1,0 +1,143 @@
+"""Iterative magnitude pruning with rewinding, with the gradients it was published with or with a competitor's."""
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from sparelu.data import Budget, Data
+from sparelu.method import setting
+from sparelu.network import Network
+from sparelu.outcome import Iterate, State, Status
+from sparelu.train.feed import Feed
+from sparelu.train.losses import loss_of
+from sparelu.train.mlp import MLP
+from sparelu.train.pruning import gauge_free, selection, within
+from sparelu.train.schedules import cosine, removals
+from sparelu.train.scores import magnitude, strongest
+from sparelu.train.start import he, uniform
+from sparelu.train.training import Training, allowance, live_columns
+
+PUBLISHED_RATE, RATE, FLOOR = 1e-3, 0.01, 0.01
+"""Adam's step size: constant as published; else from the second down to this share of it in every training."""
+
+
+@dataclass(frozen=True)
+class IterativePruning(Training):
+    """Train, prune a share of the living weights by magnitude, put the others back to where they started; repeat.
+
+    ``gradients`` decides how much training there is and what is done with it:
+
+    * ``fair``: as many minibatches as ``gmp`` has with the same ``epochs``, ``batch`` and ``least``, shared equally by
+      all trainings, with its step sizes. Weights are counted as everywhere here, none is kept without a path, and the
+      survivors are trained once more at the end.
+    * ``published``: the baseline of Fridovich-Keil and Pilanci (2026): every training has ``epochs`` passes with a
+      constant step size, weights start as in ``torch.nn.Linear``, output weights are always pruned and counted too,
+      and the network is returned as it is after the last cut, without training.
+    """
+
+    name: ClassVar[str] = "imp"
+    question: ClassVar[str] = "train"
+    paper: ClassVar[str] = "Frankle and Carbin, The lottery ticket hypothesis, 2019"
+
+    gradients: str = setting("fair", "how much training", choices=("fair", "published"))
+    share: float = setting(0.1, "share of the living weights that a round prunes", above=0, below=1)
+    rate: float | None = setting(None, "step size of Adam; none: 0.001 as published, 0.01 at first when fair", above=0)
+
+    def steps(
+        self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
+    ) -> Generator[Iterate, None, Status]:
+        """Yield after every training and the cut that follows it."""
+        run = _Run(self, data, budget, rng, start)
+        if start is not None:
+            yield run.iterate()
+        while run.done < run.trainings:
+            run.round(rng)
+            if not math.isfinite(run.loss):
+                return Status.diverged
+            yield run.iterate()
+        return Status.max_steps
+
+
+class _Run:
+    """One fit under way: ``done`` trainings, with the mean ``loss`` of the last."""
+
+    def __init__(
+        self, method: IterativePruning, data: Data, budget: Budget, rng: np.random.Generator, start: State | None
+    ) -> None:
+        self.method, self.data, self.loss_of = method, data, loss_of(data)
+        self.fair, self.allowed = method.gradients == "fair", allowance(data, budget)
+        if start is None:
+            most, draw = (self.allowed, he) if self.fair else (max(budget.hidden), uniform)
+            self.first = MLP.started(data, budget.hidden, most, draw, live_columns(data), rng)
+            self.first.fused &= self.fair
+            self.net, self.done, self.loss = self.first, 0, math.nan
+        else:
+            self.first, self.net = (MLP.restored(start[name], data.device) for name in ("first", "net"))
+            self.done, self.loss = start["done"], start["loss"]
+        self.sizes = removals(method.share, self.first.nonzeros, self.allowed)
+        self.trainings = len(self.sizes) + 1 if self.fair or not self.sizes else len(self.sizes)
+
+    @property
+    def length(self) -> int:
+        """Minibatches of one training."""
+        per_pass = self.method.minibatches(self.data)
+        if self.fair:
+            return max(1, self.method.passes(self.data) * per_pass // self.trainings)
+        return self.method.epochs * per_pass
+
+    def round(self, rng: np.random.Generator) -> None:
+        """Rewind, train, and cut to the next size, where there is one."""
+        mask = self.first.lifted(self.net)
+        self.net = MLP.restored(self.first.state(), self.data.device)
+        self.net.keep(mask)
+        if self.fair:
+            self.net.compact()
+        self.loss = self.train(rng)
+        if self.done < len(self.sizes) and math.isfinite(self.loss):
+            self.net.keep(self.survivors(self.sizes[self.done]))
+        self.done += 1
+
+    def train(self, rng: np.random.Generator) -> float:
+        """One training; the mean loss of its last pass."""
+        net, feed, losses = self.net, Feed(self.data, self.net.units[0]), [0.0]
+        while net.step < self.length and math.isfinite(losses[-1]):
+            losses = []
+            for x, y in feed.batches(self.method.batch, rng):
+                losses.append(net.backward(x, y, self.loss_of))
+                if net.step == self.length or not math.isfinite(losses[-1]):
+                    break
+                net.adam(self.step_size(net.step / self.length))
+        return float(np.mean(losses))
+
+    def step_size(self, progress: float) -> float:
+        """Constant as published; half a cosine when fair."""
+        if self.fair:
+            rate = self.method.rate or RATE
+            return cosine(progress, rate, FLOOR * rate)
+        return self.method.rate or PUBLISHED_RATE
+
+    def survivors(self, k: int) -> Tensor:
+        """The mask of the ``k`` weights that stay."""
+        if self.fair:
+            return selection(self.net, magnitude(gauge_free(self.net)), k)
+        return strongest(magnitude(self.net.value[self.net.counted]), self.net.alive, k)
+
+    def network(self) -> Network:
+        """The network within the budget, on the scale of the targets."""
+        feed = Feed(self.data, self.net.units[0])
+        return within(self.net, self.allowed).network(feed.mean, feed.sd)
+
+    def iterate(self) -> Iterate:
+        """What there is after ``done`` trainings."""
+        numbers = {"done": self.done, "loss": self.loss}
+        return Iterate(
+            self.done / self.trainings,
+            self.loss,
+            self.network,
+            lambda: {**numbers, "first": self.first.state(), "net": self.net.state()},
+            {"nonzeros": float(self.net.nonzeros)},
+        )

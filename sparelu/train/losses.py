@@ -1,0 +1,42 @@
+"""Losses of a minibatch and their gradient in the outputs."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sparelu.data import Data
+
+Loss = Callable[[Tensor, Tensor], tuple[float, Tensor]]
+"""Outputs z (b, k) and targets to the mean loss of the rows and its gradient in z (b, k)."""
+
+
+def squared(z: Tensor, y: Tensor) -> tuple[float, Tensor]:
+    """Half the squared distance to ``y`` (b, k)."""
+    gap = z - y
+    return 0.5 * float(gap.square().sum()) / len(z), gap / len(z)
+
+
+def logistic(z: Tensor, y: Tensor) -> tuple[float, Tensor]:
+    """Cross-entropy in nats of labels ``y`` (b,) in {0, 1}, with z (b, 1) the logit of label 1."""
+    target = y.to(z)[:, None]
+    loss = torch.nn.functional.softplus(z) - target * z
+    return float(loss.sum()) / len(z), (torch.sigmoid(z) - target) / len(z)
+
+
+def cross_entropy(z: Tensor, y: Tensor) -> tuple[float, Tensor]:
+    """Cross-entropy in nats of labels ``y`` (b,), with z (b, k) the logits."""
+    shifted = z - z.amax(1, keepdim=True)
+    share = shifted.exp()
+    total = share.sum(1, keepdim=True)
+    loss = float(total.log().sum() - shifted.gather(1, y[:, None]).sum()) / len(z)
+    share /= total
+    share.scatter_add_(1, y[:, None], share.new_full((len(z), 1), -1.0))
+    return loss, share.div_(len(z))
+
+
+def loss_of(data: Data) -> Loss:
+    """The loss that fits the task: squared error, or cross-entropy with one logit for two classes."""
+    if data.task == "regression":
+        return squared
+    return logistic if data.outputs == 1 else cross_entropy

@@ -1,0 +1,131 @@
+"""Training under a mask whose size falls by a schedule: what gradual and one-shot pruning share."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparelu.data import Budget, Data
+from sparelu.method import setting
+from sparelu.network import Network
+from sparelu.outcome import Iterate, State, Status
+from sparelu.train.feed import Feed
+from sparelu.train.losses import loss_of
+from sparelu.train.mlp import MLP
+from sparelu.train.pruning import gauge_free, selection, within
+from sparelu.train.scores import curved_magnitude
+from sparelu.train.start import he
+from sparelu.train.training import ROUNDS, Training, allowance, live_columns
+
+CUTS = 1000
+"""About how many cuts lead to the budget."""
+
+SHRINK = 0.8
+"""The matrices are made anew when their first can shrink to this share."""
+
+
+@dataclass(frozen=True)
+class MaskedTraining(Training):
+    """Adam under a mask. The schedules are the subclass's.
+
+    A weight that is cut stays 0. Inputs and units that lose their last weight leave the matrices, so that late steps
+    are cheap. No more units of a layer are trained than the budget has nonzeros: more could not live.
+    """
+
+    rate: float = setting(0.01, "step size of Adam at the start", above=0)
+    floor: float = setting(0.01, "share of the step size that is left at the end", low=0, high=1)
+    curvature: float = setting(0.5, "cut by |w| v^(this/2), v the mean squared gradient; 0: by |w|", low=0, high=2)
+
+    @abstractmethod
+    def living(self, progress: float, weights: int, allowed: int) -> int:
+        """How many of the counted ``weights`` live at ``progress`` in 0..1 of the training."""
+
+    @abstractmethod
+    def step_size(self, progress: float) -> float:
+        """Adam's step size."""
+
+    @abstractmethod
+    def penalty(self, progress: float, allowed: int) -> float:
+        """The factor of the sum of |w| that is added to the loss."""
+
+    def steps(
+        self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
+    ) -> Generator[Iterate, None, Status]:
+        """Yield about every hundredth of the epochs. Networks of early iterates are cut to the budget at once."""
+        run = _Run(self, data, budget, rng, start)
+        if start is not None:
+            yield run.iterate()
+        total = self.passes(data)
+        pause = math.ceil(total / ROUNDS)
+        while run.done < total:
+            run.epoch(rng)
+            if not math.isfinite(run.loss):
+                return Status.diverged
+            if run.done % pause == 0 or run.done == total:
+                yield run.iterate()
+        return Status.max_steps
+
+
+class _Run:
+    """One fit under way: ``done`` epochs, with the mean ``loss`` of the last."""
+
+    def __init__(
+        self, method: MaskedTraining, data: Data, budget: Budget, rng: np.random.Generator, start: State | None
+    ) -> None:
+        self.method, self.loss_of = method, loss_of(data)
+        self.allowed = allowance(data, budget)
+        self.passes = method.passes(data)
+        self.total = self.passes * method.minibatches(data)
+        if start is None:
+            self.net = MLP.started(data, budget.hidden, self.allowed, he, live_columns(data), rng)
+            self.weights, self.done, self.loss = self.net.nonzeros, 0, math.nan
+        else:
+            self.net = MLP.restored(start["net"], data.device)
+            self.weights, self.done, self.loss = start["weights"], start["done"], start["loss"]
+        self.feed = Feed(data, self.net.units[0])
+        self.left = self.net.nonzeros
+
+    def epoch(self, rng: np.random.Generator) -> None:
+        """One pass over the rows."""
+        method, net, losses = self.method, self.net, []
+        for x, y in self.feed.batches(method.batch, rng):
+            progress = net.step / self.total
+            losses.append(net.backward(x, y, self.loss_of))
+            if not math.isfinite(losses[-1]):
+                break
+            net.adam(method.step_size(progress), method.penalty(progress, self.allowed))
+            if net.step % max(1, self.total // CUTS) == 0 or net.step == self.total:
+                self.cut()
+        self.done += 1
+        self.loss = float(np.mean(losses))
+
+    def cut(self) -> None:
+        """Bring the mask to the size that the schedule has for now."""
+        net = self.net
+        k = self.method.living(net.step / self.total, self.weights, self.allowed)
+        if k >= self.left:
+            return
+        part = net.counted
+        score = curved_magnitude(gauge_free(net), net.square[part], self.method.curvature)
+        net.keep(selection(net, score, k))
+        self.left = net.nonzeros
+        rows, units = (len(places) for places in net.read()[:2])
+        if rows * units < SHRINK * net.widths[0] * net.widths[1] or self.left == self.allowed:
+            self.feed.keep(net.compact())
+
+    def network(self) -> Network:
+        """The network within the budget, on the scale of the targets."""
+        return within(self.net, self.allowed).network(self.feed.mean, self.feed.sd)
+
+    def iterate(self) -> Iterate:
+        """What there is after ``done`` epochs."""
+        state = {"done": self.done, "loss": self.loss, "weights": self.weights}
+        return Iterate(
+            self.done / self.passes,
+            self.loss,
+            self.network,
+            lambda: {**state, "net": self.net.state()},
+            {"nonzeros": float(self.left)},
+        )

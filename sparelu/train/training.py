@@ -1,0 +1,52 @@
+"""What the methods that train a multilayer perceptron by minibatches have in common."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparelu.data import Budget, Data
+from sparelu.method import Fitter, budget_reason, setting
+
+ROUNDS = 100
+"""About how many iterates a fit yields."""
+
+
+@dataclass(frozen=True)
+class Training(Fitter):
+    """Length and refusals of training by minibatches."""
+
+    epochs: int = setting(100, "passes over the rows", low=1)
+    batch: int = setting(128, "rows of a minibatch; those that do not fill one wait for the next pass", low=1)
+    least: int = setting(6000, "minibatches at least: small data are passed over more often", low=1)
+
+    def refuses(self, data: Data, budget: Budget) -> str | None:
+        """No budget, one that does not fit, or fewer nonzeros than a path from an input to an output takes."""
+        reason = budget_reason(data, budget)
+        if reason is not None:
+            return reason
+        layers, allowed = len(budget.hidden) + 1, allowance(data, budget)
+        if allowed < layers and not (layers == 2 and data.outputs == 1):
+            return f"a path through {layers} layers takes {layers} nonzeros and the budget is {allowed}: ask for more"
+        return None
+
+    def minibatches(self, data: Data) -> int:
+        """Minibatches of one epoch."""
+        return max(1, data.n // self.batch)
+
+    def passes(self, data: Data) -> int:
+        """Epochs that give both ``epochs`` and ``least`` minibatches."""
+        return max(self.epochs, math.ceil(self.least / self.minibatches(data)))
+
+
+def allowance(data: Data, budget: Budget) -> int:
+    """The nonzeros of a budget that gives them (``refuses`` has seen to it). Raises ``ValueError`` otherwise."""
+    allowed = budget.count(data.inputs, data.outputs)
+    if allowed is None:
+        raise ValueError("the budget names no number of nonzeros: give nonzeros, density, sparsity or compression")
+    return allowed
+
+
+def live_columns(data: Data) -> np.ndarray:
+    """Inputs that are not constant; the others are left to the biases."""
+    return np.flatnonzero(data.statistics.sd > 0)
