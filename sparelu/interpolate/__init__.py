@@ -1,6 +1,7 @@
 """Which is the sparsest network through these points?"""
 
+from sparelu.interpolate.few_weights import FewWeights
 from sparelu.interpolate.univariate import Univariate
 from sparelu.method import Method
 
-METHODS: tuple[type[Method], ...] = (Univariate,)
+METHODS: tuple[type[Method], ...] = (Univariate, FewWeights)

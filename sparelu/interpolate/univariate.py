@@ -9,7 +9,7 @@ from sparelu.data import Budget, Data
 from sparelu.interpolate.interpolant import SOURCE, Interpolant, certificates, interpolate
 from sparelu.interpolate.slopes import PointsError
 from sparelu.method import Fitter, budget_reason, setting
-from sparelu.outcome import Certificate, Iterate, State, Status
+from sparelu.outcome import Iterate, State, Status
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Univariate(Fitter):
         if found.least_knots > allowed:
             return (
                 f"no network with fewer than {found.least_knots} nonzeros passes through these points (proved), "
-                f"and the budget allows {allowed}: raise `nonzeros` and `hidden`, or fit with noise by the method 'piecewise'"
+                f"and the budget allows {allowed}: raise `nonzeros` and `hidden`, "
+                "or fit with noise by the method 'piecewise'"
             )
         if found.knots.size > allowed:
             return (
@@ -63,7 +64,14 @@ class Univariate(Fitter):
         x, y = line(data)
         loss = float(np.mean((found(x) - y) ** 2))
         numbers = {"least_knots": float(found.least_knots), "path_norm": found.path_norm(self.exponent)}
-        yield Iterate(1.0, loss, lambda: found.network(data.dtype), dict, numbers)
+        yield Iterate(
+            1.0,
+            loss,
+            lambda: found.network(data.dtype),
+            dict,
+            numbers,
+            lambda: certificates(found, self.exponent),
+        )
         return Status.converged
 
     @property
@@ -74,12 +82,6 @@ class Univariate(Fitter):
     def interpolant(self, data: Data) -> Interpolant:
         """The interpolant itself. Raises :class:`~sparelu.interpolate.slopes.PointsError`."""
         return interpolate(np.asarray(data.x)[:, 0], np.asarray(data.y).reshape(-1), self.exponent, self.collinear)
-
-    def certificates(self, data: Data) -> tuple[Certificate, ...]:
-        """What is proved: the least number of knots, the least path norm, p*, total variation, Lipschitz
-        constant.
-        """
-        return certificates(self.interpolant(data), self.exponent)
 
 
 def one_input_reason(data: Data) -> str | None:

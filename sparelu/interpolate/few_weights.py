@@ -1,0 +1,225 @@
+"""Interpolants of several inputs with as few weights as there are points."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparelu.data import Budget, Data
+from sparelu.interpolate.columns import one_weight, two_neurons
+from sparelu.interpolate.eliminate import Search, Shallow, eliminate, polished, start, start_linear
+from sparelu.interpolate.interpolant import SOURCE
+from sparelu.method import Fitter, budget_reason, setting
+from sparelu.network import Network
+from sparelu.outcome import Assumption, Certificate, Iterate, State, Status
+
+CLOSE = 1e-12
+"""Largest residual, relative to the targets, of an interpolant that is handed out."""
+
+
+@dataclass(frozen=True)
+class FewWeights(Fitter):
+    """A ReLU network through N points in d inputs with N nonzeros v w, biases included: the least for almost
+    every y.
+
+    Up to N = 2d + 1 one linear solve does it (``one-weight``), and up to about d + 1 two neurons can
+    (``two-neuron``). Beyond, weights are eliminated from a dense interpolant (``eliminate``), and what is
+    found is reported beside N.
+
+    Source: the minimisation (9) of Nakhleh & Nowak (2025), whose Proposition 4.1 bounds the minimum by O(N);
+    that N is a lower bound for almost every y, and how it is attained, is derived here
+    (:mod:`~sparelu.interpolate.eliminate`, :mod:`~sparelu.interpolate.columns`). The count includes biases,
+    as in the paper; ``Network.nonzeros`` leaves them out.
+    """
+
+    name = "few-weights"
+    question = "interpolate"
+    paper = SOURCE
+
+    form: str = setting(
+        "auto",
+        "which construction: auto takes two neurons, else one weight each, else elimination",
+        choices=("auto", "two-neuron", "one-weight", "eliminate"),
+    )
+    surplus: float = setting(
+        1.6, "weights of the dense interpolant that elimination starts from, for each point", above=1.0
+    )
+    dead_ends: int = setting(20, "dead ends after which elimination stops short of N weights", low=0)
+
+    def refuses(self, data: Data, budget: Budget) -> str | None:
+        """Not one target, contradicting points, or a budget below the points."""
+        if data.task != "regression" or data.outputs != 1:
+            return f"it serves regression with one target, got {data.task} with {data.outputs} output(s)"
+        reason = budget_reason(data, budget, needed=False, depth=(1, 1))
+        if reason is not None:
+            return reason
+        x, y = _points(data)
+        reason = _contradiction(x, y)
+        allowed = budget.count(data.inputs, 1)
+        if reason is None and allowed is not None and allowed < len(y):
+            reason = (
+                f"{len(y)} distinct points need {len(y)} nonzeros for almost every target (proved, biases included), "
+                f"and the budget allows {allowed}: raise `nonzeros`, or take a method that fits with error"
+            )
+        return reason
+
+    def steps(
+        self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
+    ) -> Generator[Iterate, None, Status]:
+        """One round for the direct constructions; one for each elimination or dead end otherwise."""
+        x, y = _points(data)
+        plain = _Scale.of(x, y, centred=False)
+        done = self._direct(plain.inputs(x), y / plain.y, rng) if start is None else None
+        if done is not None:
+            yield self._iterate(Search(done, done), plain, data)
+            return Status.converged
+        # Far from zero the columns are nearly parallel to the constant. Centred, every neuron has a bias.
+        centred = bool((np.abs(x.mean(axis=0)) > x.max(axis=0) - x.min(axis=0)).any())
+        scale = _Scale.of(x, y, centred)
+        xbar, target = scale.inputs(x), y / scale.y
+        search = _restored(start) if start is not None else self._begin(xbar, target, rng)
+        yield self._iterate(search, scale, data)
+        for later in eliminate(xbar, target, search, rng, self.dead_ends, hold=centred):
+            search = later
+            yield self._iterate(search, scale, data)
+        return Status.converged if search.best.nonzeros <= len(y) else Status.max_steps
+
+    def _direct(self, xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Shallow | None:
+        x, n = xbar[:, :-1], len(y)
+        wanted = {
+            "two-neuron": self.form == "two-neuron" or (self.form == "auto" and n <= xbar.shape[1]),
+            "one-weight": self.form == "one-weight" or (self.form == "auto" and n <= 2 * xbar.shape[1] - 1),
+        }
+        for name, construct in (("two-neuron", two_neurons), ("one-weight", one_weight)):
+            found = construct(x, y, rng) if wanted[name] else None
+            if found is not None:
+                net = polished(xbar, y, Shallow(found.nu, found.sign, found.nu != 0))
+                if np.abs(net.outputs(xbar) - y).max() < CLOSE:
+                    return net
+        return None
+
+    def _begin(self, xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Search:
+        neurons = int(np.ceil(self.surplus * len(y) / xbar.shape[1])) + 2
+        net = start(xbar, y, neurons, rng)
+        net = start_linear(xbar, y, rng) if net is None else net
+        return Search(net, net)
+
+    def _iterate(self, search: Search, scale: "_Scale", data: Data) -> Iterate:
+        x, y = _points(data)
+        xbar, target, best = scale.inputs(x), y / scale.y, search.best
+        finished = best.nonzeros <= len(y)
+        progress = 1.0 if finished else min(search.dead_ends / max(self.dead_ends, 1), 0.99)
+        loss = float(np.mean((best.outputs(xbar) - target) ** 2)) * scale.y**2
+
+        def network() -> Network:
+            return scale.network(polished(xbar, target, best), data.dtype)
+
+        return Iterate(
+            progress,
+            loss,
+            network,
+            lambda: _state(search),
+            {"nonzeros_with_biases": float(best.nonzeros), "lower_bound": float(len(y))},
+            lambda: lower_bounds(network(), data),
+        )
+
+
+def lower_bounds(network: Network, data: Data) -> tuple[Certificate, ...]:
+    """What no interpolant of ``data`` (one target) without an affine part can beat, beside what ``network``
+    has.
+
+    Nonzeros: with s nonzero products the outputs lie in the span of s columns D_k X_i, one of finitely many
+    choices, so that s < N reaches a null set of targets only. Neurons: targets of both signs need an output
+    weight of each sign.
+    """
+    x, y = _points(data)
+    residual = np.abs(network(x).to(torch.float64).numpy()[:, 0] - y).max() / np.abs(y).max()
+    used = network.nonzeros + network.biases + network.skip_nonzeros
+    meets = Assumption(
+        "the network meets the points", "checked" if residual < 1e-6 else "violated", f"largest residual {residual:.1e}"
+    )
+    generic = Assumption("the targets are in general position", "taken on trust", "almost every y is")
+    free = Assumption(
+        "the network has no output bias and no affine part",
+        "checked" if network.skip is None and network.layers[-1].biases == 0 else "violated",
+    )
+    neurons = float((y > 0).any()) + float((y < 0).any())
+    return (
+        Certificate(
+            f"no interpolant has fewer nonzeros, biases included; this one has {used}",
+            float(len(y)),
+            "nonzeros",
+            (meets, generic),
+            source=SOURCE,
+        ),
+        Certificate(
+            f"no interpolant has fewer neurons; this one has {network.hidden[0]}",
+            neurons,
+            "neurons",
+            (meets, free),
+            source=SOURCE,
+        ),
+    )
+
+
+def _points(data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct rows (N, d) in their order, and targets (N,), in float64."""
+    x, y = np.asarray(data.x, dtype=np.float64), np.asarray(data.y, dtype=np.float64).reshape(-1)
+    first = np.sort(np.unique(np.column_stack([x, y]), axis=0, return_index=True)[1])
+    return x[first], y[first]
+
+
+def _contradiction(x: np.ndarray, y: np.ndarray) -> str | None:
+    order = np.lexsort(x.T)
+    same = np.flatnonzero((x[order[1:]] == x[order[:-1]]).all(axis=1))
+    if same.size == 0:
+        return None
+    a, b = order[same[0]], order[same[0] + 1]
+    return (
+        f"{same.size} pair(s) of equal inputs have different targets, the first {y[a]:g} and {y[b]:g}: no network "
+        "interpolates them; average them, or take a method that fits with error"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Scale:
+    """Inputs as (inputs - shift) / x, targets as targets / y."""
+
+    shift: np.ndarray
+    x: np.ndarray
+    y: float
+
+    @classmethod
+    def of(cls, x: np.ndarray, y: np.ndarray, centred: bool) -> "_Scale":
+        shift = x.mean(axis=0) if centred else np.zeros(x.shape[1])
+        width = np.abs(x - shift).max(axis=0)
+        return cls(shift, np.where(width > 0, width, 1.0), float(np.abs(y).max()) or 1.0)
+
+    def inputs(self, x: np.ndarray) -> np.ndarray:
+        """Scaled rows with a column of ones, (n, d+1)."""
+        return np.column_stack([(x - self.shift) / self.x, np.ones(len(x))])
+
+    def network(self, net: Shallow, dtype: torch.dtype) -> Network:
+        """The network that takes raw inputs and gives raw targets."""
+        alive = net.live.any(axis=1)
+        w = net.nu[alive, :-1] / self.x
+        b = net.nu[alive, -1] - w @ self.shift
+        return Network.two_layer(w * self.y, net.sign[alive], b * self.y).to(dtype)
+
+
+def _state(search: Search) -> State:
+    nets = {"net": search.net, "best": search.best}
+    return {
+        **{f"{k}_{part}": torch.tensor(getattr(n, part)) for k, n in nets.items() for part in ("nu", "sign", "live")},
+        "dead_ends": search.dead_ends,
+    }
+
+
+def _restored(state: State) -> Search:
+    def net(name: str) -> Shallow:
+        parts: list[Tensor] = [state[f"{name}_{part}"] for part in ("nu", "sign", "live")]
+        return Shallow(*(p.numpy().copy() for p in parts))
+
+    return Search(net("net"), net("best"), int(state["dead_ends"]))
