@@ -10,10 +10,10 @@ from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 
 from sparelu.experiments import report_text as text
+from sparelu.experiments.report_rows import SERIES
 
 INK, MUTED, GRID = "#1a1a1a", "#595959", "#e4e4e4"
-SERIES = ("#2166ac", "#8c510a", "#5e3c99", "#01665e", "#c51b7d")
-CHOSEN = "#d95f02"
+CHOSEN = "#000000"
 ROUNDS = 1000
 FIGURES = 3
 
@@ -43,10 +43,10 @@ def score_chart(points: Sequence[Point], score_name: str, method: str) -> figure
     drawn = [p for p in points if p.nonzeros > 0 and math.isfinite(p.score)]
     if not drawn:
         return None
-    plot = _frame("nonzero weights (log scale)", score_name, log_x=True)
-    low, high = _y_range([p.score for p in drawn])
+    plot = frame("nonzero weights (log scale)", score_name, log_x=True)
+    low, high = y_range([p.score for p in drawn])
     plot.y_range = Range1d(start=low, end=high)
-    _count_axis(plot, *_x_range([p.nonzeros for p in drawn]))
+    count_axis(plot, *x_range([p.nonzeros for p in drawn]))
     if text.is_share(score_name):
         plot.yaxis.formatter = NumeralTickFormatter(format="0%" if high - low > 0.08 else "0.0%")
     for p in drawn:
@@ -118,7 +118,7 @@ def _history_chart(history: Sequence[Mapping[str, float]], name: str) -> figure 
         return None
     values = np.array([row[name] for _, row in rows])
     log = bool(values.min() > 0 and values.max() > 20 * values.min())
-    plot = _frame("round", "training loss" if name == "loss" else name, log_y=log, height=240)
+    plot = frame("round", "training loss" if name == "loss" else name, log_y=log, height=240)
     source = ColumnDataSource(
         {
             "round": [i for i, _ in rows],
@@ -132,7 +132,9 @@ def _history_chart(history: Sequence[Mapping[str, float]], name: str) -> figure 
     return plot
 
 
-def _frame(x: str, y: str, log_x: bool = False, log_y: bool = False, height: int = 340) -> figure:
+def frame(
+    x: str, y: str, log_x: bool = False, log_y: bool = False, height: int = 340, tools: str = "pan,box_zoom,reset"
+) -> figure:
     plot = figure(
         x_axis_type="log" if log_x else "linear",
         y_axis_type="log" if log_y else "linear",
@@ -140,7 +142,7 @@ def _frame(x: str, y: str, log_x: bool = False, log_y: bool = False, height: int
         y_axis_label=y,
         height=height,
         sizing_mode="stretch_width",
-        tools="pan,box_zoom,reset",
+        tools=tools,
         toolbar_location="above",
         background_fill_color=None,
         border_fill_color=None,
@@ -158,19 +160,19 @@ def _frame(x: str, y: str, log_x: bool = False, log_y: bool = False, height: int
     return plot
 
 
-def _x_range(nonzeros: Sequence[int]) -> tuple[float, float]:
+def x_range(nonzeros: Sequence[int]) -> tuple[float, float]:
     low, high = min(nonzeros), max(nonzeros)
     pad = 1.4 if high > 3 * low else 3.0
     return low / pad, high * pad
 
 
-def _y_range(scores: Sequence[float]) -> tuple[float, float]:
+def y_range(scores: Sequence[float]) -> tuple[float, float]:
     low, high = min(scores), max(scores)
     pad = max(0.12 * (high - low), 0.02 * max(abs(low), abs(high)), 1e-6)
     return low - pad, high + pad
 
 
-def _count_axis(plot: figure, low: float, high: float) -> None:
+def count_axis(plot: figure, low: float, high: float) -> None:
     """Ticks at 1, 2, 5 times powers of ten, or at powers alone over more than three decades."""
     plot.x_range = Range1d(start=low, end=high)
     steps = (1, 2, 5) if high < 1000 * low else (1,)

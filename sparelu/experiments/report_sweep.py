@@ -1,0 +1,134 @@
+"""The report of a sweep: its figures as PNG and PDF, and one page with all of them and the table of rows."""
+
+import base64
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from bokeh.model import Model
+from matplotlib.figure import Figure
+
+from sparelu.experiments.figures import cost_against_nonzeros, save, score_against_nonzeros
+from sparelu.experiments.figures_heatmap import panels, phase_transition
+from sparelu.experiments.report_board import board_chart, board_table, source_of
+from sparelu.experiments.report_page import embedded, render
+from sparelu.experiments.report_rows import FlatRow, cells, finite
+from sparelu.experiments.report_text import plain
+from sparelu.experiments.trial import Trial
+from sparelu.store import write_atomically
+
+SHAPES = 3
+BUDGETS = ("nonzeros", "density", "sparsity", "compression")
+RECOVERED = 150.0
+"""Held-out PSNR in dB from which a planted network counts as recovered: rounding is all that is left."""
+
+
+def flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """One level of names for a row of :func:`sparelu.experiments.sweep.sweep`.
+
+    The fields of the trial with their defaults; ``variant``, the data and those of its parameters that repeat no other
+    field; ``budget``, the number asked; ``width`` of the first hidden layer; ``label``, the method and the settings
+    that were given; ``parameters.NAME`` and ``settings.NAME``; the results, ``nonzeros``, ``score``, ``seconds``,
+    ``peak_memory``, ``status`` and so on, with ``test.NAME`` and ``train.NAME``.
+    """
+    request = dict(row["trial"])
+    default = Trial(request["data"])
+    trial = {f.name: request.get(f.name, getattr(default, f.name)) for f in fields(Trial)}
+    settings, parameters = trial.pop("settings"), trial.pop("parameters")
+    asked = next((trial[k] for k in BUDGETS if trial[k] is not None), None)
+    given = ", ".join(f"{k} {v}" for k, v in settings.items())
+    own = [f"{k} {plain(v)}" for k, v in parameters.items() if k != "seed" and plain(trial.get(k)) != plain(v)]
+    method = row.get("method", trial["method"])
+    found = {k: v for k, v in trial.items() if k not in BUDGETS}
+    found |= {"variant": ", ".join([trial["data"], *own]), "hidden": tuple(trial["hidden"])}
+    found |= {"budget": asked, "width": trial["hidden"][0], "label": f"{method} ({given})" if given else method}
+    for name, part in (("settings", settings), ("parameters", parameters)):
+        found |= {f"{name}.{k}": v for k, v in part.items()}
+    for name in ("test", "train"):
+        found |= {f"{name}.{k}": v for k, v in row.get(name, {}).items()}
+    return found | {k: v for k, v in row.items() if k not in ("trial", "test", "train")}
+
+
+def write_sweep_report(folder: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Path:
+    """Write ``board.html`` and the figures of each variant of the data into ``folder``; the path of the page.
+
+    ``rows`` are those of :func:`sparelu.experiments.sweep.sweep`. Raises ``ValueError`` when there is no row.
+    """
+    if not rows:
+        raise ValueError("the sweep has no rows: run it first")
+    table = [flat(row) for row in rows]
+    pictures = []
+    for (data,), group in cells(table, "variant").items():
+        for name, (caption, figure) in figures_of(group).items():
+            stem = folder / re.sub(r"[^A-Za-z0-9]+", "-", f"{data} {name}")
+            png, _ = save(figure, stem)
+            image = "data:image/png;base64," + base64.b64encode(png.read_bytes()).decode()
+            pictures.append({"data": str(data), "caption": caption, "image": image, "stem": stem.name})
+    source, score_name = source_of(table), _score_name(table)
+    chart = board_chart(table, source, score_name)
+    charts: dict[str, Model] = {"table": board_table(source)} | ({} if chart is None else {"chart": chart})
+    context = {
+        **embedded(charts, tables=True),
+        "title": title,
+        "pictures": pictures,
+        "score_name": score_name,
+        "count": len(rows),
+        "statuses": {status: len(group) for (status,), group in cells(table, "status").items()},
+        "circumstances": _circumstances(rows),
+    }
+    write_atomically(folder / "board.html", render("board.html", context))
+    return folder / "board.html"
+
+
+def figures_of(rows: Sequence[FlatRow]) -> dict[str, tuple[str, Figure]]:
+    """Figures of one data set by name, each with its caption: those that the rows can fill.
+
+    Curves are drawn for each of at most three shapes of the hidden layers, panels from two widths and budgets on.
+    """
+    scored = [row for row in rows if finite(row, "score") and finite(row, "nonzeros")]
+    name = _score_name(scored)
+    found: dict[str, tuple[str, Figure]] = {}
+    dense = [row["score"] for row in scored if row["label"] == "dense"]
+    sparse = [row for row in scored if row["label"] != "dense" and row["nonzeros"] > 0]
+    shapes = cells(sparse, "hidden")
+    for (hidden,), group in shapes.items() if len(shapes) <= SHAPES else ():
+        where = f", hidden {plain(hidden)}" if len(shapes) > 1 else ""
+        line = sum(dense) / len(dense) if dense else None
+        found[f"score{where}"] = f"{name} against nonzeros{where}", score_against_nonzeros(group, name=name, dense=line)
+        if all(any(row.get(cost) for row in group) for cost in ("peak_memory", "seconds")):
+            found[f"cost{where}"] = f"peak memory and time against nonzeros{where}", cost_against_nonzeros(group)
+    if _several(sparse, "width") and _several(sparse, "budget"):
+        titles = "hidden width", "budget of nonzeros"
+        found["panels"] = f"mean {name}", panels(sparse, "width", "budget", "score", f"mean {name}", titles=titles)
+        if all(row["data"] == "planted" for row in sparse):
+            criterion = f"held-out PSNR of at least {RECOVERED:g} dB"
+            figure = phase_transition(sparse, "width", "budget", _recovered, criterion, titles=titles)
+            found["recovered"] = f"share of seeds with {criterion}", figure
+    return found
+
+
+def _recovered(row: FlatRow) -> bool:
+    return bool(row["psnr"] >= RECOVERED)
+
+
+def _several(rows: Sequence[FlatRow], name: str) -> bool:
+    return len({row[name] for row in rows if finite(row, name)}) > 1
+
+
+def _score_name(rows: Sequence[FlatRow]) -> str:
+    names = {row["score_name"] for row in rows if "score_name" in row}
+    return f"test {names.pop()}".replace("R2", "R²") if len(names) == 1 else "test score"
+
+
+def _circumstances(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What all rows share, and every value where they differ."""
+    words: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "Versions": lambda row: ", ".join(f"{k} {v}" for k, v in row.get("versions", {}).items()),
+        "CPU": lambda row: str(row.get("cpu", "")),
+        "Threads": lambda row: str(row.get("threads", "")),
+        "Device": lambda row: str(row.get("device", "")),
+    }
+    found = {name: "; ".join(dict.fromkeys(filter(None, map(say, rows)))) for name, say in words.items()}
+    return {name: value for name, value in found.items() if value}
