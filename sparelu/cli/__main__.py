@@ -163,6 +163,53 @@ def sweep(
         sweep_command(grid, out, engine, workers, threads, scheduler, json)
 
 
+@app.command(context_settings=EXTRA)
+def compress(
+    context: typer.Context,
+    run: Run,
+    neurons: Annotated[int | None, Option(help="Neurons to keep. One of these two.")] = None,
+    tolerance: Annotated[float | None, Option(help="Training score that may be lost.")] = None,
+    method: Annotated[str, Option(help="A compressor (see: sparelu methods).")] = "population",
+    out: Annotated[Path | None, Option(help="Run folder of the smaller network (default: RUN-M-neurons).")] = None,
+) -> None:
+    """Say the same with fewer neurons; print the curve of error against neurons, and what is certain of it."""
+    from sparelu.cli.after import compress_command
+    from sparelu.cli.session import plain_errors
+
+    with plain_errors():
+        compress_command(run, neurons, tolerance, method, context.args, out)
+
+
+@app.command(context_settings=EXTRA)
+def certify(
+    context: typer.Context,
+    run: Run,
+    method: Annotated[str | None, Option(help="A certifier (default: all that apply).")] = None,
+    json: Json = False,
+) -> None:
+    """Print what is proved of a network: claim, value, and each assumption as checked, violated or taken on trust."""
+    from sparelu.cli.after import certify_command
+    from sparelu.cli.session import plain_errors
+
+    with plain_errors():
+        certify_command(run, method, context.args, json)
+
+
+@app.command()
+def export(
+    run: Run,
+    kind: Annotated[str, Option("--format", help="onnx, onnx-sparse, c or numpy.")] = "onnx",
+    out: Annotated[Path | None, Option(help="Folder to write into (default: RUN/export).")] = None,
+    name: Annotated[str, Option(help="Name of the files and, in C, of the function.")] = "network",
+) -> None:
+    """Write a network as ONNX, as C without dependencies, or as NumPy arrays."""
+    from sparelu.cli.after import export_command
+    from sparelu.cli.session import plain_errors
+
+    with plain_errors():
+        export_command(run, kind, out, name)
+
+
 def _print(table: Any, rows: list[dict[str, Any]], json: bool) -> None:
     from sparelu.cli.session import console
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.table import Table
 
 from sparelu.catalogue import choose as choose_method
@@ -22,6 +23,8 @@ from sparelu.outcome import Iterate, Status
 from sparelu.run import Checkpoint, Limits
 
 MAX_DENSE_WEIGHTS = 2_000_000
+ONE_THREAD_WEIGHTS = 200_000
+"""Below so many weights one thread is faster than several: the matrices of a minibatch are too small to share."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def fit_command(wishes: Wishes, as_json: bool) -> None:
         chosen = flags.named_method(choose_method(split.train, trial.budget())[0])
         trial = replace(trial, settings=flags.method_settings(wishes.extra, chosen))
     request = {**trial.request(), **({"budgets": wishes.budgets or "default"} if wishes.path else {})}
+    if trial.budget().weights(split.train.inputs, split.train.outputs) < ONE_THREAD_WEIGHTS:
+        torch.set_num_threads(1)
     default = Path("runs") / f"{Path(trial.data).stem}-{trial.method}-{key(request)}"
     folder = RunFolder(wishes.out or default)
     with folder.opened(request, wishes.resume):

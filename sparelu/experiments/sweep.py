@@ -13,7 +13,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,7 @@ def _data_key(trial: Trial) -> str:
 def _split(data_key: str) -> Split:
     """The split of a trial's data, kept for the next trials on the same data."""
     given: Mapping[str, Any] = json.loads(data_key)
-    return replace(Trial(given["data"]), **given).split()
+    return Trial.of(given).split()
 
 
 def _here(trials: Sequence[Trial]) -> Iterator[Row]:

@@ -41,6 +41,12 @@ class Trial:
         changed = {k: v for k, v in given.items() if k == "data" or v != getattr(default, k)}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}
 
+    @classmethod
+    def of(cls, request: Mapping[str, Any]) -> "Trial":
+        """The trial of a stored request; entries that are not fields are passed over."""
+        known: dict[str, Any] = {f.name: request[f.name] for f in fields(cls) if f.name in request}
+        return cls(**{k: tuple(v) if k == "hidden" else v for k, v in known.items()})
+
     def budget(self) -> Budget:
         """The budget. Raises ``ValueError`` for two at once or one out of range."""
         return Budget(self.hidden, self.nonzeros, self.density, self.sparsity, self.compression)
