@@ -36,6 +36,7 @@ NETWORKS = {
     "one hidden layer": random_network([6, 9, 1], [20, 9]),
     "without biases": random_network([6, 9, 2], [20, 9], bias=False),
     "deep, with a skip part": random_network([7, 12, 5, 10, 3], [30, 25, 20, 12], skip=True),
+    "a skip part, few inputs read": random_network([40, 6, 2], [9, 12], skip=True),
     "affine": random_network([5, 3], [6]),
     "affine twice": random_network([5, 3], [6], skip=True),
     "wide": wide(),
