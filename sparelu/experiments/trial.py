@@ -45,7 +45,8 @@ class Trial:
     def of(cls, request: Mapping[str, Any]) -> "Trial":
         """The trial of a stored request; entries that are not fields are passed over."""
         known: dict[str, Any] = {f.name: request[f.name] for f in fields(cls) if f.name in request}
-        return cls(**{k: tuple(v) if k == "hidden" else v for k, v in known.items()})
+        known["hidden"] = tuple(known.get("hidden", cls.hidden))
+        return cls(**known)
 
     def budget(self) -> Budget:
         """The budget. Raises ``ValueError`` for two at once or one out of range."""
