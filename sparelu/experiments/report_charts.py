@@ -5,7 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, NumeralTickFormatter, Range1d
+from bokeh.models import (
+    BasicTickFormatter,
+    ColumnDataSource,
+    FixedTicker,
+    HoverTool,
+    LogTicker,
+    NumeralTickFormatter,
+    Range1d,
+)
 from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 
@@ -119,6 +127,8 @@ def _history_chart(history: Sequence[Mapping[str, float]], name: str) -> figure 
     values = np.array([row[name] for _, row in rows])
     log = bool(values.min() > 0 and values.max() > 20 * values.min())
     plot = frame("round", "training loss" if name == "loss" else name, log_y=log, height=240)
+    if log:
+        plot.yaxis.ticker, plot.yaxis.formatter = LogTicker(mantissas=[1, 2, 5]), BasicTickFormatter()
     source = ColumnDataSource(
         {
             "round": [i for i, _ in rows],

@@ -47,14 +47,14 @@ def layer_rows(network: Network) -> tuple[LayerRow, ...]:
     names = [f"hidden {i + 1}" if len(live) > 1 else "hidden" for i in range(len(live))] + ["output"]
     rows = [
         _layer_row(name, layer, alive)
-        for name, layer, alive in zip(names, network.layers, [*live, _read(network.layers[-1])], strict=True)
+        for name, layer, alive in zip(names, network.layers, [*live, _fed(network.layers[-1])], strict=True)
     ]
     if network.skip is not None:
-        rows.append(_layer_row("affine part", network.skip, _read(network.skip)))
+        rows.append(_layer_row("affine part", network.skip, _fed(network.skip)))
     return tuple(rows)
 
 
-def _read(layer: Layer) -> int:
+def _fed(layer: Layer) -> int:
     return int(layer.rows.numel())
 
 
