@@ -131,7 +131,9 @@ def _order(net: Shallow, jacobian: np.ndarray, hold: bool) -> np.ndarray:
     free = 1 - np.einsum("np,np->p", jacobian, projected)
     order = np.argsort(net.nu[net.live] ** 2 / np.maximum(free, 1e-9))
     k, i = np.nonzero(net.live)
-    held = hold & (i == net.live.shape[1] - 1) & (net.live.sum(axis=1) > 1)[k]
+    if not hold:
+        return order
+    held = (i == net.live.shape[1] - 1) & (net.live.sum(axis=1) > 1)[k]
     return order[~held[order]]
 
 
