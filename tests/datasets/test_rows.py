@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sparelu.data import Data, DataError
 from sparelu.datasets import rows as rows_module
-from sparelu.datasets.rows import Columns, ParquetRows
+from sparelu.datasets.rows import Columns, ParquetRows, check_numbers
 from sparelu.datasets.tables import read_table
 
 X = np.random.default_rng(0).normal(size=(103, 3))
@@ -119,6 +119,13 @@ def test_bad_values_of_a_streamed_file_are_named_by_their_row_in_the_file(tmp_pa
     for name in ("a.npy", "a.parquet"):
         with pytest.raises(DataError, match="in 2 row.s. of column.s. 'x1': row 57, 92 "):
             read_table(tmp_path / name, 0)
+
+
+def test_bad_rows_are_counted_through_all_pieces_and_the_first_are_named() -> None:
+    x = np.zeros((9, 2**19), np.float32)  # read two rows at a time
+    x[[1, 2, 3, 5, 6, 8], [0, 0, 7, 0, 0, 0]] = np.inf
+    with pytest.raises(DataError, match=r"here has .* in 6 row.s. of column.s. 'c', 'd': row 1, 2, 3, 5, 6, \.\.\. \("):
+        check_numbers(x, ["c"] * 7 + ["d"] * (2**19 - 7), "here")
 
 
 def test_small_files_are_in_memory_and_larger_ones_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

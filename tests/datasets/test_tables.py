@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sparelu.data import DataError
+from sparelu.datasets import arrow
 from sparelu.datasets.tables import columns_for, read_table
 
 Writer = Callable[[str, Any], Path]
@@ -100,6 +101,12 @@ def test_a_csv_row_of_several_megabytes(write: Writer) -> None:
     wide = 3000
     head, row = ",".join(f"c{i}" for i in range(wide)), ",".join(["0.25" + 800 * "0"] * wide)
     assert read_table(write("a.csv", f"{head},y\n{row},1.5\n{row},2.5\n"), "y").x.shape == (2, wide)
+
+
+def test_quoted_lines_may_cross_the_blocks_of_the_reader(write: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrow, "BLOCK", 100)
+    data = read_table(write("a.csv", "a,b\n" + "".join(f'{i},"one\n\ntwo {i % 2}"\n' for i in range(200))), "b")
+    assert (data.n, data.classes) == (200, ("one\n\ntwo 0", "one\n\ntwo 1"))
 
 
 def test_quoted_labels_keep_commas_and_lines(write: Writer) -> None:
