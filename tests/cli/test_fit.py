@@ -137,9 +137,9 @@ def test_bad_input_is_named_and_nothing_is_left(table: Path, case: str) -> None:
         ("", "empty"),
         ("a,y\n1,2\nx,3\n4,5\n", "'x'"),
         ("a,y\n1,2\n,3\n4,5\n", "row"),
-        ("a,y\n" + "1,5\n" * 30, "constant"),
+        ("a,y\n" + "1,5.5\n" * 30, "constant"),
         ("a,y\n" + "1,up\n" * 30, "one class"),
-        ("a,y\n1,2\n", "row"),
+        ("a,y\n1,2.5\n2,3.5\n", "give more rows"),
     ],
 )
 def test_bad_tables_are_named(tmp_path: Path, monkeypatch, text: str, words: str) -> None:
