@@ -78,8 +78,20 @@ def classifier(**more: object) -> SparseReLUClassifier:
     return SparseReLUClassifier(**{"method": "random-features", "random_state": 0, **more})
 
 
-@parametrize_with_checks([regressor(), classifier()])
+BRIEF = {"least": 300}
+"""Few steps, for the default method of :func:`sparelu.choose`."""
+
+
+@parametrize_with_checks(
+    [regressor(), classifier(), SparseReLURegressor(settings=BRIEF), SparseReLUClassifier(settings=BRIEF)]
+)
 def test_check_estimator(estimator, check) -> None:
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([SparseReLURegressor(), SparseReLUClassifier()])
+def test_check_estimator_as_it_comes(estimator, check) -> None:
     check(estimator)
 
 
