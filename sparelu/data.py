@@ -13,7 +13,10 @@ from torch import Tensor
 from sparelu.network import Layer, Network
 
 CHUNK = 65536
-"""Rows read at a time from a source that is not in memory."""
+"""Rows read at a time from a source that is not in memory; fewer where a row is long."""
+
+CHUNK_NUMBERS = 2**24
+"""Numbers read at a time at most."""
 
 
 class DataError(ValueError):
@@ -109,20 +112,26 @@ class Data:
         """Whether the inputs are an array that is not mapped from a file."""
         return isinstance(self.x, np.ndarray) and not isinstance(self.x, np.memmap)
 
-    def chunks(self, rows: int = CHUNK) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Consecutive pieces (x, y) of at most ``rows`` rows, in order."""
-        for start in range(0, self.n, rows):
-            yield np.asarray(self.x[start : start + rows]), np.asarray(self.y[start : start + rows])
+    @property
+    def chunk(self) -> int:
+        """Rows of one piece of :meth:`chunks`."""
+        return min(CHUNK, max(256, CHUNK_NUMBERS // self.inputs))
+
+    def chunks(self, rows: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Consecutive pieces (x, y) of at most ``rows`` rows (default: :attr:`chunk`), in order."""
+        size = rows or self.chunk
+        for start in range(0, self.n, size):
+            yield np.asarray(self.x[start : start + size]), np.asarray(self.y[start : start + size])
 
     def batches(
         self, size: int, rng: np.random.Generator | None = None, dtype: torch.dtype | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass in minibatches (x (b, d), y (b, k) or labels (b,)) on ``device``.
 
-        With ``rng`` the rows are shuffled: all of them when in memory, else chunks of ``CHUNK`` rows in random
+        With ``rng`` the rows are shuffled: all of them when in memory, else pieces of ``chunk`` rows in random
         order and the rows within each, so that the file is read in long runs. The last batch may be smaller.
         """
-        chunk = self.n if self.in_memory else max(CHUNK, size)
+        chunk = self.n if self.in_memory else max(self.chunk, size)
         starts = np.arange(0, self.n, chunk)
         for start in starts if rng is None else rng.permutation(starts):
             x, y = np.asarray(self.x[start : start + chunk]), np.asarray(self.y[start : start + chunk])
@@ -151,8 +160,8 @@ class Data:
         sums = _Moments(self.inputs), _Moments(self.outputs if self.task == "regression" else 1)
         seen: set[int] = set()
         for i, (x, y) in enumerate(self.chunks()):
-            _check_finite(x, i * CHUNK, "inputs", self.names)
-            _check_finite(y.reshape(len(y), -1), i * CHUNK, "the target", (self.target,))
+            _check_finite(x, i * self.chunk, "inputs", self.names)
+            _check_finite(y.reshape(len(y), -1), i * self.chunk, "the target", (self.target,))
             sums[0].add(x)
             sums[1].add(y.reshape(len(y), -1))
             if self.task == "classification":

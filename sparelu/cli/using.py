@@ -12,8 +12,10 @@ from rich.table import Table
 
 from sparelu import store
 from sparelu.cli.fitting import report
+from sparelu.cli.flags import data_source
 from sparelu.cli.session import console, errors, size
-from sparelu.datasets.tables import columns_for
+from sparelu.data import Rows
+from sparelu.datasets import DATASETS, columns_for
 from sparelu.experiments.folder import RunFolder
 from sparelu.network import Layer, Network
 from sparelu.outcome import Solution
@@ -24,9 +26,7 @@ FEW = 20
 def predict_command(run: Path, data: str, out: Path | None) -> None:
     """Write one column of predictions (one for each target) as CSV."""
     solution, _, _ = RunFolder(run).read()
-    rows, note = columns_for(data, solution.names)
-    if note:
-        errors.print(note, highlight=False)
+    rows = _rows(data, solution)
     predicted = np.concatenate([np.asarray(solution.predict(part)) for part in _parts(rows)])
     columns = predicted.reshape(len(predicted), -1)
     target = str(solution.about.get("target", "y"))
@@ -37,6 +37,17 @@ def predict_command(run: Path, data: str, out: Path | None) -> None:
     else:
         store.write_atomically(out, text.encode())
         errors.print(f"{len(columns)} predictions written to {out}", highlight=False)
+
+
+def _rows(data: str, solution: Solution) -> Rows:
+    """The inputs of a named data set, or the columns of a file that the model was trained on."""
+    name, parameters = data_source(data)
+    if name in DATASETS:
+        return DATASETS[name].load(0, {**parameters}).x
+    rows, note = columns_for(data, solution.names)
+    if note:
+        errors.print(note, highlight=False)
+    return rows
 
 
 def _parts(rows: Any, size: int = 65536) -> list[np.ndarray]:
