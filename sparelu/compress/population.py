@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sparelu.compress.projection import Form, NetworkTarget, Projection, descend
-from sparelu.compress.refit import divergence, refit_all, refit_outputs
+from sparelu.compress.refit import refit
 from sparelu.compress.shallow import distance_certificate, from_two_layer, shallow_reason, two_layer, unchanged
 from sparelu.compress.simplex import lower_bound
 from sparelu.compress.starts import Chosen, centres, greedy, scattered
@@ -56,7 +56,8 @@ class Population(Compressor):
         student = self.search(original, law, m, rng)
         rows = None if data is None else _rows(data, self.rows, rng)
         if data is not None and rows is not None and self.refit != "none":
-            student = self._refitted(student, original, rows, data.task == "classification")
+            classes = data.task == "classification"
+            student = refit(student, original, rows, classes, self.refit, self.refit_steps, rng)
         small = from_two_layer(student, network)
         return small, _claims(two_layer(small), original, law, data, rows)
 
@@ -90,14 +91,6 @@ class Population(Compressor):
             weight, bias, _ = descend(projection, weight, bias, self.steps)
         return weight, bias
 
-    def _refitted(self, student: TwoLayer, original: TwoLayer, rows: Tensor, classes: bool) -> TwoLayer:
-        wanted = original(rows)
-        first = refit_outputs(student, rows, wanted)
-        if self.refit == "outputs":
-            return first
-        start = min((first, student), key=lambda s: float(_gap(s(rows), wanted, classes)))
-        return refit_all(start, rows, wanted, classes, bool(original.bias.any()), self.refit_steps)
-
 
 def gaussian_law(data: Data) -> Normal:
     """The Gaussian of the rows' mean and covariance, from one pass; constant directions are left out."""
@@ -124,11 +117,7 @@ def _start(i: int, target: NetworkTarget, form: Form, neurons: int, rng: np.rand
 
 def _rows(data: Data, limit: int, rng: np.random.Generator) -> Tensor:
     chosen = data if data.n <= limit else data.take(np.sort(rng.choice(data.n, limit, replace=False)))
-    return chosen.tensors(torch.float64)[0].cpu()
-
-
-def _gap(said: Tensor, wanted: Tensor, classes: bool) -> Tensor:
-    return divergence(said, wanted) if classes else (said - wanted).square().sum(1).mean()
+    return chosen.tensors()[0].cpu()
 
 
 def _claims(
@@ -142,6 +131,7 @@ def _claims(
         if len(original.out) == 1 and not any(bool(p.any()) for p in (original.bias, original.offset)):
             claims.append(_bound(small, original))
         return tuple(claims)
+    rows = rows.double()
     gap = float((original(rows) - small(rows)).square().sum(1).mean())
     wanted = float(original(rows).square().sum(1).mean())
     off = abs(energy / max(wanted, 1e-300) - 1)
