@@ -114,8 +114,10 @@ def show(
 
 
 @app.command()
-def report(run: Run) -> None:
-    """Write report.html of a run anew."""
+def report(
+    run: Annotated[Path, Argument(help="A run folder written by fit, or a table of rows written by sweep.")],
+) -> None:
+    """Write report.html of a run anew, or figures and a board of a sweep."""
     from sparelu.cli.session import plain_errors
     from sparelu.cli.using import report_command
 

@@ -62,7 +62,8 @@ def rows_table(rows: list[Row], title: str) -> Printed:
         table.add_column(heading, justify="left" if heading in ("data", "method", "status") else "right")
     for row in rows[:SHOWN]:
         t = row["trial"]
-        budget = next((f"{k} {t[k]}" for k in ("nonzeros", "density", "sparsity", "compression") if k in t), "-")
+        given = (k for k in ("nonzeros", "density", "sparsity", "compression") if k in t)
+        budget = next((f"{t[k]}" if k == "nonzeros" else f"{k} {t[k]}" for k in given), "-")
         score = f"{row['score']:.4f}" if "score" in row else "-"
         table.add_row(
             t["data"],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
+from rich.table import Table as Printed
 
 from sparelu import store
 from sparelu.cli.fitting import report
@@ -17,6 +17,8 @@ from sparelu.cli.session import console, errors, size
 from sparelu.data import Rows
 from sparelu.datasets import DATASETS, columns_for
 from sparelu.experiments.folder import RunFolder
+from sparelu.experiments.report_sweep import write_sweep_report
+from sparelu.experiments.sweep import Table
 from sparelu.network import Layer, Network
 from sparelu.outcome import Solution
 
@@ -95,9 +97,9 @@ def solution_summary(solution: Solution) -> dict[str, Any]:
     }
 
 
-def layer_table(network: Network) -> Table:
+def layer_table(network: Network) -> Printed:
     """One row for each layer: shape, weights, density, biases, bytes."""
-    table = Table(title="Layers", title_justify="left")
+    table = Printed(title="Layers", title_justify="left")
     for heading in ("layer", "inputs", "outputs", "nonzeros", "density", "biases"):
         table.add_column(heading, justify="left" if heading == "layer" else "right")
     named = [(f"{i + 1}", layer) for i, layer in enumerate(network.layers)]
@@ -116,12 +118,14 @@ def layer_table(network: Network) -> Table:
     return table
 
 
-def neuron_table(solution: Solution, network: Network, limit: int | None) -> Table:
+def neuron_table(solution: Solution, network: Network, limit: int | None) -> Printed:
     """Which inputs feed each neuron of the first layer, strongest first, and what it feeds."""
     first = network.layers[0]
     shown = range(first.shape[0])[:limit]
     left = first.shape[0] - len(shown)
-    table = Table(title="Neurons of the first layer" + (f" ({left} more: --all)" if left else ""), title_justify="left")
+    table = Printed(
+        title="Neurons of the first layer" + (f" ({left} more: --all)" if left else ""), title_justify="left"
+    )
     for heading in ("neuron", "reads (weight)", "bias", "feeds (weight)"):
         table.add_column(heading)
     above = network.layers[1] if len(network.layers) > 1 else None
@@ -155,7 +159,12 @@ def _list(indices: np.ndarray, values: np.ndarray, names: list[str], limit: int 
 
 
 def report_command(run: Path) -> None:
-    """Write the report of a run anew."""
+    """Write the report of a run anew, or figures and a board of the rows of a sweep."""
+    if run.is_file():
+        where = run.with_suffix("")
+        write_sweep_report(where, Table(run).rows(), run.stem)
+        console.print(f"written: {where}/", highlight=False)
+        return
     folder = RunFolder(run)
     report(folder)
     console.print(f"written: {folder.report}", highlight=False)

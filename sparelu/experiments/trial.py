@@ -119,7 +119,7 @@ class Judged:
             "peak_memory": s.peak_memory,
             "stored_bytes": stored_bytes(s),
             "status": s.status.name,
-            "hidden": list(s.network.compact().hidden),
+            "live_hidden": list(s.network.compact().hidden),
             "within_budget": s.within_budget,
         }
 
