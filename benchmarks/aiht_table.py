@@ -67,7 +67,6 @@ def cell(m: int, s: int, seed: int) -> dict[str, float]:
         "nonzeros": solution.network.nonzeros,
         "seconds": solution.seconds,
         "processor_seconds": time.process_time() - started,
-        "peak_bytes": solution.peak_memory,
     }
 
 

@@ -51,7 +51,9 @@ class AIHT(Fitter):
     * With ``convex`` the fitted function is gated by h and is no ReLU network. The network returned has the weights
       w_j: the same function where h_j is the neuron's own direction. The loss in the history is that of the fitted
       function.
-    * There are no biases (append a column of ones), and 1 - f or any function that f(0) = 0 excludes is out of reach.
+    * There are no biases, so f(0) = 0. Append a column of ones to have them.
+    * The published steps for several outputs suit pixels from 0 to 255; for inputs of unit variance they are too small
+      and ``step`` should be 0.02 to 0.3.
     * Every step with random gates costs O(n m d). Kept: that is two epochs in the sequential mode, all with ``convex``.
     * The code published holds A_S, n x s, and every row; here rows come in chunks and nothing of size n x s exists.
     * It replaces blocks whose largest entry is 0, blocks of negative weights among them, by the uniform fill; here zero
@@ -64,7 +66,7 @@ class AIHT(Fitter):
     """
 
     name: ClassVar[str] = "aiht"
-    question: ClassVar[str] = "Which sparse network made these data?"
+    question: ClassVar[str] = "recover"
     paper: ClassVar[str] = "Fridovich-Keil and Pilanci, A Recovery Guarantee for Sparse Neural Networks, ICLR 2026"
 
     epochs: int = setting(15, "passes over the rows, for each layer", low=1)

@@ -285,17 +285,17 @@ import resource, numpy as np
 from sparelu.data import Budget, Data
 from sparelu.recover.aiht import AIHT
 from sparelu.run import fit
-x = np.random.default_rng(0).standard_normal((40, 20))
+x = np.random.default_rng(0).standard_normal((40, 10))
 data = Data(x, np.maximum(x[:, 0], 0))
 fit(AIHT(epochs=3), data, Budget((100,), nonzeros=20))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-network = fit(AIHT(epochs=3), data, Budget((10**6,), nonzeros=20)).network
+network = fit(AIHT(epochs=2), data, Budget((10**6,), nonzeros=20)).network
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, network.nonzeros)
 """
 
 
 def test_memory_follows_the_nonzeros_not_the_width() -> None:
-    """A million neurons of 20 inputs would be 160 MB dense; the peak of a fresh process rises by a quarter at most."""
+    """A million neurons of 10 inputs would be 80 MB dense; the peak of a fresh process rises by less than half."""
     done = subprocess.run([sys.executable, "-c", WIDE], capture_output=True, text=True, check=True)
     kilobytes, nonzeros = (int(word) for word in done.stdout.split())
     assert nonzeros == 20

@@ -168,9 +168,9 @@ def test_minibatch_classification_learns() -> None:
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
-    data = Data(x[:1200], y[:1200], "classification")
-    solution = fit(AIHT(epochs=25, batch=200, step=0.02), data, Budget((20,), nonzeros=300))
-    test = Data(x[1200:], y[1200:], "classification", classes=data.classes)
+    data = Data(x[:600], y[:600], "classification")
+    solution = fit(AIHT(epochs=30, batch=200, step=0.02), data, Budget((20,), nonzeros=300))
+    test = Data(x[600:], y[600:], "classification", classes=data.classes)
     assert measure(solution.network, test).accuracy > 0.65
     assert solution.network.nonzeros == 300
 
