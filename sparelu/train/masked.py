@@ -57,13 +57,12 @@ class MaskedTraining(Training):
         run = _Run(self, data, budget, rng, start)
         if start is not None:
             yield run.iterate()
-        total = self.passes(data)
-        pause = math.ceil(total / ROUNDS)
-        while run.done < total:
+        pause = math.ceil(run.passes / ROUNDS)
+        while run.done < run.passes:
             run.epoch(rng)
             if not math.isfinite(run.loss):
                 return Status.diverged
-            if run.done % pause == 0 or run.done == total:
+            if run.done % pause == 0 or run.done == run.passes:
                 yield run.iterate()
         return Status.max_steps
 
@@ -76,7 +75,7 @@ class _Run:
     ) -> None:
         self.method, self.loss_of = method, loss_of(data)
         self.allowed = allowance(data, budget)
-        self.passes = method.passes(data)
+        self.passes = method.passes(data, self.allowed)
         self.total = self.passes * method.minibatches(data)
         if start is None:
             self.net = MLP.started(data, budget.hidden, self.allowed, he, live_columns(data), rng)

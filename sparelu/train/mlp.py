@@ -153,6 +153,13 @@ class MLP:
             matrices[i - 1] &= matrices[i].any(1)[None, :]
         return torch.cat([m.flatten() for m in matrices])
 
+    def attachable(self, mask: Tensor) -> Tensor:
+        """The weights that would lie on a path if they joined ``mask``, all of whose weights do."""
+        matrices = self.split(mask)[0]
+        fed = [torch.ones_like(matrices[0][:, 0]), *(m.any(0) for m in matrices[:-1])]
+        read = [*(m.any(1) for m in matrices[1:]), torch.ones_like(matrices[-1][0])]
+        return torch.cat([(f[:, None] & r[None, :]).flatten() for f, r in zip(fed, read, strict=True)])
+
     def read(self) -> list[Tensor]:
         """Of every level, the places of inputs and hidden units that something reads; all outputs."""
         matrices = self.split(self.alive)[0]

@@ -11,12 +11,15 @@ from sparelu.method import Fitter, budget_reason, setting
 ROUNDS = 100
 """About how many iterates a fit yields."""
 
+LONG, SHORT, SMALL = 100, 60, 1000
+"""Epochs up to this number of nonzeros, and above."""
+
 
 @dataclass(frozen=True)
 class Training(Fitter):
     """Length and refusals of training by minibatches."""
 
-    epochs: int = setting(100, "passes over the rows", low=1)
+    epochs: int | None = setting(None, "passes over the rows; none: 100 up to 1000 nonzeros, 60 above", low=1)
     batch: int = setting(128, "rows of a minibatch; those that do not fill one wait for the next pass", low=1)
     least: int = setting(6000, "minibatches at least: small data are passed over more often", low=1)
 
@@ -34,9 +37,14 @@ class Training(Fitter):
         """Minibatches of one epoch."""
         return max(1, data.n // self.batch)
 
-    def passes(self, data: Data) -> int:
-        """Epochs that give both ``epochs`` and ``least`` minibatches."""
-        return max(self.epochs, math.ceil(self.least / self.minibatches(data)))
+    def passes(self, data: Data, allowed: int) -> int:
+        """Epochs that give both ``epochs`` and ``least`` minibatches.
+
+        On MNIST's validation rows a hundred epochs are better than sixty up to a thousand nonzeros (by 0.5 points at
+        200) and worse at two thousand (by 0.2): there the network is large enough to learn the rows by heart.
+        """
+        epochs = self.epochs or (LONG if allowed <= SMALL else SHORT)
+        return max(epochs, math.ceil(self.least / self.minibatches(data)))
 
 
 def allowance(data: Data, budget: Budget) -> int:
