@@ -1,5 +1,6 @@
 """What may be claimed of this network?"""
 
+from sparelu.certify.regions import Regions
 from sparelu.method import Method
 
-METHODS: tuple[type[Method], ...] = ()
+METHODS: tuple[type[Method], ...] = (Regions,)

@@ -1,0 +1,29 @@
+"""What the certifiers share: the check of the data's width, and the rows that they look at."""
+
+import numpy as np
+
+from sparelu.data import Data
+from sparelu.network import Network
+
+
+def width_reason(network: Network, data: Data | None, needed: str = "") -> str | None:
+    """Why the data do not fit the network: another number of inputs, or no data where they are ``needed`` for that."""
+    if data is None:
+        return f"it needs the data: {needed}" if needed else None
+    if data.inputs != network.inputs:
+        return f"the network reads {network.inputs} inputs, the data have {data.inputs}: give the data it was made for"
+    return None
+
+
+def some_rows(data: Data, count: int, rng: np.random.Generator) -> np.ndarray:
+    """At most ``count`` rows (count, d) in float64, drawn without replacement."""
+    chosen = np.sort(rng.choice(data.n, min(count, data.n), replace=False))
+    return np.asarray(data.x[chosen], dtype=np.float64)
+
+
+def ranges(data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest value of every input, each (d,)."""
+    low, high = np.full(data.inputs, np.inf), np.full(data.inputs, -np.inf)
+    for x, _ in data.chunks():
+        low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
+    return low.astype(np.float64), high.astype(np.float64)

@@ -1,0 +1,217 @@
+"""Regions against sampling with bisection, rational arithmetic, and quadtrees: none of them uses the package."""
+
+import itertools
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from sparelu.certify.lines import TooManyRegions, along, pieces
+from sparelu.certify.plane import cells
+from sparelu.certify.regions import Regions, on_segment, upper_bound
+from sparelu.data import Data
+from sparelu.network import Layer, Network
+from sparelu.run import certify
+
+
+def random_network(rng: np.random.Generator, inputs: int, widths: tuple[int, ...], density: float = 0.7) -> Network:
+    sizes = (inputs, *widths, 1)
+    weights = [rng.standard_normal((b, a)) * (rng.random((b, a)) < density) for a, b in itertools.pairwise(sizes)]
+    return Network.from_dense(weights, [rng.standard_normal(b) for b in sizes[1:]])
+
+
+def gradients(network: Network, x: np.ndarray) -> np.ndarray:
+    """Autograd of the scalar output at rows x, through the dense module."""
+    points = torch.tensor(x, requires_grad=True)
+    return torch.autograd.grad(network.to_module()(points).sum(), points, allow_unused=True)[0].numpy()
+
+
+def counted_by_bisection(network: Network, low: float, high: float, grid: int = 1500) -> int:
+    """Regions in one dimension from slopes on a grid; neighbours that differ are bisected until they are 1e-7 apart."""
+    t = np.linspace(low, high, grid) + 1e-7 * np.sqrt(2)
+    slope = gradients(network, t[:, None])[:, 0]
+    left, right, ls, rs = t[:-1], t[1:], slope[:-1], slope[1:]
+    while (right - left).max(initial=0.0) > 1e-7:
+        differ = np.abs(ls - rs) > 1e-9 * (1 + np.abs(ls))
+        left, right, ls, rs = left[differ], right[differ], ls[differ], rs[differ]
+        if not left.size:
+            break
+        middle = 0.5 * (left + right)
+        ms = gradients(network, middle[:, None])[:, 0]
+        left, right = np.concatenate([left, middle]), np.concatenate([middle, right])
+        ls, rs = np.concatenate([ls, ms]), np.concatenate([ms, rs])
+    return 1 + int((np.abs(ls - rs) > 1e-9 * (1 + np.abs(ls))).sum())
+
+
+@pytest.mark.parametrize("widths", [(5,), (12,), (4, 4), (6, 5), (3, 4, 3)], ids=str)
+def test_one_dimension_agrees_with_bisection_on_200_networks(widths: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(len(widths))
+    for _ in range(200):
+        network = random_network(rng, 1, widths)
+        assert pieces(network, -3.0, 3.0).regions == counted_by_bisection(network, -3.0, 3.0)
+
+
+@pytest.mark.parametrize("widths", [(8,), (6, 6)], ids=str)
+def test_segments_agree_with_bisection(widths: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(40):
+        network = random_network(rng, 7, widths)
+        a, b = rng.standard_normal((2, 7))
+        assert on_segment(network, a, b) == counted_by_bisection(along(network, a, b - a), 0.0, 1.0)
+
+
+@pytest.mark.parametrize("widths", [(40,), (9, 8), (5, 6, 5)], ids=str)
+def test_pieces_reproduce_the_function(widths: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(5)
+    network = random_network(rng, 1, widths)
+    network = Network(network.layers, Layer.from_dense([[0.7]], [-0.2]))
+    t = np.linspace(-4, 4, 1001)
+    assert np.allclose(pieces(network)(t), network(t[:, None]).numpy(), rtol=1e-10, atol=1e-10)
+
+
+def test_equal_and_opposite_neurons_are_one_knot_or_none() -> None:
+    w, b, v = [1.0, 3.0, -2.0, 1.0, 1.0], [0.3, 0.9, -0.6, 0.0, 0.1], [1.0, 0.5, -1.0, 2.0, -1.0]
+    network = Network.two_layer(np.array(w)[:, None], np.array(v), np.array(b))
+    assert pieces(network).regions == 4  # -0.3 three times, with changes 1 + 1.5 - 2 = 0.5; 0; -0.1
+    v[0] = 0.5  # 0.5 + 1.5 - 2 = 0: the kinks at -0.3 leave a line
+    assert pieces(Network.two_layer(np.array(w)[:, None], np.array(v), np.array(b))).regions == 3
+
+
+def test_silent_units_make_patterns_and_no_regions() -> None:
+    first = np.array([[1.0], [1.0]])
+    network = Network.from_dense([first, np.array([[-1.0, -1.0]]), np.ones((1, 1))], [[0.0, 1.0], [-1.0], [0.0]])
+    assert pieces(network).regions == 1
+    assert pieces(network, activation=True).regions == 3
+
+
+def test_a_million_neurons_in_seconds() -> None:
+    rng = np.random.default_rng(0)
+    m = 10**6
+    network = Network.two_layer(rng.standard_normal((m, 1)), rng.standard_normal(m), rng.standard_normal(m))
+    start = time.perf_counter()
+    assert pieces(network).regions == m + 1
+    assert time.perf_counter() - start < 20
+
+
+def exact_plane_count(w: np.ndarray, b: np.ndarray, side: int) -> int:
+    """Faces of an arrangement of integer lines inside the square of half ``side``: Euler's relation on rationals.
+
+    Distinct lines that meet the open square, plus for every crossing inside it the lines through it less one.
+    """
+    lines = set()
+    for (p, q), c in zip(w.tolist(), b.tolist(), strict=True):
+        if (p, q) == (0, 0):
+            continue
+        lead = Fraction(p) if p else Fraction(q)
+        line = (Fraction(p) / lead, Fraction(q) / lead, Fraction(c) / lead)
+        values = [line[0] * x + line[1] * y + line[2] for x in (-side, side) for y in (-side, side)]
+        if min(values) < 0 < max(values):
+            lines.add(line)
+    through: dict[tuple[Fraction, Fraction], set] = {}
+    for one, two in itertools.combinations(lines, 2):
+        det = one[0] * two[1] - two[0] * one[1]
+        if det == 0:
+            continue
+        x, y = (one[1] * two[2] - two[1] * one[2]) / det, (two[0] * one[2] - one[0] * two[2]) / det
+        if max(abs(x), abs(y)) < side:
+            through.setdefault((x, y), set()).update({one, two})
+    return 1 + len(lines) + sum(len(s) - 1 for s in through.values())
+
+
+@pytest.mark.parametrize("spread", [2, 50], ids=["concurrent", "generic"])
+def test_two_dimensions_agree_with_rational_arithmetic(spread: int) -> None:
+    rng = np.random.default_rng(spread)
+    for _ in range(60):
+        w, b = rng.integers(-spread, spread + 1, (8, 2)), rng.integers(-spread, spread + 1, 8)
+        network = Network.two_layer(w.astype(float), np.ones(8), b.astype(float))
+        found = cells(network, np.array([-3.0, -3.0]), np.array([3.0, 3.0]))
+        assert found.activation_regions == exact_plane_count(w, b, 3)
+        assert np.isclose(found.areas.sum(), 36)
+
+
+def counted_by_quadtree(network: Network, side: float, first: int = 7, last: int = 12) -> int:
+    """Distinct activation patterns met on a grid that is refined where the corners of a square differ."""
+    layers = [(w.dense().numpy(), w.dense_bias().numpy()) for w in network.layers[:-1]]
+
+    def patterns(x: np.ndarray) -> np.ndarray:
+        bits = []
+        for w, b in layers:
+            x = x @ w.T + b
+            bits.append(x > 0)
+            x = np.maximum(x, 0)
+        return np.concatenate(bits, axis=1) @ (1 << np.arange(sum(len(b) for _, b in layers)))
+
+    grid = (np.arange(2**first) / 2**first * 2 - 1) * side
+    squares, seen = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2), set()
+    for level in range(first, last + 1):
+        size = 2 * side / 2**level
+        corners = np.stack([patterns(squares + size * np.array(c) + 1e-9) for c in itertools.product((0, 1), (0, 1))])
+        seen |= set(np.unique(corners).tolist())
+        squares = squares[(corners != corners[0]).any(axis=0)]
+        squares = (squares[:, None] + 0.5 * size * np.array(list(itertools.product((0, 1), (0, 1))))).reshape(-1, 2)
+    return len(seen)
+
+
+def test_two_dimensions_and_two_layers_agree_with_a_quadtree() -> None:
+    """Patterns may be met in several cells: networks on which no pattern is split are compared, and they are most."""
+    rng = np.random.default_rng(8)
+    compared = 0
+    for _ in range(25):
+        network = random_network(rng, 2, (4, 3), density=1.0)
+        found = cells(network, np.array([-2.0, -2.0]), np.array([2.0, 2.0]))
+        if found.areas.min() < 1e-4:  # the quadtree may pass a cell this small by
+            continue
+        compared += 1
+        assert found.activation_regions == counted_by_quadtree(network, 2.0)
+    assert compared > 10
+
+
+def test_regions_of_the_plane_are_merged_cells() -> None:
+    """|x| + |y| written with a unit that nothing needs: its line is no edge of a region."""
+    w = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1], [1, 1], [-1, -1]])
+    network = Network.two_layer(w, [1.0, 1, 1, 1, 1, -1])  # the last two add up to x + y
+    found = cells(network, -np.ones(2), np.ones(2))
+    assert (found.activation_regions, found.regions) == (6, 4)
+
+
+def test_maps_of_cells_are_gradients() -> None:
+    rng = np.random.default_rng(2)
+    network = random_network(rng, 2, (6, 5))
+    found = cells(network, -np.ones(2), np.ones(2))
+    middles = np.stack([c.mean(axis=0) for c in found.corners])
+    assert np.allclose(found.maps[:, 0, :2], gradients(network, middles), atol=1e-10)
+
+
+def test_upper_bound_is_kept_and_reached() -> None:
+    rng = np.random.default_rng(4)
+    network = random_network(rng, 2, (5,), density=1.0)
+    far = cells(network, np.full(2, -1e4), np.full(2, 1e4))
+    assert far.activation_regions == upper_bound(network) == 1 + 5 + 10
+    assert pieces(random_network(rng, 1, (6,), density=1.0)).regions == 7
+
+
+def test_too_large_gives_bounds_and_says_so() -> None:
+    rng = np.random.default_rng(6)
+    network = random_network(rng, 2, (30, 30))
+    data = Data(rng.standard_normal((50, 2)), rng.standard_normal(50))
+    claim = certify(Regions(limit=20), network, data)
+    assert "too large" in claim.assumptions[0].evidence
+    assert "at least" in claim.claim
+    full = cells(network, np.asarray(data.x).min(axis=0), np.asarray(data.x).max(axis=0))
+    assert claim.value <= full.regions <= upper_bound(network)
+    with pytest.raises(TooManyRegions, match="pass the limit"):
+        pieces(along(network, np.zeros(2), np.ones(2)), limit=100)
+
+
+def test_wrong_calls_are_named() -> None:
+    network = Network.two_layer(np.ones((2, 3)), np.ones(2))
+    with pytest.raises(ValueError, match="reads 3 inputs"):
+        pieces(network)
+    with pytest.raises(ValueError, match="reads 3 inputs"):
+        cells(network, -np.ones(2), np.ones(2))
+    with pytest.raises(ValueError, match="empty"):
+        pieces(along(network, np.zeros(3), np.ones(3)), 1.0, 1.0)
+    with pytest.raises(ValueError, match="origin and direction"):
+        along(network, np.zeros(2), np.ones(2))
