@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparelu.compress.bounds import lower_bound
 from sparelu.compress.projection import Form, NetworkTarget, Projection, descend
 from sparelu.compress.refit import refit
 from sparelu.compress.shallow import distance_certificate, from_two_layer, shallow_reason, two_layer, unchanged
-from sparelu.compress.simplex import lower_bound
 from sparelu.compress.starts import Chosen, centres, greedy, scattered
 from sparelu.data import Budget, Data
 from sparelu.gaussian import Normal, TwoLayer, squared_distance, squared_norm

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 from torch import Tensor
 
-from sparelu.compress.simplex import InvariantTarget
+from sparelu.compress.frames import InvariantTarget
 from sparelu.gaussian import TwoLayer, first_moments, squared_norm
 from sparelu.gaussian.kernels import Neurons, PairMoments, pair_moments
 from sparelu.gaussian.normal import SQRT_2PI

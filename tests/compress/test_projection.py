@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from sparelu.compress.frames import C0, G1, InvariantTarget, equal_norms, optimum
 from sparelu.compress.projection import Form, LawTarget, NetworkTarget, Projection, descend
-from sparelu.compress.simplex import C0, G1, InvariantTarget, equal_norms, optimum
 from sparelu.gaussian import TwoLayer, squared_distance
 
 # Searched minima for w ~ N(0, I/d), where no simplex exists (M > d + 1): a printed table.

@@ -7,21 +7,21 @@ import pytest
 import torch
 
 from sparelu import run
-from sparelu.compress.simplex import (
+from sparelu.compress.bounds import invariant_bound, lower_bound, pair_bound
+from sparelu.compress.frames import (
     C0,
     G1,
     InvariantTarget,
     Regime,
-    Simplex,
     antipodal,
     degree_zero_share,
     equal_norms,
     frame,
-    lower_bound,
     optimum,
 )
+from sparelu.compress.simplex import Simplex
 from sparelu.data import Budget
-from sparelu.gaussian import TwoLayer, squared_distance, squared_norm
+from sparelu.gaussian import TwoLayer, arc_cosine, squared_distance, squared_norm
 from sparelu.method import Refusal
 from sparelu.network import Network
 
@@ -117,7 +117,7 @@ def test_random_positive_networks_are_never_below_the_bound() -> None:
     rng = np.random.default_rng(3)
     for d, m, t in ((4, 3, 0.0), (4, 3, 0.5), (3, 7, 0.0), (3, 7, 0.4)):
         target = invariant(d, t)
-        bound = equal_norms(target, m).loss
+        bound = invariant_bound(target, m)
         best = math.inf
         for _ in range(150):
             weight = torch.from_numpy(rng.normal(size=(m, d)))
@@ -126,6 +126,30 @@ def test_random_positive_networks_are_never_below_the_bound() -> None:
             best = min(best, target.energy - max(reach, 0.0) ** 2 / norm)
         assert best >= bound - 1e-12
         assert best < target.energy
+
+
+def test_the_pair_bound_is_attained_by_the_simplex_and_holds_for_any_directions() -> None:
+    rng = np.random.default_rng(7)
+    corner = arc_cosine(torch.tensor(-1 / 5, dtype=torch.float64))
+    assert pair_bound(5, 6).whole == pytest.approx((0.5 + 5 * float(corner)) / 6, abs=1e-8)
+    for d, m in ((2, 9), (3, 6), (4, 9)):
+        bound = pair_bound(d, m)
+        for _ in range(50):
+            v = rng.normal(size=(m, d))
+            v /= np.linalg.norm(v, axis=1, keepdims=True)
+            r = rng.uniform(size=m)
+            energy = float(squared_norm(TwoLayer.of(torch.from_numpy(v), torch.from_numpy(r)[None])))
+            assert energy >= bound.whole * r.sum() ** 2 + bound.first * ((r @ v) ** 2).sum() - 1e-12
+        assert bound.first > 0.2
+
+
+@pytest.mark.parametrize(("d", "m"), [(5, 8), (5, 11), (5, 12), (5, 20), (10, 12), (10, 20)])
+def test_beyond_the_simplex_the_bound_is_sharper_and_below_the_printed_minima(d: int, m: int) -> None:
+    printed = {(5, 8): 0.000717, (5, 11): 0.000392, (5, 12): 0.000316, (5, 20): 0.000101, (10, 12): 0.000715,
+               (10, 20): 0.000374}  # fmt: skip
+    target = invariant(d, total=gaussian_total(d))
+    bound = invariant_bound(target, m)
+    assert max(equal_norms(target, m).loss, 0.5 * printed[d, m]) < bound < printed[d, m] + 6e-7
 
 
 def test_lower_bound_holds_for_a_finite_target() -> None:
