@@ -7,8 +7,14 @@ from .data import Budget as Budget
 from .data import Data as Data
 from .data import DataError as DataError
 from .data import Standardisation as Standardisation
+from .estimators import SparseReLUClassifier as SparseReLUClassifier
+from .estimators import SparseReLURegressor as SparseReLURegressor
 from .experiments.measure import Measurement as Measurement
 from .experiments.measure import measure as measure
+from .export.arrays import to_arrays as to_arrays
+from .export.arrays import to_numpy as to_numpy
+from .export.c import to_c as to_c
+from .export.onnx import to_onnx as to_onnx
 from .method import Certifier as Certifier
 from .method import Compressor as Compressor
 from .method import Fitter as Fitter

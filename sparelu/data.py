@@ -282,8 +282,9 @@ class Standardisation:
 
         W (x - m)/s + b = (W/s) x + (b - W m/s), so the support does not change; the same for the skip part.
         """
-        layers = [self._fold_inputs(network.layers[0]), *network.layers[1:]]
-        skip = None if network.skip is None else self._fold_inputs(network.skip)
+        exact = network.to(torch.float64)
+        layers = [self._fold_inputs(exact.layers[0]), *exact.layers[1:]]
+        skip = None if exact.skip is None else self._fold_inputs(exact.skip)
         if self.y_mean is not None and self.y_sd is not None:
             layers[-1] = _scale_outputs(layers[-1], self.y_sd, self.y_mean)
             skip = None if skip is None else _scale_outputs(skip, self.y_sd, np.zeros_like(self.y_mean))
@@ -291,18 +292,18 @@ class Standardisation:
 
     def _fold_inputs(self, layer: Layer) -> Layer:
         where = layer.outputs_of_values
-        values = layer.values.double() / torch.as_tensor(self.sd)[layer.indices.long()]
+        values = layer.values / torch.as_tensor(self.sd)[layer.indices.long()]
         shift = torch.zeros(layer.shape[0], dtype=torch.float64)
         shift.index_add_(0, where.long(), values * torch.as_tensor(self.mean)[layer.indices.long()])
-        bias = layer.dense_bias().double() - shift
+        bias = layer.dense_bias() - shift
         return Layer.from_triplets(layer.shape, where, layer.indices, values, bias)
 
 
 def _scale_outputs(layer: Layer, sd: np.ndarray, mean: np.ndarray) -> Layer:
     scale = torch.as_tensor(sd, dtype=torch.float64)
     where = layer.outputs_of_values
-    bias = layer.dense_bias().double() * scale + torch.as_tensor(mean)
-    return Layer.from_triplets(layer.shape, where, layer.indices, layer.values.double() * scale[where.long()], bias)
+    bias = layer.dense_bias() * scale + torch.as_tensor(mean)
+    return Layer.from_triplets(layer.shape, where, layer.indices, layer.values * scale[where.long()], bias)
 
 
 class _Moments:

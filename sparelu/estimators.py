@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils import check_random_state, column_or_1d
@@ -12,7 +11,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparelu.catalogue import choose, fitter
 from sparelu.data import Budget, Data
-from sparelu.network import Network
 from sparelu.outcome import Status
 from sparelu.run import fit
 
@@ -73,7 +71,7 @@ class _SparseReLU(BaseEstimator):
         self.solution_ = solution
         self.network_ = solution.network
         self.nnz_ = solution.network.nonzeros
-        self.support_ = used_inputs(solution.network)
+        self.support_ = np.isin(np.arange(data.inputs), solution.network.used_inputs.cpu().numpy())
         self.loss_curve_ = [row["loss"] for row in solution.history]
         self.n_iter_ = len(solution.history)
 
@@ -81,17 +79,8 @@ class _SparseReLU(BaseEstimator):
         """Network outputs (n, k) for raw rows."""
         check_is_fitted(self)
         x = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
-        outputs: np.ndarray = self.network_(np.require(x, requirements="W")).numpy()
+        outputs: np.ndarray = self.network_(x).numpy()
         return outputs
-
-
-def used_inputs(network: Network) -> np.ndarray:
-    """Mask (inputs,) of the inputs that reach an output of ``network`` through nonzero weights."""
-    live = network.compact()
-    indices = [live.layers[0].indices] if live.skip is None else [live.layers[0].indices, live.skip.indices]
-    mask = np.zeros(network.inputs, dtype=bool)
-    mask[torch.cat(indices).cpu().numpy()] = True
-    return mask
 
 
 PARAMETERS = """

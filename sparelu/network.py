@@ -178,6 +178,10 @@ class Layer:
         out[:, self.rows.long()] = live
         return out
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: torch cannot copy the CSR tensor that a call keeps."""
+        return {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
+
     @cached_property
     def _csr(self) -> Tensor:
         with warnings.catch_warnings():  # torch announces once that its CSR support is in beta
@@ -207,7 +211,8 @@ class Network:
                 )
         kinds = {part.values.dtype for part in (*self.layers, *([self.skip] if self.skip is not None else []))}
         if len(kinds) > 1:
-            raise ValueError(f"layers hold {' and '.join(sorted(map(str, kinds)))}: bring them to one dtype with Layer.to")
+            held = " and ".join(sorted(map(str, kinds)))
+            raise ValueError(f"layers hold {held}: bring them to one dtype with Layer.to")
         if self.skip is not None and self.skip.shape != (self.outputs, self.inputs):
             raise ValueError(f"skip must have shape {(self.outputs, self.inputs)}, got {self.skip.shape}")
 
@@ -256,6 +261,13 @@ class Network:
     def skip_nonzeros(self) -> int:
         """Nonzero weights of the affine skip part."""
         return 0 if self.skip is None else self.skip.nonzeros
+
+    @property
+    def used_inputs(self) -> Int[Tensor, " used"]:
+        """Indices of the inputs that reach an output, in increasing order."""
+        live = self.compact()
+        skip = [] if live.skip is None else [live.skip.indices]
+        return torch.unique(torch.cat([live.layers[0].indices, *skip]))
 
     def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> "Network":
         """The same network in another dtype or on another device."""
@@ -340,7 +352,10 @@ class Network:
 
 def _tensor(values: ArrayLike | Tensor) -> Tensor:
     """A tensor as it is; anything else as NumPy reads it, so that lists of numbers are float64."""
-    return values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    return torch.as_tensor(array if array.flags.writeable else array.copy())  # torch takes no read-only memory
 
 
 def _check_increasing(index: Tensor, bound: int, name: str) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sparelu.export.plain import check_labels, plain
 from sparelu.network import Layer, Network
@@ -114,8 +113,7 @@ def _scratch(net: Network) -> list[int]:
 
 def _about(net: Network, cost: Footprint, names: Sequence[str], classes: Sequence[Any]) -> list[str]:
     widths = " - ".join(str(w) for w in (net.inputs, *net.hidden, net.outputs))
-    first = [net.layers[0], *([] if net.skip is None else [net.skip])]
-    used = torch.unique(torch.cat([layer.indices for layer in first])).tolist()
+    used = net.used_inputs.tolist()
     lines = [
         f"A sparse ReLU network, {widths}, written by sparelu {version('sparelu')}.",
         "",

@@ -99,7 +99,7 @@ class _Graph:
     def add_network(self, net: Network) -> None:
         """All nodes of ``net``, from ``x`` to ``scores``."""
         first = [net.layers[0], *([] if net.skip is None else [net.skip])]
-        used = torch.unique(torch.cat([layer.indices for layer in first]))
+        used = net.used_inputs
         h = "x"
         if 0 < used.numel() < net.inputs:
             first = [layer.take(columns=used) for layer in first]
