@@ -1,6 +1,7 @@
 """What may be claimed of this network?"""
 
+from sparelu.certify.pruned import Pruned
 from sparelu.certify.regions import Regions
 from sparelu.method import Method
 
-METHODS: tuple[type[Method], ...] = (Regions,)
+METHODS: tuple[type[Method], ...] = (Regions, Pruned)
