@@ -79,9 +79,7 @@ def pooled(shapes: Shapes, nonzeros: int) -> Sequence[Pool]:
 ALLOCATIONS: dict[str, Allocation] = {"uniform": uniform, "er": er, "erk": erk, "global": pooled}
 
 
-def scaled_densities(
-    shapes: Shapes, density: float, weight: Callable[[tuple[int, ...]], float]
-) -> dict[str, float]:
+def scaled_densities(shapes: Shapes, density: float, weight: Callable[[tuple[int, ...]], float]) -> dict[str, float]:
     """Densities min(1, eps ``weight``(shape)) with the eps that gives ``density`` over all weights together.
 
     Layers that reach 1 are taken out and eps is solved again for the others, until none exceeds 1.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,16 +49,19 @@ class Part:
     def gradient(self) -> Tensor:
         """The gradient of the last backward pass, of dropped weights too when read before the step.
 
-        Raises ``ValueError`` when there is none or it is not finite.
+        Raises ``ValueError`` when there is none.
         """
         if self.weight.grad is None:
             raise ValueError(f"{self.name} has no gradient: call step() after loss.backward() and before zero_grad()")
-        if not bool(torch.isfinite(self.weight.grad).all()):
+        return self.weight.grad
+
+    def check_gradient(self) -> None:
+        """Raises ``ValueError`` when there is a gradient and it is not finite."""
+        if self.weight.grad is not None and not bool(torch.isfinite(self.weight.grad).all()):
             raise ValueError(
-                f"the gradient of {self.name} is not finite and cannot say where to grow; the masks are unchanged: "
+                f"the gradient of {self.name} is not finite and cannot say where to grow; nothing was changed: "
                 "skip this batch (zero_grad() and go on), or lower the step size"
             )
-        return self.weight.grad
 
     def keep(self, mask: Tensor) -> None:
         """Put ``mask`` in place, in the memory order of the weight."""
@@ -77,13 +81,26 @@ class Part:
             t.mul_(gate)
 
 
+def wrappers(model: nn.Module) -> list[nn.Module]:
+    """The module, what DistributedDataParallel or ``torch.compile`` wrap in it, and so on inwards."""
+    chain = [model]
+    while True:
+        last = chain[-1]
+        inner = last.module if isinstance(last, DistributedDataParallel) else last._modules.get("_orig_mod")
+        if inner is None:
+            return chain
+        chain.append(inner)
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """The module inside DistributedDataParallel and ``torch.compile``."""
-    while True:
-        inner = model.module if isinstance(model, DistributedDataParallel) else model._modules.get("_orig_mod")
-        if inner is None:
-            return model
-        model = inner
+    return wrappers(model)[-1]
+
+
+def process_group(model: nn.Module) -> Any:
+    """The processes that train one DistributedDataParallel model together; None for any other."""
+    groups = [m.process_group for m in wrappers(model) if isinstance(m, DistributedDataParallel)]
+    return groups[0] if groups else None
 
 
 def parts_of(model: nn.Module, layers: Choice | None = None) -> dict[str, Part]:
@@ -103,7 +120,9 @@ def parts_of(model: nn.Module, layers: Choice | None = None) -> dict[str, Part]:
     if not parts:
         raise ValueError(
             "the model has no prunable layer: none of Linear, Conv and ConvTranspose with a weight that requires "
-            "gradients" if layers is None else "`layers` chooses no layer whose weight requires gradients"
+            "gradients"
+            if layers is None
+            else "`layers` chooses no layer whose weight requires gradients"
         )
     _refuse_shared(model, parts, layers)
     return {p.name: p for p in parts.values()}
@@ -115,8 +134,8 @@ def _weight(name: str, module: nn.Module) -> nn.Parameter:
         raise ValueError(f"the weight of {name} has no shape yet: pass one batch through the model first")
     if weight is None:
         raise ValueError(
-            f"the weight of {name} is not a parameter of its own (weight_norm, a parametrization or torch.nn.utils.prune"
-            " computes it): remove that first, or leave the layer out with `layers`"
+            f"the weight of {name} is not a parameter of its own (weight_norm, a parametrization or "
+            "torch.nn.utils.prune computes it): remove that first, or leave the layer out with `layers`"
         )
     return weight
 

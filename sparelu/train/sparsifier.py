@@ -1,0 +1,325 @@
+"""The engine: one object that keeps any torch module sparse in the user's own training loop.
+
+    sparsifier = RigL(model, optimizer, density=0.1, total_steps=10_000)
+    for x, y in batches:
+        optimizer.zero_grad()
+        loss(model(x), y).backward()
+        sparsifier.step()              # in place of optimizer.step()
+
+The module stays an ordinary dense one with exact zeros; nothing in it or in the optimiser is replaced.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from sparelu.train.allocation import Allocation, Masks, Pool, allocation
+from sparelu.train.parts import Choice, Part, parts_of, process_group, unwrapped
+from sparelu.train.plans import Move, Plan
+
+Score = Callable[[Part, torch.Generator], Tensor]
+"""A number >= 0 for every weight of a part, the larger the better; the generator is the sparsifier's own."""
+
+
+class LayerCollapseWarning(UserWarning):
+    """A layer has no living weight: nothing passes through it."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A method: the living with the lowest ``drop`` go, those of all others with the highest ``grow`` come.
+
+    ``start`` ranks the weights before the first step. ``observe`` is called at every step while the gradients are
+    still dense. With ``replaces_step`` a step that moves the support takes no step of the optimiser.
+    """
+
+    drop: Score
+    grow: Score
+    start: Score
+    observe: Callable[[Part], None] | None = None
+    replaces_step: bool = False
+
+
+class Choices(TypedDict, total=False):
+    """What can be chosen for every method: see :class:`Sparsifier`."""
+
+    density: float | None
+    nonzeros: int | None
+    masks: Mapping[str, Tensor] | None
+    layers: Choice | None
+    allocation: str | Allocation
+    seed: int
+
+
+class Sparsifier:
+    """Keeps ``model`` within a number of nonzeros while ``optimizer`` trains it.
+
+    Exactly one of ``density`` (share of the prunable weights), ``nonzeros`` (their number, met exactly) and ``masks``
+    (by name, as :attr:`masks` gives them) sets the budget. ``layers(name, module)`` says which weights are pruned (see
+    :data:`~sparelu.train.parts.KINDS`); ``allocation`` is "uniform", "er", "erk", "global", or a function;
+    ``plan`` says when the support moves, ``rule`` how. All random choices come from a generator seeded with ``seed``.
+
+    Laws: after construction and after every step, weights and every optimiser slot of their shape are exactly zero off
+    the support; the number of living weights is the one the plan asks for. The same holds on every process of a
+    DistributedDataParallel model: process 0 decides. Gradients are zero off the support after ``step``.
+
+    Raises ``ValueError`` for a budget that does not fit, a model that cannot be pruned, and an optimiser that does not
+    hold the model's weights; warns with :class:`LayerCollapseWarning` when a layer is left without weights.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        rule: Rule,
+        plan: Plan,
+        total_steps: int,
+        density: float | None = None,
+        nonzeros: int | None = None,
+        masks: Mapping[str, Tensor] | None = None,
+        layers: Choice | None = None,
+        allocation: str | Allocation = "erk",
+        seed: int = 0,
+    ) -> None:
+        if total_steps < 1:
+            raise ValueError(f"total_steps must be at least 1, got {total_steps}")
+        self.model, self.optimizer = model, optimizer
+        self.rule, self.plan, self.total_steps = rule, plan, total_steps
+        self.parts = parts_of(model, layers)
+        self._check_optimizer()
+        self.steps = 0
+        self.generator = torch.Generator().manual_seed(seed)
+        self._collapsed: set[str] = set()
+        self.pools = self._pools(density, nonzeros, masks, allocation)
+        self._commit(self._start() if masks is None else dict(masks))
+
+    @property
+    def masks(self) -> Masks:
+        """Copies of the masks by name."""
+        return {n: p.mask.clone() for n, p in self.parts.items()}
+
+    @property
+    def nonzeros(self) -> int:
+        """Living weights of all parts."""
+        return sum(p.nonzeros for p in self.parts.values())
+
+    @property
+    def size(self) -> int:
+        """Prunable weights, living or not."""
+        return sum(p.weight.numel() for p in self.parts.values())
+
+    @property
+    def density(self) -> float:
+        """Living weights over prunable weights."""
+        return self.nonzeros / self.size
+
+    @property
+    def visited(self) -> float:
+        """Share of the prunable weights that have lived at some time (R_s of Liu et al., ITOP, 2021)."""
+        return sum(int(p.visited.sum()) for p in self.parts.values()) / self.size
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The optimiser's, so that ``torch.amp.GradScaler.step(sparsifier)`` works."""
+        return self.optimizer.param_groups
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One training step: call it after ``loss.backward()``, in place of ``optimizer.step()``.
+
+        Returns what the optimiser's ``step`` returns; None when the support moved instead. An error leaves masks,
+        weights and the count of steps as they were.
+        """
+        self._check_model()
+        moves = self._moves()
+        if moves or self.rule.observe is not None:
+            for part in self.parts.values():
+                part.follow()
+                part.check_gradient()
+        if self.rule.observe is not None:
+            for part in self.parts.values():
+                self.rule.observe(part)
+        result = None
+        if moves and self.rule.replaces_step:
+            self._commit(self._moved(moves))
+        else:
+            result = self._optimise(closure)
+            if moves:
+                self._commit(self._moved(moves))
+        self.steps += 1
+        return result
+
+    def apply(self) -> None:
+        """Set weights and optimiser slots to zero off the support, as after loading weights from elsewhere."""
+        with torch.no_grad():
+            for part in self.parts.values():
+                part.follow()
+                slots = self.optimizer.state.get(part.weight, {}).values()
+                like = [s for s in slots if isinstance(s, Tensor) and s.shape == part.weight.shape]
+                part.clear([part.weight, *like])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resume needs beside the states of model and optimiser: tensors and plain values only."""
+        return {
+            "method": type(self).__name__,
+            "steps": self.steps,
+            "total_steps": self.total_steps,
+            "nonzeros": [p.nonzeros for p in self.pools],
+            "generator": self.generator.get_state(),
+            "masks": self.masks,
+            "visited": {n: p.visited.clone() for n, p in self.parts.items()},
+            "memory": {n: {k: v.clone() for k, v in p.memory.items()} for n, p in self.parts.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a :meth:`state_dict`; the training that follows is the same bit for bit.
+
+        Raises ``ValueError`` when the state is of another method, model, length or budget.
+        """
+        self._check_state(state)
+        self.steps = int(state["steps"])
+        self.generator.set_state(state["generator"].cpu())
+        for name, part in self.parts.items():
+            part.keep(state["masks"][name].to(part.weight.device))
+            part.visited = state["visited"][name].to(part.weight.device, copy=True)
+            part.memory = {k: v.to(part.weight.device, copy=True) for k, v in state["memory"][name].items()}
+        self.apply()
+
+    def _pools(
+        self,
+        density: float | None,
+        nonzeros: int | None,
+        masks: Mapping[str, Tensor] | None,
+        choice: str | Allocation,
+    ) -> tuple[Pool, ...]:
+        if sum(x is not None for x in (density, nonzeros, masks)) != 1:
+            raise ValueError("give exactly one of density, nonzeros and masks")
+        if masks is not None:
+            self._check_masks(masks)
+            counts = {n: int(m.sum()) for n, m in masks.items()}
+            if choice == "global":
+                return (Pool(tuple(self.parts), sum(counts.values()), self.size),)
+            return tuple(Pool((n,), counts[n], p.weight.numel()) for n, p in self.parts.items())
+        if density is not None and not 0 < density <= 1:
+            raise ValueError(f"density must be above 0 and at most 1, got {density}")
+        k = round(density * self.size) if density is not None else nonzeros
+        if k is None or not 1 <= k <= self.size:
+            raise ValueError(f"the layers have {self.size} weights: ask for 1 to {self.size} nonzeros, not {k}")
+        return tuple(allocation(choice)({n: tuple(p.weight.shape) for n, p in self.parts.items()}, k))
+
+    def _start(self) -> Masks:
+        scores = {n: self.rule.start(p, self.generator) for n, p in self.parts.items()}
+        allowed, chosen = self.masks, {}
+        for pool in self.pools:
+            chosen.update(pool.select(scores, allowed, self.plan.first(pool.nonzeros, pool.size)))
+        return chosen
+
+    def _moves(self) -> list[Move]:
+        """One move for each pool, or none at all when the support stays."""
+        moves = [self.plan.move(self.steps, self.total_steps, p.nonzeros, p.size) for p in self.pools]
+        if all(m is None for m in moves):
+            return []
+        return [Move(p.nonzeros, 0) if m is None else m for m, p in zip(moves, self.pools, strict=True)]
+
+    def _moved(self, moves: list[Move]) -> Masks:
+        """The masks after ``moves``. A weight that is dropped may be grown again at once, and then keeps its value."""
+        chosen: Masks = {}
+        with torch.no_grad():
+            drop = {n: self.rule.drop(p, self.generator) for n, p in self.parts.items()}
+            growing = any(m.grow for m in moves)
+            grow = {n: self.rule.grow(p, self.generator) for n, p in self.parts.items()} if growing else {}
+            masks = {n: p.mask for n, p in self.parts.items()}
+            for pool, move in zip(self.pools, moves, strict=True):
+                kept = pool.select(drop, masks, move.keep)
+                grown = pool.select(grow, {n: ~m for n, m in kept.items()}, move.grow) if move.grow else {}
+                chosen.update({n: m | grown[n] if grown else m for n, m in kept.items()})
+        return chosen
+
+    def _commit(self, masks: Masks) -> None:
+        """Make ``masks`` the support, the same on every process, and warn of layers that are left empty."""
+        group = process_group(self.model)
+        for name, part in self.parts.items():
+            mask = masks[name].to(part.weight.device)
+            if group is not None:
+                shared = mask.to(torch.uint8).contiguous()
+                torch.distributed.broadcast(shared, group=group, group_src=0)
+                mask = shared.bool()
+            part.keep(mask)
+            if not part.nonzeros and name not in self._collapsed:
+                self._collapsed.add(name)
+                warnings.warn(
+                    f"{name} has no weight left of {part.weight.numel()}: give more nonzeros, another allocation, or "
+                    "leave the layer out with `layers`",
+                    LayerCollapseWarning,
+                    stacklevel=3,
+                )
+        self.apply()
+
+    def _optimise(self, closure: Callable[[], Any] | None) -> Any:
+        if closure is None:
+            self._clear_gradients()
+            result = self.optimizer.step()
+        else:
+            result = self.optimizer.step(lambda: self._after(closure))
+        self.apply()
+        return result
+
+    def _after(self, closure: Callable[[], Any]) -> Any:
+        with torch.enable_grad():
+            loss = closure()
+        self._clear_gradients()
+        return loss
+
+    def _clear_gradients(self) -> None:
+        """Gradients of dropped weights must not reach what an optimiser adds up over a whole tensor."""
+        for part in self.parts.values():
+            if part.weight.grad is not None:
+                part.follow()
+                part.clear([part.weight.grad])
+
+    def _check_optimizer(self) -> None:
+        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        for name, part in self.parts.items():
+            if id(part.weight) not in held:
+                raise ValueError(
+                    f"the optimizer does not hold {name}: it was made from another model, or before the layer was "
+                    "replaced. Make the optimizer from this model's parameters first"
+                )
+
+    def _check_model(self) -> None:
+        model = unwrapped(self.model)
+        for name, part in self.parts.items():
+            now: nn.Module | None = model
+            for step in name.split(".")[:-1]:
+                now = None if now is None else now._modules.get(step)
+            if now is not part.module or part.module._parameters.get("weight") is not part.weight:
+                raise ValueError(
+                    f"{name} was replaced after the sparsifier was made: make the optimizer and the sparsifier anew "
+                    "(masks=... takes over the old masks)"
+                )
+
+    def _check_masks(self, masks: Mapping[str, Tensor]) -> None:
+        if set(masks) != set(self.parts):
+            odd = sorted(set(masks) ^ set(self.parts))
+            raise ValueError(f"the masks are not those of this model's prunable layers: they differ at {odd[0]}")
+        for name, part in self.parts.items():
+            if masks[name].shape != part.weight.shape or masks[name].dtype != torch.bool:
+                raise ValueError(
+                    f"the mask of {name} must be bool of shape {tuple(part.weight.shape)}, "
+                    f"got {masks[name].dtype} of shape {tuple(masks[name].shape)}"
+                )
+
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        if state["method"] != type(self).__name__:
+            raise ValueError(f"the state is of {state['method']}, not of {type(self).__name__}")
+        self._check_masks(state["masks"])
+        pools = [p.nonzeros for p in self.pools]
+        if list(state["nonzeros"]) != pools or state["total_steps"] != self.total_steps:
+            raise ValueError(
+                f"the state has {sum(state['nonzeros'])} nonzeros and {state['total_steps']} steps, this sparsifier "
+                f"{sum(pools)} and {self.total_steps} (or another allocation): make it with the same arguments"
+            )

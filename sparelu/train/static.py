@@ -1,0 +1,45 @@
+"""Supports that never move, and pruning by magnitude at once or step by step, on any module."""
+
+from typing import Unpack
+
+from torch.nn import Module
+from torch.optim import Optimizer
+
+from sparelu.train.dynamic import at_random, by_magnitude
+from sparelu.train.plans import Fixed, Gradual, Plan
+from sparelu.train.sparsifier import Choices, Rule, Sparsifier
+
+FIXED, GRADUAL = Fixed(), Gradual()
+
+
+class Static(Sparsifier):
+    """A support that never moves: at random, or the ``masks`` given."""
+
+    def __init__(
+        self, model: Module, optimizer: Optimizer, *, total_steps: int = 1, **choices: Unpack[Choices]
+    ) -> None:
+        rule = Rule(by_magnitude, at_random, at_random)
+        super().__init__(model, optimizer, rule=rule, plan=FIXED, total_steps=total_steps, **choices)
+
+
+class Magnitude(Sparsifier):
+    """The largest weights of a trained model, chosen when this is made; training goes on from there."""
+
+    def __init__(
+        self, model: Module, optimizer: Optimizer, *, total_steps: int = 1, **choices: Unpack[Choices]
+    ) -> None:
+        rule = Rule(by_magnitude, at_random, by_magnitude)
+        super().__init__(model, optimizer, rule=rule, plan=FIXED, total_steps=total_steps, **choices)
+
+
+class GradualMagnitude(Sparsifier):
+    """Dense at first; the smallest weights go step by step (Zhu and Gupta, To prune, or not to prune, 2017).
+
+    The authors prune every layer to the same density: ``allocation="uniform"``.
+    """
+
+    def __init__(
+        self, model: Module, optimizer: Optimizer, *, total_steps: int, plan: Plan = GRADUAL, **choices: Unpack[Choices]
+    ) -> None:
+        rule = Rule(by_magnitude, at_random, by_magnitude)
+        super().__init__(model, optimizer, rule=rule, plan=plan, total_steps=total_steps, **choices)
