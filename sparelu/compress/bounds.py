@@ -37,7 +37,7 @@ def pair_bound(d: int, neurons: int) -> PairBound:
     angles = np.linspace(0, np.pi, ANGLES)
     basis = np.stack([_gegenbauer(k, d, np.cos(angles)) for k in range(DEGREE + 1)], axis=1)
     kappa = arc_cosine(torch.from_numpy(np.cos(angles))).numpy()
-    coarse = slice(None, None, 250)
+    coarse = slice(None, None, 50)
     gain = np.full(DEGREE + 1, -1 / neurons)
     gain[0] += 1
     bounds = [(None, None)] + [(0, None)] * DEGREE

@@ -131,7 +131,7 @@ def test_random_positive_networks_are_never_below_the_bound() -> None:
 def test_the_pair_bound_is_attained_by_the_simplex_and_holds_for_any_directions() -> None:
     rng = np.random.default_rng(7)
     corner = arc_cosine(torch.tensor(-1 / 5, dtype=torch.float64))
-    assert pair_bound(5, 6).whole == pytest.approx((0.5 + 5 * float(corner)) / 6, abs=1e-8)
+    assert pair_bound(5, 6).whole == pytest.approx((0.5 + 5 * float(corner)) / 6, abs=1e-7)
     for d, m in ((2, 9), (3, 6), (4, 9)):
         bound = pair_bound(d, m)
         for _ in range(50):
