@@ -21,7 +21,7 @@ class Training(Fitter):
 
     epochs: int | None = setting(None, "passes over the rows; none: 100 up to 1000 nonzeros, 60 above", low=1)
     batch: int = setting(128, "rows of a minibatch; those that do not fill one wait for the next pass", low=1)
-    least: int = setting(6000, "minibatches at least: small data are passed over more often", low=1)
+    least: int = setting(3000, "minibatches at least: small data are passed over more often", low=1)
 
     def refuses(self, data: Data, budget: Budget) -> str | None:
         """No budget, one that does not fit, or fewer nonzeros than a path from an input to an output takes."""
