@@ -116,9 +116,23 @@ def eliminate(
         yield Search(net, best, met)
 
 
+def merged(xbar: np.ndarray, net: Shallow) -> Shallow:
+    """Neurons of one sign that are active at the same points, added up: the outputs at the points stay (Lemma
+    4.1).
+    """
+    active = xbar @ net.nu.T > 0
+    groups: dict[tuple[bytes, float], list[int]] = {}
+    for k in np.flatnonzero(net.live.any(axis=1)):
+        if active[:, k].any():
+            groups.setdefault((active[:, k].tobytes(), float(net.sign[k])), []).append(int(k))
+    members = list(groups.values())
+    nu = np.array([net.nu[m].sum(axis=0) for m in members]).reshape(-1, net.nu.shape[1])
+    return Shallow(nu, np.array([net.sign[m[0]] for m in members]), nu != 0)
+
+
 def _revived(net: Shallow, count: int, rng: np.random.Generator) -> Shallow:
     """With ``count`` zero weights of living neurons free again."""
-    k, i = np.nonzero(net.live.any(axis=1)[:, None] & ~net.live)
+    k, i = np.nonzero(net.live.any(axis=1, keepdims=True) & ~net.live)
     chosen = rng.permutation(k.size)[:count]
     live = net.live.copy()
     live[k[chosen], i[chosen]] = True

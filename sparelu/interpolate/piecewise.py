@@ -1,0 +1,203 @@
+"""Piecewise-linear functions of one input from noisy data, with few knots."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sparelu.data import Budget, Data
+from sparelu.interpolate.interpolant import Interpolant, through
+from sparelu.interpolate.slopes import Points
+from sparelu.interpolate.trend import Denoised, Series, denoise, largest_strength
+from sparelu.interpolate.univariate import line, one_input_reason
+from sparelu.method import Fitter, budget_reason, setting
+from sparelu.network import Layer, Network
+from sparelu.outcome import Assumption, Certificate, Iterate, State, Status
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """left + slope (x - x0) + sum changes (x - knots)_+ with ``knots`` (K,) increasing and ``changes`` (K,)."""
+
+    x0: float
+    left: float
+    slope: float
+    knots: np.ndarray
+    changes: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Values at x (n,)."""
+        nodes = np.concatenate([[self.x0], self.knots])
+        slopes = self.slope + np.concatenate([[0.0], np.cumsum(self.changes)])
+        heights = self.left + np.concatenate([[0.0], np.cumsum(slopes[:-1] * np.diff(nodes))])
+        piece = np.searchsorted(self.knots, x, side="right")
+        return heights[piece] + slopes[piece] * (x - nodes[piece])
+
+    def network(self, dtype: torch.dtype) -> Network:
+        """One neuron for each knot, and the line left of all knots as the affine part."""
+        k, size = self.knots.size, np.abs(self.changes)
+        each, zero = np.arange(k), np.zeros(k, dtype=int)
+        hidden = Layer.from_triplets((k, 1), each, zero, size, -size * self.knots)
+        signs = Layer.from_triplets((1, k), zero, each, np.sign(self.changes))
+        skip = Layer.from_dense(np.array([[self.slope]]), np.array([self.left - self.slope * self.x0]))
+        return Network((hidden, signs), skip).to(dtype)
+
+
+def sparsest(series: Series, denoised: Denoised) -> Interpolant:
+    """The interpolant of the denoised values with the fewest knots: the second step of Debarre et al. (2022)."""
+    bends = np.zeros(max(0, series.x.size - 2))
+    bends[denoised.knots - 1] = denoised.changes
+    nodes = np.concatenate([[0], denoised.knots, [series.x.size - 1]])
+    slopes = np.repeat(np.diff(denoised.theta[nodes]) / np.diff(series.x[nodes]), np.diff(nodes))
+    given = Points(series.x, denoised.theta, slopes, bends, np.zeros(bends.size, dtype=bool), 0, 0)
+    return through(given, 0.0)
+
+
+def curve(series: Series, denoised: Denoised, refit: bool) -> Curve:
+    """The sparsest interpolant of ``denoised``; with ``refit`` its values are fitted again, its knots kept."""
+    found = sparsest(series, denoised)
+    x0 = float(series.x[0])
+    plain = Curve(x0, float(denoised.theta[0]), found.slope, found.knots, found.changes)
+    return refitted(series, plain) if refit else plain
+
+
+def refitted(series: Series, given: Curve) -> Curve:
+    """Least squares on the knots of ``given``: the shrinking of the slope changes by the penalty is undone."""
+    nodes = np.concatenate([[given.x0], given.knots, [max(series.x[-1], given.knots.max(initial=-np.inf))]])
+    piece = np.clip(np.searchsorted(nodes, series.x, side="right") - 1, 0, nodes.size - 2)
+    t = (series.x - nodes[piece]) / (nodes[piece + 1] - nodes[piece])
+    hats = np.zeros((series.x.size, nodes.size))
+    rows = np.arange(series.x.size)
+    hats[rows, piece], hats[rows, piece + 1] = 1 - t, t
+    root = np.sqrt(series.w)
+    z, _, rank, _ = np.linalg.lstsq(hats * root[:, None], series.y * root, rcond=None)
+    if rank < nodes.size:
+        return given  # some knot lies between two neighbouring points, and the values there are free
+    slopes = np.diff(z) / np.diff(nodes)
+    return Curve(given.x0, float(z[0]), float(slopes[0]), given.knots, np.diff(slopes))
+
+
+@dataclass(frozen=True)
+class Piecewise(Fitter):
+    """The piecewise-linear function of least loss + strength TV(f'), its knots as few as they can be.
+
+    Half the squared error and the total variation of the slope are minimised in two exact steps: the values
+    at the data by an active set (:mod:`sparelu.interpolate.trend`, with a duality gap), then the sparsest
+    interpolant of these values. Source: Debarre, Denoyelle, Unser & Fageot, Sparsest piecewise-linear
+    regression of one-dimensional data (2022). Collinear values part the runs, where their published code
+    joins runs across them. ``strength`` none chooses from a path: with a budget the least strength that keeps
+    it, else by cross-validation. ``refit`` fits the values once more by least squares on the knots.
+    """
+
+    name = "piecewise"
+    question = "interpolate"
+    paper = "Debarre, Denoyelle, Unser & Fageot 2022, Sparsest piecewise-linear regression of one-dimensional data"
+
+    strength: float | None = setting(None, "weight of TV(f') against half the squared error; none chooses", above=0.0)
+    refit: bool = setting(True, "least squares on the knots found, which undoes the shrinking by the penalty")
+    folds: int = setting(10, "parts of the rows for cross-validation", low=2)
+    grid: int = setting(40, "strengths on the path", low=2)
+    ratio: float = setting(1e-6, "least strength of the path as a share of the largest", above=0.0, below=1.0)
+    rule: str = setting(
+        "one-standard-error",
+        "which strength cross-validation takes: the best, or the strongest within one standard error of it",
+        choices=("one-standard-error", "best"),
+    )
+
+    def refuses(self, data: Data, budget: Budget) -> str | None:
+        """Not one input, not one target, or fewer than three places."""
+        reason = one_input_reason(data) or budget_reason(data, budget, needed=False, depth=(1, 1))
+        if reason is not None:
+            return reason
+        places = np.unique(line(data)[0]).size
+        return f"it needs three different inputs at least, got {places}" if places < 3 else None
+
+    def steps(
+        self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
+    ) -> Generator[Iterate, None, Status]:
+        """One iterate for each strength of the path that was kept; one alone when the strength is given or
+        cross-validated.
+        """
+        series = Series.of(*line(data))
+        allowed = min(budget.count(1, 1) or budget.hidden[0], budget.hidden[0])
+        cap = largest_strength(series)
+        strengths = np.geomspace(cap, cap * self.ratio, self.grid)
+        if self.strength is not None:
+            strengths = np.array([self.strength])
+        elif budget.count(1, 1) is None:
+            last = self._cross_validated(line(data), strengths, rng)
+            strengths = strengths[: last + 1]
+        solution: Denoised | None = None
+        kept: tuple[Denoised, Curve, float] | None = None
+        for strength in strengths:
+            solution = denoise(series, float(strength), solution)
+            if sparsest(series, solution).knots.size > allowed:
+                break
+            kept = solution, curve(series, solution, self.refit), float(strength)
+        if kept is None:
+            kept = self._first(series, allowed, cap)
+        yield self._iterate(series, *kept, data)
+        return Status.converged
+
+    def _first(self, series: Series, allowed: int, cap: float) -> tuple[Denoised, Curve, float]:
+        """For a strength with more knots than allowed: twice as strong until they are few enough."""
+        strength = min(self.strength or cap, cap)
+        while True:
+            solution = denoise(series, strength)
+            if sparsest(series, solution).knots.size <= allowed:
+                return solution, curve(series, solution, self.refit), strength
+            strength *= 2
+
+    def _cross_validated(
+        self, points: tuple[np.ndarray, np.ndarray], strengths: np.ndarray, rng: np.random.Generator
+    ) -> int:
+        """Number of the strength that cross-validation takes."""
+        x, y = points
+        fold = rng.permutation(np.arange(x.size) % self.folds)
+        errors = np.full((self.folds, strengths.size), np.nan)
+        for k in range(self.folds):
+            rest = Series.of(x[fold != k], y[fold != k])
+            if rest.x.size < 3 or not (fold == k).any():
+                continue
+            share, solution = rest.w.sum() / x.size, None
+            for i, strength in enumerate(strengths):
+                solution = denoise(rest, float(strength * share), solution)
+                if solution.knots.size > rest.x.size // 2:
+                    break
+                found = curve(rest, solution, self.refit)
+                errors[k, i] = np.mean((found(x[fold == k]) - y[fold == k]) ** 2)
+        usable = ~np.isnan(errors[~np.isnan(errors[:, 0])]).any(axis=0)
+        kept = errors[~np.isnan(errors[:, 0])][:, usable]
+        mean, error = kept.mean(axis=0), kept.std(axis=0, ddof=1) / np.sqrt(len(kept))
+        best = int(mean.argmin())
+        if self.rule == "best":
+            return best
+        return int(np.flatnonzero(mean <= mean[best] + error[best])[0])
+
+    def _iterate(self, series: Series, solution: Denoised, found: Curve, strength: float, data: Data) -> Iterate:
+        x, y = line(data)
+        loss = float(np.mean((found(x) - y) ** 2))
+        numbers = {"strength": strength, "knots": float(found.knots.size), "gap": solution.gap}
+        least = sparsest(series, solution).least_knots
+        return Iterate(
+            1.0,
+            loss,
+            lambda: found.network(data.dtype),
+            dict,
+            numbers,
+            lambda: _claims(solution, least, found.knots.size),
+        )
+
+
+def _claims(solution: Denoised, least: int, knots: int) -> tuple[Certificate, ...]:
+    settled = Assumption("the denoised values are optimal", "checked", f"relative duality gap {solution.gap:.1e}")
+    return (
+        Certificate("relative duality gap of the denoised values", solution.gap, "share of the objective"),
+        Certificate(
+            f"no minimiser of the penalised loss has fewer knots; this function has {knots}",
+            float(least),
+            "knots",
+            (settled,),
+        ),
+    )

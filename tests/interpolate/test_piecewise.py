@@ -1,0 +1,104 @@
+"""The noisy fitter: optimality against a general solver, knots against other libraries, choices of the
+strength.
+"""
+
+import cvxpy as cp
+import numpy as np
+import pytest
+
+from sparelu.data import Budget, Data
+from sparelu.interpolate.piecewise import Piecewise, curve, sparsest
+from sparelu.interpolate.trend import Series, denoise, largest_strength
+from sparelu.run import fit
+
+
+def truth(x: np.ndarray) -> np.ndarray:
+    """Knots at 2, 5 and 8."""
+    return np.maximum(x - 2, 0) - 2 * np.maximum(x - 5, 0) + 1.5 * np.maximum(x - 8, 0)
+
+
+def noisy(n: int = 200) -> Data:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 10, n)
+    return Data(x[:, None], truth(x) + 0.3 * rng.normal(size=n))
+
+
+@pytest.mark.parametrize("share", [1.001, 0.5, 0.03, 1e-3, 1e-5])
+def test_denoising_equals_a_general_solver_and_proves_it(share: float) -> None:
+    rng = np.random.default_rng(1)
+    x = np.round(rng.uniform(0, 1, 70), 2)
+    y = np.sin(6 * x) + 0.2 * rng.normal(size=70)
+    series = Series.of(x, y)
+    strength = share * largest_strength(series)
+    found = denoise(series, strength)
+    theta = cp.Variable(series.x.size)
+    slope = cp.multiply(cp.diff(theta), 1 / np.diff(series.x))
+    loss = cp.sum(cp.multiply(series.w / 2, cp.square(theta - series.y)))
+    cp.Problem(cp.Minimize(loss + strength * cp.norm1(cp.diff(slope)))).solve(solver=cp.CLARABEL)
+    assert np.abs(theta.value - found.theta).max() < 1e-5
+    assert found.gap < 1e-10
+    assert (found.knots.size == 0) == (share > 1)
+
+
+def test_path_from_warm_starts_equals_cold_starts() -> None:
+    data = noisy()
+    series = Series.of(data.x[:, 0], data.y)
+    warm = None
+    for strength in np.geomspace(1, 1e-4, 8) * largest_strength(series):
+        warm = denoise(series, float(strength), warm)
+        cold = denoise(series, float(strength))
+        assert np.array_equal(warm.knots, cold.knots)
+        assert np.abs(warm.theta - cold.theta).max() < 1e-9
+
+
+def test_second_step_keeps_values_and_variation_with_fewer_knots() -> None:
+    data = noisy()
+    series = Series.of(data.x[:, 0], data.y)
+    solution = denoise(series, 1e-3 * largest_strength(series))
+    found = sparsest(series, solution)
+    assert np.abs(found(series.x) - solution.theta).max() < 1e-10
+    assert np.abs(found.changes).sum() == pytest.approx(np.abs(solution.changes).sum(), rel=1e-9)
+    assert found.knots.size < solution.knots.size
+    plain = curve(series, solution, refit=False)
+    assert np.abs(plain(series.x) - solution.theta).max() < 1e-9
+
+
+def test_cross_validation_finds_the_knots() -> None:
+    data = noisy(400)
+    solution = fit(Piecewise(grid=25, folds=5), data, Budget((50,)))
+    network = solution.network
+    assert network.nonzeros == 3
+    hidden = network.layers[0]
+    knots = np.sort(-(hidden.dense_bias() / hidden.values).numpy())
+    assert knots == pytest.approx([2, 5, 8], abs=0.3)
+    at = np.linspace(0, 10, 300)
+    assert np.sqrt(np.mean((network(at[:, None]).numpy()[:, 0] - truth(at)) ** 2)) < 0.1
+    assert all(c.holds for c in solution.certificates)
+
+
+def test_budget_chooses_the_strength() -> None:
+    data = noisy()
+    losses = []
+    for k in (1, 2, 3, 6):
+        solution = fit(Piecewise(), data, Budget((20,), nonzeros=k))
+        assert solution.network.nonzeros <= k
+        losses.append(solution.history[-1]["loss"])
+    assert losses == sorted(losses, reverse=True)
+    assert losses[2] < 0.12
+
+
+def test_no_worse_than_pwlf_at_equal_knots() -> None:
+    pwlf = pytest.importorskip("pwlf")
+    data = noisy(120)
+    ours = fit(Piecewise(grid=80), data, Budget((20,), nonzeros=3)).history[-1]["loss"]
+    model = pwlf.PiecewiseLinFit(data.x[:, 0], data.y, seed=1)
+    model.fit(4)
+    assert ours < 1.1 * model.ssr / data.n
+
+
+def test_repeated_inputs_are_averaged_and_bad_ones_refused() -> None:
+    x = np.array([0.0, 0, 1, 1, 2, 2, 3, 3])[:, None]
+    y = np.array([0.0, 0.2, 1, 1.2, 0, 0.2, 1, 1.2])
+    solution = fit(Piecewise(strength=1e-6, refit=False), Data(x, y), Budget((9,)))
+    assert solution.network(x[::2]).numpy()[:, 0] == pytest.approx(y[::2] + 0.1, abs=1e-4)
+    assert "three different inputs" in str(Piecewise().refuses(Data(x[:4], y[:4]), Budget((9,))))
