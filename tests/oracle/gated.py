@@ -30,11 +30,11 @@ def scalar_step(a: Array, b: Array, x: Array, s: int, inner: int) -> Array:
     g = np.where(on, a.T @ residual, 0.0)
     mu = (g @ g) / (np.sum((a @ g) ** 2) + 1e-8) if on.any() else 1e-14
     cut = keep_largest(x - mu * (a.T @ residual), s)
-    return refine(a, b, cut, mu, inner)
+    return refine(a, b, cut, mu, inner)[0]
 
 
-def refine(a: Array, b: Array, cut: Array, mu: float, inner: int) -> Array:
-    """Gradient steps on the support of ``cut``; back to ``cut`` when eleven step sizes fail."""
+def refine(a: Array, b: Array, cut: Array, mu: float, inner: int) -> tuple[Array, float]:
+    """Gradient steps on the support of ``cut``, back to ``cut`` when eleven step sizes fail; and the last step size."""
     on = cut != 0
     z, value = cut, np.sum((a @ cut - b) ** 2)
     first = value
@@ -52,7 +52,7 @@ def refine(a: Array, b: Array, cut: Array, mu: float, inner: int) -> Array:
             if tried > 10:
                 z, value = cut, first
                 break
-    return z
+    return z, mu
 
 
 def scalar_fit(x: Array, b: Array, h: Array, s: int, steps: int, inner: int, fixed: bool) -> Array:

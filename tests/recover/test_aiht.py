@@ -130,16 +130,41 @@ def test_one_step_equals_the_oracle(problem: tuple[np.ndarray, ...], own: bool) 
         np.testing.assert_allclose(_dense(new, (M, D)).ravel(), expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("mu", [1e-3, 0.5, 1.0, 1e6])
-def test_line_search_halves_and_gives_up_like_the_oracle(problem: tuple[np.ndarray, ...], mu: float) -> None:
+@pytest.mark.parametrize("power", [-10, -1, 0, *range(2, 18)])
+def test_line_search_halves_and_gives_up_like_the_oracle(problem: tuple[np.ndarray, ...], power: int) -> None:
+    """From step sizes far too small to those that take several inner steps to halve, so that some are given up."""
     x, b, w = problem
     gates, start = RandomGates(4, M, D, "cpu"), _vector(w)
     a = gated.gated_matrix(x, gates.matrix(torch.arange(M), None).numpy())
-    expected = gated.refine(a, b, w.ravel(), mu, 10)
-    new, last = refine(Restricted(_rows(x), start.index, gates), start, torch.from_numpy(b), mu, 10)
+    expected, mu = gated.refine(a, b, w.ravel(), 2.0**power, 3)
+    new, last = refine(Restricted(_rows(x), start.index, gates), start, torch.from_numpy(b), 2.0**power, 3)
     np.testing.assert_allclose(_dense(new, (M, D)).ravel(), expected, atol=1e-9)
-    assert np.array_equal(new.value, start.value) == (mu == 1e6 and np.array_equal(expected, w.ravel()))
-    assert last == mu * 2.0 ** round(math.log2(last / mu))
+    assert last == mu
+
+
+class _Stuck(Restricted):
+    """A = I until its third use, then 0: no step size is accepted any more."""
+
+    def __init__(self) -> None:
+        self.uses = 0
+
+    def __call__(
+        self, z: torch.Tensor, target: torch.Tensor | None = None, adjoint: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.uses += 1
+        q = (z if target is None else z - target) * (self.uses < 3)
+        return q, q
+
+
+def test_a_search_given_up_falls_back_to_where_it_began() -> None:
+    """Even when steps before it succeeded: the inner loop is left at the thresholded point."""
+    start = SparseVector(torch.tensor([0, 3]), torch.tensor([1.0, 2.0], dtype=torch.float64))
+    target = torch.tensor([5.0, -1.0], dtype=torch.float64)
+    once, _ = refine(_Stuck(), start, target, 0.5, 1)
+    assert once.value.tolist() == [3.0, 0.5]
+    twice, mu = refine(_Stuck(), start, target, 0.5, 2)
+    assert twice.value.tolist() == [1.0, 2.0]
+    assert mu == 2.0**-12
 
 
 @pytest.mark.parametrize("fixed", [False, True])
