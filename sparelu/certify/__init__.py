@@ -1,7 +1,8 @@
 """What may be claimed of this network?"""
 
+from sparelu.certify.generalise import Generalise
 from sparelu.certify.pruned import Pruned
 from sparelu.certify.regions import Regions
 from sparelu.method import Method
 
-METHODS: tuple[type[Method], ...] = (Regions, Pruned)
+METHODS: tuple[type[Method], ...] = (Regions, Pruned, Generalise)

@@ -34,8 +34,8 @@ def predicted_change(width: int, fraction: float, method: str, scale: float = ma
     """|dW| when ``fraction`` of a width x width matrix of entries uniform in +- scale / sqrt(width) is pruned.
 
     ``method`` is "random" or "magnitude". The pruned entries are independent, of variance q K^2 / (3 d) at random and
-    q^3 K^2 / (3 d) by magnitude (they are uniform in +- K q / sqrt d); a d x d matrix of variance s^2 has norm 2 s sqrt d
-    for large d. Setting: Qian and Klabjan 2021.
+    q^3 K^2 / (3 d) by magnitude (they are uniform in +- K q / sqrt d); a d x d matrix of variance s^2 has norm
+    2 s sqrt d for large d. Setting: Qian and Klabjan 2021.
 
     Raises ``ValueError`` for another method or a fraction outside [0, 1].
     """
