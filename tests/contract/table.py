@@ -72,4 +72,7 @@ FITTERS: tuple[Row, ...] = (
     Row("imp", tuple(PROBLEMS), {"least": 800}),
     Row("aiht", ("planted", "two targets", "classes", "two classes")),
     Row("univariate", ("one input",)),
+    Row("piecewise", ("one input",)),
+    Row("few-weights", ("few points",)),
+    Row("reweighted", tuple(PROBLEMS), {"epochs": 100}),
 )
