@@ -1,0 +1,174 @@
+"""Exact recovery: the very network that made the data, found by penalised students and certified refits."""
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from sparelu.data import Budget, Data
+from sparelu.method import Fitter, budget_reason, setting
+from sparelu.network import Network
+from sparelu.outcome import Iterate, State, Status
+from sparelu.recover.found import Found, orient_scalar, scalar, trimmed, within
+from sparelu.recover.kinks import Kinks, Sample
+from sparelu.recover.moments import moments
+from sparelu.recover.outputs import all_outputs
+from sparelu.recover.search import Plan, Search, advance, begin
+
+
+@dataclass(frozen=True)
+class Exact(Fitter):
+    """Recovers a network of one hidden layer: output weights of any sign and size, biases, an affine part.
+
+    The model is a sum of kinks and an affine part (:mod:`.kinks`). Student stages with a falling penalty find the
+    kinks (:mod:`.student`); refits on the support drop weights and merge kinks by their t statistics, and add weights
+    and kinks that the residual asks for, until nothing is left to do on all rows (:mod:`.search`); the orientation
+    of each neuron is read off the affine part (:mod:`.orient`). Without a number of nonzeros in the budget it finds
+    the number; with one, the weights of least saliency are dropped. ``hidden`` only bounds the number of neurons.
+
+    Departs from the paper, which thresholds gradient steps on fixed random gates: no gates are drawn, the kinks move.
+    Converged means that on all rows no weight is below and no candidate above its threshold: with noiseless labels the
+    residual is then that of rounding. ``max_steps`` means that the network is the best found and is not certified.
+    """
+
+    name: ClassVar[str] = "exact"
+    question: ClassVar[str] = "recover"
+    paper: ClassVar[str] = "Fridovich-Keil and Pilanci, A Recovery Guarantee for Sparse Neural Networks, ICLR 2026"
+
+    rows: int = setting(10000, "rows of the penalised student", low=100)
+    iterations: int = setting(400, "most L-BFGS iterations of one student stage", low=20)
+    cycles: int = setting(8, "most returns from refits to the student", low=1)
+    students: int | None = setting(None, "students at the start; none: 1.5 hidden + 20, at most 3 inputs", low=1)
+
+    def refuses(self, data: Data, budget: Budget) -> str | None:
+        """Labels that are classes, depth, a budget that does not fit, or too few rows for it."""
+        if data.task != "regression":
+            return "it recovers from regression targets: choose a training method for classes"
+        reason = budget_reason(data, budget, needed=False, depth=(1, 1))
+        if reason is not None:
+            return reason
+        wanted = 4 * (data.inputs + 1) + (budget.count(data.inputs, data.outputs) or 0)
+        if data.n < wanted:
+            return (
+                f"{data.n} rows do not decide it: at least {wanted} are needed (4 for each input, 1 for each nonzero)"
+            )
+        return None
+
+    def steps(
+        self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
+    ) -> Generator[Iterate, None, Status]:
+        """One student stage or one refit a round; the last round trims to the budget and orients."""
+        run = _Run.begun(self, data, budget, rng) if start is None else _Run.restored(self, data, budget, start)
+        if start is None:
+            run.search = begin(run.affine, run.plan, rng)
+        else:
+            yield run.iterate()
+        while run.found is None:
+            if run.search.phase in ("done", "stuck"):
+                run.finish()
+            else:
+                run.search = advance(run.search, run.rows, run.order, run.plan, rng)
+            run.rounds += 1
+            yield run.iterate()
+        return Status.converged if run.search.phase == "done" else Status.max_steps
+
+
+class _Run:
+    """The parts of one fit that its rounds share; everything but the state is made again from data and seed."""
+
+    def __init__(self, method: Exact, data: Data, budget: Budget, seed: int) -> None:
+        self.data, self.budget, self.seed, self.rounds = data, budget, seed, 0
+        self.found: Found | None = None
+        own = np.random.default_rng(seed)
+        y = np.asarray(data.y[:], dtype=np.float64).reshape(data.n, -1)
+        sd = y.std(axis=0)
+        mix = own.standard_normal(y.shape[1]) / np.where(sd > 0, sd, 1.0) if y.shape[1] > 1 else np.ones(1)
+        target = y @ mix
+        self.y, self.scale = y, float(target.std())
+        self.rows = Sample(data.x, target / self.scale, data.device)
+        self.order = own.permutation(data.n)
+        x, goal = self.rows.rows(self.order[: method.rows]).tensors(torch.float64)
+        first = moments(x, goal)
+        self.affine, self.power = first.affine, x.square().mean(0)
+        width = method.students or min(3 * budget.hidden[0] // 2 + 20, 3 * data.inputs)
+        self.plan = Plan(width, min(method.rows, data.n), method.iterations, method.cycles, first.negative)
+        self.search: Search
+
+    @classmethod
+    def begun(cls, method: Exact, data: Data, budget: Budget, rng: np.random.Generator) -> "_Run":
+        return cls(method, data, budget, int(rng.integers(2**62)))
+
+    @classmethod
+    def restored(cls, method: Exact, data: Data, budget: Budget, state: State) -> "_Run":
+        run = cls(method, data, budget, state["seed"])
+        run.rounds = state["rounds"]
+        tensors = {k: v.to(data.device) for k, v in state["kinks"].items()}
+        mask = tensors.pop("mask")
+        run.search = Search(Kinks(**tensors), mask.bool(), **state["search"])
+        if state["found"]:
+            run.found = Found(**{k: v.to(data.device) for k, v in state["found"].items()})
+        return run
+
+    def state(self) -> dict[str, Any]:
+        kinks, s = self.search.kinks, self.search
+        names = ("sign", "weight", "tilt", "affine")
+        found = {} if self.found is None else {k: getattr(self.found, k) for k in Found.__dataclass_fields__}
+        return {
+            "seed": self.seed,
+            "rounds": self.rounds,
+            "kinks": {**{k: getattr(kinks, k) for k in names}, "mask": s.mask},
+            "search": {k: getattr(s, k) for k in Search.__dataclass_fields__ if k not in ("kinks", "mask")},
+            "found": found,
+        }
+
+    def iterate(self) -> Iterate:
+        s = self.search
+        numbers = {"kinks": float(len(s.kinks)), "nonzeros": float(s.kinks.nonzeros), "cycle": float(s.cycle)}
+        progress = 1.0 if self.found is not None else 1 - 2 ** (-self.rounds / 8)
+        return Iterate(progress, s.mse * self.scale**2, self.network, self.state, numbers)
+
+    @property
+    def allowed(self) -> int | None:
+        return self.budget.count(self.data.inputs, self.data.outputs)
+
+    def network(self) -> Network:
+        """The network so far, cut to the budget."""
+        if self.found is not None:
+            return self.found.network()
+        if self.y.shape[1] == 1:
+            return scalar(within(self.search.kinks, self.allowed, self.budget.hidden[0]), self.scale).network()
+        return self._many(self.search.kinks).network()
+
+    def finish(self) -> None:
+        """Trim to the budget, orient, and give every output its weights."""
+        allowed = self.allowed if self.y.shape[1] == 1 else None
+        fit = trimmed(self.search.kinks, self.rows, allowed, self.budget.hidden[0])
+        if self.y.shape[1] == 1:
+            fit = orient_scalar(fit, self.rows, self.power)
+            self.found = scalar(fit.kinks, self.scale)
+        else:
+            self.found = self._many(fit.kinks)
+        self.search = replace(self.search, kinks=fit.kinks, mask=fit.kinks.weight != 0, mse=fit.mse)
+
+    def _many(self, kinks: Kinks) -> Found:
+        y = torch.as_tensor(self.y).to(self.rows.device)
+        found = all_outputs(kinks, self.rows, y, self.power)
+        return _cut(found, self.allowed, self.budget.hidden[0])
+
+
+def _cut(found: Found, allowed: int | None, width: int) -> Found:
+    """The ``width`` kinks and the ``allowed`` weights of both layers that matter most, by |v_jo| |w_ji|."""
+    strength = found.outputs.norm(dim=1)
+    if len(strength) > width:
+        keep = strength.argsort(descending=True)[:width].sort().values
+        found = Found(found.weight[keep], found.tilt[keep], found.outputs[keep], found.affine)
+    value = torch.cat([found.weight[:, :-1].abs() * found.outputs.norm(dim=1)[:, None], found.outputs.abs()], dim=1)
+    if allowed is None or int(torch.count_nonzero(value)) <= allowed:
+        return found
+    mask = torch.zeros_like(value, dtype=torch.bool)
+    mask.view(-1)[value.flatten().topk(allowed).indices] = True
+    inputs = found.weight.shape[1] - 1
+    weight = torch.cat([found.weight[:, :-1] * mask[:, :inputs], found.weight[:, -1:]], dim=1)
+    return Found(weight, found.tilt, found.outputs * mask[:, inputs:], found.affine)

@@ -1,0 +1,126 @@
+"""What the residual asks for: weights by their gradient, kinks by what they explain beyond the present columns."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sparelu.recover.kinks import Kinks, Sample
+from sparelu.recover.refit import ROUNDING, Fit, factor
+
+RESOLVED = 1e-6
+"""Share of a new column that must lie outside the span of the present ones."""
+SEARCH_ROWS = 10000
+RANDOM_STARTS = 30
+
+
+def _normalised(r: Tensor) -> tuple[Tensor, float]:
+    """A residual in units of its root mean square, which is not taken below rounding."""
+    scale = math.sqrt(max(float(r.square().mean()), ROUNDING))
+    return (r / scale).float(), scale
+
+
+def more_weights(
+    kinks: Kinks, sample: Sample, r: Float[Tensor, " n"], threshold: float, most: int
+) -> tuple[Bool[Tensor, "k inputs"], int, float]:
+    """The mask with at most ``most`` weights of largest squared t above ``threshold``; how many; the largest."""
+    mask = kinks.weight != 0
+    if len(kinks) == 0:
+        return mask, 0, 0.0
+    slope, start = torch.zeros(kinks.weight.shape, device=mask.device), 0
+    weight, unit = kinks.weight.float(), _normalised(r)[0]
+    power = torch.zeros(weight.shape[1], device=mask.device)
+    for x, _ in sample.blocks(dtype=torch.float32):
+        slope += ((x @ weight.T).sign() * unit[start : start + len(x), None]).T @ x
+        power += x.square().sum(0)
+        start += len(x)
+    t = slope.square() / power.clamp_min(torch.finfo(torch.float32).tiny)
+    t[mask] = 0
+    top = t.flatten().topk(min(most, t.numel()))
+    chosen = top.indices[top.values > threshold]
+    mask.view(-1)[chosen] = True
+    return mask, len(chosen), float(top.values[0])
+
+
+def more_kinks(
+    fit: Fit, sample: Sample, r: Float[Tensor, " n"], threshold: float, most: int, rng: np.random.Generator
+) -> tuple[Kinks, float]:
+    """With at most ``most`` new kinks of largest squared t above ``threshold``; the largest t.
+
+    Candidates are the inputs alone, the present kinks short of one weight, and directions that are stationary for the
+    correlation of the residual with |u.x|. Each is judged by what it explains outside the span of the present columns.
+    """
+    kinks = fit.kinks
+    unit, scale = _normalised(r)
+    candidates = torch.cat([_axes(sample, unit), _shorter(kinks).to(unit), _stationary(sample, unit, rng)])
+    candidates = candidates / candidates.norm(dim=1, keepdim=True)
+    length, t = _explained(fit, sample, unit, candidates)
+    chosen: list[int] = []
+    for j in t.argsort(descending=True).tolist():
+        if float(t[j]) < threshold or len(chosen) >= most:
+            break
+        if all(abs(float(candidates[j] @ candidates[i])) < 0.9 for i in chosen):
+            chosen.append(j)
+    index = torch.tensor(chosen, dtype=torch.int64, device=r.device)
+    sign, size = length[index].sign().double(), 2 * scale * length[index].abs().double()
+    return kinks.with_kinks(sign, candidates[index].double() * size[:, None]), float(t.max())
+
+
+def _axes(sample: Sample, like: Tensor) -> Tensor:
+    return torch.eye(sample.inputs)[:-1].to(like)
+
+
+def _shorter(kinks: Kinks, most: int = 400) -> Float[Tensor, "c inputs"]:
+    """Kinks of two to four weights with one of them left out, at most ``most`` of them."""
+    counts = (kinks.weight != 0).sum(1)
+    j, i = ((kinks.weight != 0) & ((counts > 1) & (counts < 5))[:, None]).nonzero()[:most].T
+    rows = kinks.weight[j].clone()
+    rows[torch.arange(len(j)), i] = 0.0
+    return rows[rows[:, :-1].any(1)]
+
+
+def _stationary(sample: Sample, r: Float[Tensor, " n"], rng: np.random.Generator, rounds: int = 8) -> Tensor:
+    """Directions after rounds of u <- +- sum_i r_i sign(u.x_i) x_i, each with its own sign, from axes and at random.
+
+    ``r`` has unit variance. Entries within four standard deviations of noise are set to zero, the largest excepted.
+    """
+    x = torch.cat([x for x, _ in sample.rows(np.arange(min(sample.n, SEARCH_ROWS))).blocks(dtype=torch.float32)])
+    r = r[: len(x)] - r[: len(x)].mean()
+    start = torch.as_tensor(rng.standard_normal((RANDOM_STARTS, x.shape[1]))).to(x)
+    start[:, -1] *= 0.5
+    unit = torch.cat([_axes(sample, x), start / start.norm(dim=1, keepdim=True)])
+    z = x @ unit.T
+    sign = ((z.abs() - z.abs().mean(0)).T @ r).sign()
+    for _ in range(rounds):
+        unit = sign[:, None] * ((z.sign() * r[:, None]).T @ x)
+        large = unit.abs().amax(1, keepdim=True)
+        unit = unit * (unit.abs() > (0.999 * large).clamp(max=4 * math.sqrt(len(x))))
+        unit = unit / unit.norm(dim=1, keepdim=True).clamp_min(1e-30)
+        z = x @ unit.T
+    return unit[unit.norm(dim=1) > 0.5]
+
+
+def _explained(fit: Fit, sample: Sample, r: Float[Tensor, " n"], unit: Tensor) -> tuple[Tensor, Tensor]:
+    """Coefficient of each |u.x| alone, and its squared t when regressed together with the present columns.
+
+    For a column f and present columns J, to which r is orthogonal: t^2 = (f'r)^2 / (f'f - f'J (J'J)^-1 J'f).
+    """
+    size, count, unit = len(fit.gram), len(unit), unit.double()
+    cross, power, inner = (torch.zeros(*shape).to(unit) for shape in ((size, count), (count,), (count,)))
+    kinks, support, start = fit.kinks, fit.support, 0
+    half = (kinks.sign / 2)[:, None]
+    for x, _ in sample.blocks():
+        gate = (x @ kinks.weight.T).sign().T * half
+        inputs = x.T.contiguous()
+        columns = torch.cat([gate[support.kink] * inputs[support.column], inputs[support.affine]])
+        feature = (x @ unit.T).abs()
+        cross.addmm_(columns, feature)
+        power += feature.square().sum(0)
+        inner += feature.T @ r[start : start + len(x)].double()
+        start += len(x)
+    inside = (cross * torch.cholesky_solve(cross, factor(fit.gram))).sum(0)
+    outside = power - inside
+    outside = torch.where(outside > RESOLVED * power, outside, torch.inf)
+    return inner / power, inner.square() / outside

@@ -1,0 +1,148 @@
+"""The model of exact recovery, f(x) = a.x + sum_j (v_j / 2) (|w_j.x| + e_j w_j.x), and the rows it is fitted to.
+
+Since (t)_+ = (t + |t|) / 2, a ReLU network of one hidden layer is a sum of kinks v_j |w_j.x| / 2 and an affine
+part. A kink does not know which side of its hyperplane is active, which takes away the sign ambiguity
+(w.x)_+ - (-w.x)_+ = w.x that keeps plain ReLU students in wrong basins, and its columns sign(w.x) x_i are far better
+conditioned than gated ones. The orientation e_j is 0 while the kinks are sought and +-1 once it is read off.
+The last input is the constant 1, so its weight is the bias.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sparelu.data import Rows
+
+BLOCK = 2048
+"""Rows taken at a time: a block of features for 1000 weights in float32 is then 8 MB, about a cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kinks:
+    """Output signs ``sign`` (k,), weights ``weight`` (k, d + 1), orientations ``tilt`` (k,), ``affine`` (d + 1,).
+
+    All float64 on one device; the support of ``weight`` is its nonzero entries.
+    """
+
+    sign: Float[Tensor, " k"]
+    weight: Float[Tensor, "k inputs"]
+    tilt: Float[Tensor, " k"]
+    affine: Float[Tensor, " inputs"]
+
+    @classmethod
+    def none(cls, affine: Tensor) -> "Kinks":
+        """No kinks: the affine function alone."""
+        empty = affine.new_zeros(0)
+        return cls(empty, affine.new_zeros(0, affine.numel()), empty, affine)
+
+    def __len__(self) -> int:
+        return self.sign.numel()
+
+    @property
+    def nonzeros(self) -> int:
+        """Weights on inputs; biases are not counted."""
+        return int(torch.count_nonzero(self.weight[:, :-1]))
+
+    def __call__(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, " n"]:
+        """Values for rows whose last column is 1, in the dtype of ``x``."""
+        z = x @ self.weight.T.to(x)
+        return x @ self.affine.to(x) + (z.abs() + z * self.tilt.to(x)) @ (self.sign.to(x) / 2)
+
+    def with_kinks(self, sign: Tensor, weight: Tensor) -> "Kinks":
+        """With further kinks, not oriented."""
+        tilt = torch.cat([self.tilt, torch.zeros_like(sign)])
+        return replace(self, sign=torch.cat([self.sign, sign]), weight=torch.cat([self.weight, weight]), tilt=tilt)
+
+    def take(self, keep: Tensor) -> "Kinks":
+        """The kinks of an index or mask alone."""
+        return replace(self, sign=self.sign[keep], weight=self.weight[keep], tilt=self.tilt[keep])
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Rows of inputs (n, d) and one target (n,), read in blocks: arrays, memory maps or any reader of rows."""
+
+    x: Rows
+    y: np.ndarray
+    device: str = "cpu"
+
+    @property
+    def n(self) -> int:
+        return len(self.y)
+
+    @property
+    def inputs(self) -> int:
+        """Columns of a block: the inputs and the constant."""
+        return self.x.shape[1] + 1
+
+    def blocks(self, rows: int = BLOCK, dtype: torch.dtype = torch.float64) -> Iterator[tuple[Tensor, Tensor]]:
+        """Consecutive blocks x (b, d + 1) with its column of ones, and y (b,)."""
+        for start in range(0, self.n, rows):
+            part = torch.as_tensor(np.asarray(self.x[start : start + rows])).to(self.device, dtype)
+            y = torch.as_tensor(self.y[start : start + rows]).to(self.device, dtype)
+            yield torch.cat([part, torch.ones_like(part[:, :1])], dim=1), y
+
+    def rows(self, order: np.ndarray) -> "Sample":
+        """The named rows, in increasing order, held in memory; all rows are returned as they are."""
+        if len(order) >= self.n:
+            return self
+        index = np.sort(order)
+        return replace(self, x=np.asarray(self.x[index]), y=self.y[index])
+
+    def tensors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """All rows at once."""
+        ((x, y),) = self.blocks(self.n, dtype)
+        return x, y
+
+
+def residual(kinks: Kinks, sample: Sample) -> Float[Tensor, " n"]:
+    """y - f(x) for every row, in float64."""
+    return torch.cat([y - kinks(x) for x, y in sample.blocks()])
+
+
+NEAR = 0.97
+"""|cos| below which two kinks are never taken for one."""
+
+
+def merged(kinks: Kinks, tolerance: float) -> Kinks:
+    """Kinks of almost one hyperplane joined, where that changes the function by a mean square below ``tolerance``.
+
+    For unit Gaussian inputs and kinks of lengths a and b at angle t, |z1| + |z2| - |z1 + z2| lives on the wedge between
+    the hyperplanes; half of it has mean square (2 / (3 pi)) (ab / (a + b))^2 t^3 to leading order. Kinks of opposite
+    sign are a dipole of mean square min(a, b)^2 t^2 / 4. Kinks that cancel leave none.
+    """
+    kinks = kinks.take(kinks.weight.norm(dim=1) > 0)
+    size = kinks.weight.norm(dim=1)
+    unit = kinks.weight / size[:, None]
+    near = torch.triu((unit @ unit.T).abs() > NEAR, diagonal=1).nonzero()
+    if len(near) == 0:
+        return kinks
+    first, second = near.T
+    side = (unit[first] * unit[second]).sum(1).sign()
+    angle = (unit[first] - side[:, None] * unit[second]).norm(dim=1)
+    a, b = size[first], size[second]
+    wedge = 0.21 * (a * b / (a + b)).square() * angle**3
+    dipole = 0.25 * torch.minimum(a, b).square() * angle**2
+    cost = torch.where(kinks.sign[first] == kinks.sign[second], wedge, dipole)
+    sign, weight = kinks.sign.clone(), kinks.weight.clone()
+    alive = torch.ones(len(kinks), dtype=torch.bool, device=size.device)
+    for i in cost.argsort().tolist():
+        j, k = int(first[i]), int(second[i])
+        if float(cost[i]) > tolerance:
+            break
+        if bool(alive[j]) and bool(alive[k]):
+            _join(sign, weight, alive, *((j, k) if float(a[i]) >= float(b[i]) else (k, j)))
+    return replace(kinks, sign=sign, weight=weight).take(alive)
+
+
+def _join(sign: Tensor, weight: Tensor, alive: Tensor, keep: int, drop: int) -> None:
+    """Add kink ``drop`` to the longer kink ``keep``, in place."""
+    side = (weight[keep] @ weight[drop]).sign() * sign[keep] * sign[drop]
+    total = weight[keep] + side * weight[drop]
+    alive[keep] = bool(total.norm() > 1e-7 * weight[keep].norm())
+    alive[drop] = False
+    weight[keep] = total
