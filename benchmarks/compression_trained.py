@@ -119,7 +119,9 @@ def cell(name: str, width: int, m: int, network: Network, train_rows: Data, test
     note("magnitude", "kept", kept_as_it_is(original, m), time.process_time())
     started = time.process_time()
     students = chosen_ways(original, fitted, m, m)
-    students["population"] = Population().search(original, gaussian_law(fitted), m, generator(m, "population"))
+    law = gaussian_law(fitted)
+    target = NetworkTarget.of(law.whiten(original))
+    students["population"] = Population().search(original, target, law, m, generator(m, "population"))
     for way, student in students.items():
         if way in ("greedy", "population"):
             note(way, "none", student, started)

@@ -9,7 +9,7 @@ from scipy.optimize import linprog
 from scipy.special import eval_chebyt, eval_gegenbauer
 
 from sparelu.compress.frames import InvariantTarget, equal_norms
-from sparelu.gaussian import TwoLayer, arc_cosine, squared_norm
+from sparelu.gaussian import TwoLayer, arc_cosine
 
 DEGREE = 12
 """Highest degree of the polynomial below kappa."""
@@ -63,18 +63,18 @@ def invariant_bound(target: InvariantTarget, neurons: int) -> float:
     return max(least, 0.0)
 
 
-def rest_energy(net: TwoLayer) -> float:
-    """E[(f - f0)^2]: what the invariant theory leaves out of a given network, exact."""
-    return max(float(squared_norm(net)) - InvariantTarget.of(net).energy, 0.0)
+def rest_energy(net: TwoLayer, energy: float) -> float:
+    """E[(f - f0)^2]: what the invariant theory leaves out of a network of ``energy`` E[f^2], exact."""
+    return max(energy - InvariantTarget.of(net).energy, 0.0)
 
 
-def lower_bound(net: TwoLayer, neurons: int) -> float:
-    """No M neurons with positive outputs come nearer to ``net`` in squared distance: (sqrt(L0) - |f - f0|)_+^2.
+def lower_bound(net: TwoLayer, neurons: int, energy: float) -> float:
+    """No M neurons with outputs of one sign come nearer to ``net`` in squared distance: (sqrt(L0) - |f - f0|)_+^2.
 
-    L0 is :func:`invariant_bound` of f0; the triangle inequality does the rest.
+    L0 is :func:`invariant_bound` of f0; the triangle inequality does the rest. ``energy`` is E[f^2].
     """
     least = invariant_bound(InvariantTarget.of(net), neurons)
-    return max(math.sqrt(least) - math.sqrt(rest_energy(net)), 0.0) ** 2
+    return max(math.sqrt(least) - math.sqrt(rest_energy(net, energy)), 0.0) ** 2
 
 
 def _gegenbauer(k: int, d: int, x: np.ndarray) -> np.ndarray:

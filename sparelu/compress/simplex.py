@@ -8,7 +8,7 @@ from sparelu.compress.bounds import lower_bound, rest_energy
 from sparelu.compress.frames import InvariantTarget, frame, optimum
 from sparelu.compress.shallow import distance_certificate, from_two_layer, shallow_reason, two_layer, unchanged
 from sparelu.data import Budget, Data
-from sparelu.gaussian import squared_distance, squared_norm
+from sparelu.gaussian import inner, squared_norm
 from sparelu.method import Compressor
 from sparelu.network import Network
 from sparelu.outcome import Assumption, Certificate
@@ -42,14 +42,14 @@ class Simplex(Compressor):
         target, m = two_layer(network), budget.hidden[0]
         invariant = InvariantTarget.of(target)
         student = frame(invariant, m, rng)
-        gap = float(squared_distance(target, student))
+        energy = float(squared_norm(target))
+        gap = max(energy + float(squared_norm(student) - 2 * inner(student, target)), 0.0)
         best = optimum(invariant, m)
-        rest = rest_energy(target)
-        evidence = f"E[(f - f0)^2] = {rest:.3g} of E[f^2] = {invariant.energy + rest:.3g}"
+        evidence = f"E[(f - f0)^2] = {rest_energy(target, energy):.3g} of E[f^2] = {energy:.3g}"
         assumption = Assumption("the weights point everywhere alike", "taken on trust", evidence)
-        bound = lower_bound(target, m)
+        bound = lower_bound(target, m, energy)
         return from_two_layer(student, network), (
-            distance_certificate(gap, float(squared_norm(target)), "standard normal inputs"),
+            distance_certificate(gap, energy, "standard normal inputs"),
             Certificate(
                 f"predicted squared distance ({best.regime.value})",
                 best.loss,
@@ -58,7 +58,7 @@ class Simplex(Compressor):
                 source=self.paper,
             ),  # fmt: skip
             Certificate(
-                f"no {m} neurons with positive outputs come nearer (squared distance)",
+                f"no {m} neurons with outputs of one sign come nearer",
                 bound,
                 "output^2",
                 vacuous=bound <= 0,

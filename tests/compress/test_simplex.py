@@ -156,7 +156,7 @@ def test_lower_bound_holds_for_a_finite_target() -> None:
     rng = np.random.default_rng(4)
     weights = rng.normal(size=(5000, 4)) / 2
     net = TwoLayer.of(torch.from_numpy(weights), torch.full((1, 5000), 1 / 5000, dtype=torch.float64))
-    bound = lower_bound(net, 3)
+    bound = lower_bound(net, 3, float(squared_norm(net)))
     student = frame(InvariantTarget.of(net), 3, rng)
     assert 0 < bound < float(squared_distance(net, student)) < 1.2 * bound
 
