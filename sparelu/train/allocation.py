@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparelu.train.scores import strongest
+from sparelu.support import largest
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of the weights by name."""
@@ -29,17 +29,17 @@ class Pool:
     size: int
 
     def select(self, scores: Mapping[str, Tensor], allowed: Mapping[str, Tensor], k: int) -> Masks:
-        """Masks of the ``k`` largest ``scores`` (none negative) among the ``allowed``, or of all these if fewer.
+        """Masks of the ``k`` largest ``scores`` among the ``allowed``, or of all these if fewer.
 
         Ties keep the earlier weight. Raises ``ValueError`` when a score is NaN.
         """
         device = scores[self.names[0]].device
         score = torch.cat([scores[n].reshape(-1).to(device) for n in self.names])
-        allow = torch.cat([allowed[n].reshape(-1).to(device) for n in self.names])
-        chosen = strongest(score, allow, k).split([scores[n].numel() for n in self.names])
-        return {
-            n: part.reshape(scores[n].shape).to(scores[n].device) for n, part in zip(self.names, chosen, strict=True)
-        }
+        places = torch.cat([allowed[n].reshape(-1).to(device) for n in self.names]).nonzero()[:, 0]
+        mask = torch.zeros(self.size, dtype=torch.bool, device=device)
+        mask[places[largest(score[places], min(k, len(places)))]] = True
+        chosen = mask.split([scores[n].numel() for n in self.names])
+        return {n: m.reshape(scores[n].shape).to(scores[n].device) for n, m in zip(self.names, chosen, strict=True)}
 
 
 Allocation = Callable[[Shapes, int], Sequence[Pool]]

@@ -19,6 +19,9 @@ KINDS: tuple[type[nn.Module], ...] = (
 )
 """Layers whose ``weight`` is pruned unless the caller chooses others. Biases and normalisations are left alone."""
 
+WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Whole numbers of so many bytes."""
+
 Choice = Callable[[str, nn.Module], bool]
 """Name and module to whether its ``weight`` is pruned."""
 
@@ -75,10 +78,22 @@ class Part:
             self.memory = {n: t.to(self.weight.device) for n, t in self.memory.items()}
 
     def clear(self, tensors: list[Tensor]) -> None:
-        """Set ``tensors`` of the weight's shape to zero where the mask is False."""
-        gate = self.mask.to(self.weight.dtype)
+        """Set ``tensors`` of the weight's shape to zero where the mask is False.
+
+        Their bits are multiplied as whole numbers: that turns NaN and infinity to zero too, leaves all else as it is,
+        and takes half the time of the product of numbers with a bool tensor.
+        """
         for t in tensors:
-            t.mul_(gate)
+            t.detach().view(WHOLE[t.dtype.itemsize]).mul_(self.mask)
+
+    def marks(self, optimizer: torch.optim.Optimizer) -> dict[int, tuple[int, int]]:
+        """Address and count of in-place changes of the weight and its optimiser slots, by identity."""
+        return {id(t): (t.data_ptr(), t._version) for t in (self.weight, *self.slots(optimizer))}
+
+    def slots(self, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+        """The optimiser's tensors of the weight's shape."""
+        held = optimizer.state.get(self.weight, {}).values()
+        return [s for s in held if isinstance(s, Tensor) and s.shape == self.weight.shape]
 
 
 def wrappers(model: nn.Module) -> list[nn.Module]:

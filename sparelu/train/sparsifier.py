@@ -25,6 +25,25 @@ Score = Callable[[Part, torch.Generator], Tensor]
 """A number >= 0 for every weight of a part, the larger the better; the generator is the sparsifier's own."""
 
 
+ZERO_KEEPING: frozenset[type[torch.optim.Optimizer]] = frozenset(
+    {
+        torch.optim.SGD,
+        torch.optim.Adam,
+        torch.optim.AdamW,
+        torch.optim.NAdam,
+        torch.optim.RAdam,
+        torch.optim.RMSprop,
+        torch.optim.Adagrad,
+        torch.optim.Adadelta,
+    }
+)
+"""Optimisers that leave a weight at 0 and its slots at 0 where its gradient is 0 (with an ``eps`` above 0).
+
+With these only the gradient is cleared at each step; with others, weights and slots are cleared as well, which costs
+more. Adamax and Rprop are not here, since their slots do not stay at 0.
+"""
+
+
 class LayerCollapseWarning(UserWarning):
     """A layer has no living weight: nothing passes through it."""
 
@@ -95,6 +114,7 @@ class Sparsifier:
         self.steps = 0
         self.generator = torch.Generator().manual_seed(seed)
         self._collapsed: set[str] = set()
+        self._seen: dict[int, tuple[int, int]] = {}
         self.pools = self._pools(density, nonzeros, masks, allocation)
         self._commit(self._start() if masks is None else dict(masks))
 
@@ -155,12 +175,10 @@ class Sparsifier:
 
     def apply(self) -> None:
         """Set weights and optimiser slots to zero off the support, as after loading weights from elsewhere."""
-        with torch.no_grad():
-            for part in self.parts.values():
-                part.follow()
-                slots = self.optimizer.state.get(part.weight, {}).values()
-                like = [s for s in slots if isinstance(s, Tensor) and s.shape == part.weight.shape]
-                part.clear([part.weight, *like])
+        for part in self.parts.values():
+            part.follow()
+            part.clear([part.weight, *part.slots(self.optimizer)])
+        self._seen = self._marks()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resume needs beside the states of model and optimiser: tensors and plain values only."""
@@ -260,12 +278,22 @@ class Sparsifier:
         self.apply()
 
     def _optimise(self, closure: Callable[[], Any] | None) -> Any:
+        """A step of the optimiser. Weights and slots are cleared afterwards unless they are known to be zero.
+
+        They are when the optimiser is of :data:`ZERO_KEEPING`, and since the last step nobody wrote to them and none
+        was added: torch counts the writes to each tensor.
+        """
+        untouched = self._marks() == self._seen
         if closure is None:
             self._clear_gradients()
             result = self.optimizer.step()
         else:
             result = self.optimizer.step(lambda: self._after(closure))
-        self.apply()
+        marks = self._marks()
+        if untouched and self._keeps_zeros() and marks.keys() == self._seen.keys():
+            self._seen = marks
+        else:
+            self.apply()
         return result
 
     def _after(self, closure: Callable[[], Any]) -> Any:
@@ -280,6 +308,15 @@ class Sparsifier:
             if part.weight.grad is not None:
                 part.follow()
                 part.clear([part.weight.grad])
+
+    def _keeps_zeros(self) -> bool:
+        return type(self.optimizer) in ZERO_KEEPING and all(g.get("eps", 1) > 0 for g in self.optimizer.param_groups)
+
+    def _marks(self) -> dict[int, tuple[int, int]]:
+        marks: dict[int, tuple[int, int]] = {}
+        for part in self.parts.values():
+            marks.update(part.marks(self.optimizer))
+        return marks
 
     def _check_optimizer(self) -> None:
         held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
