@@ -150,8 +150,10 @@ def optimum(target: InvariantTarget, neurons: int) -> Optimum:
     equal = equal_norms(target, neurons)
     room = target.inputs + (1 if equal.regime is Regime.simplex else 0)
     if neurons > room and pair is None:
-        raise ValueError(f"{neurons} neurons of equal angles need {neurons - (room - target.inputs)} inputs, "
-                         f"there are {target.inputs}: `population` searches where no frame exists")  # fmt: skip
+        raise ValueError(
+            f"{neurons} neurons of equal angles need {neurons - (room - target.inputs)} inputs, "
+            f"there are {target.inputs}: `population` searches where no frame exists"
+        )
     if pair is not None and (neurons > room or pair.loss < equal.loss):
         return pair
     return equal

@@ -137,9 +137,7 @@ class Merge(Compressor):
         where = "the rows of the data" if self.rows else "every input of the box"
         x = box.sample(POINTS, rng) if data is None or not self.rows else _sampled_rows(data, rng)
         gap = network.to(dtype=torch.float64)(x) - small(x)
-        checked = Assumption(
-            "inputs stay where the reduction is exact", "taken on trust", f"{where}: {_words(box)}"
-        )  # fmt: skip
+        checked = Assumption("inputs stay where the reduction is exact", "taken on trust", f"{where}: {_words(box)}")
         removed = sum(network.hidden) - sum(small.hidden)
         claim = f"{removed} neurons removed without change on {where}; largest gap at {len(x)} points, by rounding"
         return small.to(dtype=network.dtype), (Certificate(claim, float(gap.abs().max()), "output", (checked,)),)

@@ -15,7 +15,7 @@ from torch import Tensor
 from sparelu.compress.bounds import lower_bound
 from sparelu.compress.projection import Form, NetworkTarget, Projection, descend
 from sparelu.compress.refit import refit
-from sparelu.compress.shallow import distance_certificate, from_two_layer, shallow_reason, two_layer, unchanged
+from sparelu.compress.shallow import distance_certificate, fits, from_two_layer, shallow_reason, two_layer, unchanged
 from sparelu.compress.starts import Chosen, centres, greedy, scattered
 from sparelu.data import Budget, Data
 from sparelu.gaussian import Normal, TwoLayer, inner, squared_norm
@@ -49,8 +49,8 @@ class Population(Compressor):
     def compress(
         self, network: Network, budget: Budget, data: Data | None, rng: np.random.Generator
     ) -> tuple[Network, tuple[Certificate, ...]]:
-        if network.hidden[0] <= budget.hidden[0]:
-            return network, (unchanged(network, budget),)
+        if fits(network, budget):
+            return unchanged(network, budget)
         original, m = two_layer(network), budget.hidden[0]
         law = gaussian_law(data) if data is not None and self.law == "data" else Normal.standard(network.inputs)
         target = NetworkTarget.of(law.whiten(original))
@@ -147,8 +147,11 @@ def _claims_on_rows(
     evidence = f"E|f|^2 is {energy:.4g} under the law and {float(squares.mean()):.4g} on the rows"
     gap = float((original(rows) - small(rows)).square().sum(1).mean())
     measured = Certificate(
-        f"mean squared gap to the original network on {len(rows)} rows", gap, "output^2",
-        (Assumption("the rows stand for future inputs", "taken on trust", "the last fit used them"),))  # fmt: skip
+        f"mean squared gap to the original network on {len(rows)} rows",
+        gap,
+        "output^2",
+        (Assumption("the rows stand for future inputs", "taken on trust", "the last fit used them"),),
+    )
     law = "Gaussian of the rows' mean and covariance"
     return distance_certificate(distance, energy, law, state, evidence), measured
 
@@ -158,6 +161,10 @@ def _bound(small: TwoLayer, original: TwoLayer, energy: float) -> Certificate:
     bound = lower_bound(original, len(small.bias), energy)
     evidence = "so they are in the returned network" if positive else "the returned network has both signs"
     return Certificate(
-        f"no {len(small.bias)} neurons with outputs of one sign come nearer", bound, "output^2",
+        f"no {len(small.bias)} neurons with outputs of one sign come nearer",
+        bound,
+        "output^2",
         (Assumption("outputs of one sign", "checked" if positive else "violated", evidence),),
-        vacuous=bound <= 0, source="docs/simplex_proof.md")  # fmt: skip
+        vacuous=bound <= 0,
+        source="docs/simplex_proof.md",
+    )

@@ -65,9 +65,14 @@ def refit_all(
 
 
 def refit(
-    student: TwoLayer, original: TwoLayer, x: Float[Tensor, "n d"], classes: bool, kind: str, steps: int,
+    student: TwoLayer,
+    original: TwoLayer,
+    x: Float[Tensor, "n d"],
+    classes: bool,
+    kind: str,
+    steps: int,
     rng: np.random.Generator,
-) -> TwoLayer:  # fmt: skip
+) -> TwoLayer:
     """The student, or what a fit of ``kind`` ("outputs" or "all") makes of it: whichever is nearer on rows kept apart.
 
     A fifth of the rows, drawn at random, is kept apart; the original's outputs have no noise, so few tell.
@@ -103,9 +108,14 @@ class _Judge:
     """Watches the iterates of a fit, keeps the best, and ends the fit when it has not improved for long."""
 
     def __init__(
-        self, start: np.ndarray, rebuilt: Callable[[Tensor], TwoLayer], original: TwoLayer, rows: Tensor | None,
-        centre: Tensor, classes: bool,
-    ) -> None:  # fmt: skip
+        self,
+        start: np.ndarray,
+        rebuilt: Callable[[Tensor], TwoLayer],
+        original: TwoLayer,
+        rows: Tensor | None,
+        centre: Tensor,
+        classes: bool,
+    ) -> None:
         self.best, self.rebuilt, self.classes = start.copy(), rebuilt, classes
         self.rows = None if rows is None else rows - centre
         self.wanted = None if rows is None else original(rows)

@@ -37,11 +37,17 @@ def shallow_reason(network: Network, budget: Budget) -> str | None:
     return None
 
 
-def unchanged(network: Network, budget: Budget) -> Certificate:
-    """The claim of a network that is small enough already."""
-    return Certificate(
-        f"returned unchanged: {network.hidden[0]} neurons are within {budget.hidden[0]}", 0.0, "output^2"
-    )
+def fits(network: Network, budget: Budget) -> bool:
+    """Whether the neurons that do anything are within the budget already."""
+    return network.compact().hidden[0] <= budget.hidden[0]
+
+
+def unchanged(network: Network, budget: Budget) -> tuple[Network, tuple[Certificate, ...]]:
+    """The network as it is, or without the units that do nothing, and why."""
+    live = network.compact()
+    same = network if network.hidden[0] <= budget.hidden[0] else live
+    claim = f"returned unchanged: {live.hidden[0]} neurons are within {budget.hidden[0]}"
+    return same, (Certificate(claim, 0.0, "output^2"),)
 
 
 def distance_certificate(
@@ -50,6 +56,9 @@ def distance_certificate(
     """The exact squared distance to the original under ``law``, with its share of the original's energy."""
     share = squared / energy if energy > 0 else 0.0
     return Certificate(
-        "exact mean squared distance to the original network", squared, "output^2",
+        "exact mean squared distance to the original network",
+        squared,
+        "output^2",
         (Assumption(f"the inputs follow the law: {law}", state, evidence or f"{share:.3g} of E|f|^2 = {energy:.4g}"),),
-        source="closed-form Gaussian kernels (sparelu.gaussian)")  # fmt: skip
+        source="closed-form Gaussian kernels (sparelu.gaussian)",
+    )

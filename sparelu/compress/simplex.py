@@ -6,7 +6,7 @@ import numpy as np
 
 from sparelu.compress.bounds import lower_bound, rest_energy
 from sparelu.compress.frames import InvariantTarget, frame, optimum
-from sparelu.compress.shallow import distance_certificate, from_two_layer, shallow_reason, two_layer, unchanged
+from sparelu.compress.shallow import distance_certificate, fits, from_two_layer, shallow_reason, two_layer, unchanged
 from sparelu.data import Budget, Data
 from sparelu.gaussian import inner, squared_norm
 from sparelu.method import Compressor
@@ -24,7 +24,7 @@ class Simplex(Compressor):
 
     def refuses(self, network: Network, budget: Budget, data: Data | None) -> str | None:
         reason = shallow_reason(network, budget)
-        if reason is not None or network.hidden[0] <= budget.hidden[0]:
+        if reason is not None or fits(network, budget):
             return reason
         if network.outputs != 1 or network.biases or network.skip is not None:
             return "the closed form is for one output without biases or affine part: use `population`"
@@ -37,8 +37,8 @@ class Simplex(Compressor):
     def compress(
         self, network: Network, budget: Budget, data: Data | None, rng: np.random.Generator
     ) -> tuple[Network, tuple[Certificate, ...]]:
-        if network.hidden[0] <= budget.hidden[0]:
-            return network, (unchanged(network, budget),)
+        if fits(network, budget):
+            return unchanged(network, budget)
         target, m = two_layer(network), budget.hidden[0]
         invariant = InvariantTarget.of(target)
         student = frame(invariant, m, rng)
@@ -56,12 +56,12 @@ class Simplex(Compressor):
                 "output^2",
                 (assumption,),
                 source=self.paper,
-            ),  # fmt: skip
+            ),
             Certificate(
                 f"no {m} neurons with outputs of one sign come nearer",
                 bound,
                 "output^2",
                 vacuous=bound <= 0,
                 source="docs/simplex_proof.md",
-            ),  # fmt: skip
+            ),
         )

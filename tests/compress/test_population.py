@@ -162,6 +162,10 @@ def test_what_is_small_enough_comes_back_and_what_does_not_fit_is_refused() -> N
     same = run.compress(Population(), network, Budget(hidden=(40,)))
     assert same.network is network
     assert "unchanged" in same.certificates[0].claim
+    idle = Network.two_layer(np.vstack([np.zeros((9, 3)), np.eye(3)]), np.ones(12))
+    live = run.compress(Population(), idle, Budget(hidden=(4,)))
+    assert live.network.hidden == (3,)
+    assert "3 neurons are within 4" in live.certificates[0].claim
     with pytest.raises(Refusal, match="3 inputs, the data have 2"):
         run.compress(Population(), network, Budget(hidden=(4,)), rows(0, d=2))
     with pytest.raises(Refusal, match="give `hidden` alone"):
