@@ -174,21 +174,21 @@ class Generalise(Certifier):
             f"{what} on new rows, at most, with probability {1 - self.delta:g} ({chosen.name} bound; n = {data.n}, "
             f"loss at margin {self.margin:g} on the rows {loss:.4f})"
         )
-        return Certificate(claim, value, what, self._premises(data, found), vacuous=value >= 1, source=self.paper)
+        premises = self._premises(network, data, found)
+        return Certificate(claim, value, what, premises, vacuous=value >= 1, source=self.paper)
 
-    def _premises(self, data: Data, found: list[Bound]) -> tuple[Assumption, ...]:
+    def _premises(self, network: Network, data: Data, found: list[Bound]) -> tuple[Assumption, ...]:
         gaps = ", ".join(f"{b.name} {b.gap:.3g}" for b in found)
-        way = (
-            "paid for by a union over all supports of as many weights"
-            if self.support == "searched"
-            else "fixed before the data were seen"
-        )
-        state = "checked" if self.support == "searched" else "taken on trust"
+        price = f"e^{log_graphs(network):.4g} supports"
+        graph = {
+            "searched": Assumption("the support is one of all with as many weights: paid for", "checked", price),
+            "fixed": Assumption("the support was fixed before the data were seen", "taken on trust", "by `support`"),
+        }
         return (
             Assumption("rows are independent draws of one law, and new rows too", "taken on trust"),
             Assumption("margin and hidden widths were fixed before the data were seen", "taken on trust"),
             Assumption("inputs as the network reads them", "checked", _normalisation(data)),
-            Assumption(f"the support is {way}", state, "" if state == "checked" else "set by `support`"),
+            graph[self.support],
             Assumption("norms are rounded up to whole numbers and paid for", "checked", f"gaps: {gaps}"),
         )
 
