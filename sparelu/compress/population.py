@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sparelu.compress.bounds import lower_bound
+from sparelu.compress.frames import InvariantTarget, frame
 from sparelu.compress.projection import Form, NetworkTarget, Projection, descend
 from sparelu.compress.refit import refit
 from sparelu.compress.shallow import distance_certificate, fits, from_two_layer, shallow_reason, two_layer, unchanged
@@ -28,7 +29,9 @@ from sparelu.outcome import Assumption, Certificate
 class Population(Compressor):
     """Minimises the exact mean squared distance to the original under Gaussian inputs."""
 
-    restarts: int = setting(4, "starts: greedy selection, k-means of directions, then random directions", low=1)
+    restarts: int = setting(
+        4, "starts: greedy selection, k-means, the closed-form frame, then random directions", low=1
+    )
     steps: int = setting(400, "L-BFGS steps of the best start", low=1)
     screening: int = setting(40, "L-BFGS steps that every start gets before the best goes on", low=1)
     law: str = setting("data", "law of the inputs; data: mean and covariance of the rows", choices=("data", "standard"))
@@ -115,6 +118,9 @@ def gaussian_law(data: Data) -> Normal:
 
 
 def _start(i: int, target: NetworkTarget, form: Form, neurons: int, rng: np.random.Generator) -> Chosen:
+    if i == 2 and _plain(target.net, form, neurons):
+        best = frame(InvariantTarget.of(target.net), neurons, rng)
+        return best.weight, best.bias
     if i > 1:
         return scattered(target.net, form, neurons, rng)
     weight, bias = greedy(target, form, neurons, rng) if i == 0 else centres(target.net, neurons, rng)
@@ -122,6 +128,12 @@ def _start(i: int, target: NetworkTarget, form: Form, neurons: int, rng: np.rand
         more = scattered(target.net, form, neurons - len(bias), rng)
         weight, bias = torch.cat([weight, more[0]]), torch.cat([bias, more[1]])
     return weight, bias
+
+
+def _plain(net: TwoLayer, form: Form, neurons: int) -> bool:
+    """Whether the invariant theory has a frame for this many neurons: one output, no biases, centred inputs."""
+    simple = len(net.out) == 1 and not (form.bias or form.offset or form.linear or bool(net.bias.any()))
+    return simple and neurons <= net.weight.shape[1] and bool(net.out.any())
 
 
 def _rows(data: Data, limit: int, rng: np.random.Generator) -> Tensor:

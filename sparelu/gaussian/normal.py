@@ -36,7 +36,8 @@ def cdf(x: Tensor) -> Tensor:
 def bivariate_cdf(h: Float[Tensor, "..."], k: Float[Tensor, "..."], rho: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """``P(X <= h, Y <= k)`` for standard normals of correlation ``rho`` in [-1, 1], to 1e-14; twice differentiable.
 
-    ``h``, ``k`` and ``rho`` broadcast. At ``|rho| = 1`` the derivative in ``rho`` is its limit, infinite at ``h = k``.
+    ``h``, ``k`` and ``rho`` broadcast. At ``|rho| = 1`` the
+    derivatives are their limits, that in ``rho`` beyond 1e280 where it is infinite.
     Source: Drezner and Wesolowsky 1990, with the subtraction near ``|rho| = 1`` of Genz 2004, vectorised.
 
     Raises ``ValueError`` when a correlation is outside [-1, 1].
@@ -58,11 +59,8 @@ class _BivariateCdf(torch.autograd.Function):
         q = torch.sqrt((1 - rho) * (1 + rho))
         k_given_h, h_given_k = conditional(h, k, rho, q), conditional(k, h, rho, q)
         g = grads[0]
-        return (
-            g * density(h) * cdf(k_given_h),
-            g * density(k) * cdf(h_given_k),
-            g * density(h) * density(k_given_h) / q,
-        )
+        joint = density(h) * density(k_given_h) / q.clamp(min=1e-290)
+        return g * density(h) * cdf(k_given_h), g * density(k) * cdf(h_given_k), g * joint
 
 
 def conditional(h: Tensor, k: Tensor, rho: Tensor, q: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from sparelu.compress.population import Population, gaussian_law
 from sparelu.compress.projection import Form, NetworkTarget, Projection
 from sparelu.compress.refit import divergence, refit_outputs
 from sparelu.compress.shallow import two_layer
+from sparelu.compress.simplex import Simplex
 from sparelu.compress.starts import centres, greedy, largest
 from sparelu.data import Budget, Data
 from sparelu.method import Refusal, SettingError
@@ -68,6 +69,15 @@ def test_greedy_selection_is_the_best_single_neuron_first() -> None:
         for i in range(40)
     ]
     assert projection.loss(*greedy(target, form, 2, np.random.default_rng(0))) == pytest.approx(min(pairs), rel=1e-5)
+
+
+def test_it_is_never_worse_than_the_closed_form() -> None:
+    rng = np.random.default_rng(18)
+    network = Network.two_layer(rng.normal(size=(200, 6)), rng.uniform(size=200) / 200)
+    for m in (2, 5):
+        found = run.compress(Population(restarts=3, steps=10, screening=1), network, Budget(hidden=(m,)))
+        closed = run.compress(Simplex(), network, Budget(hidden=(m,)))
+        assert found.certificates[1].value <= found.certificates[0].value < closed.certificates[0].value
 
 
 def test_the_law_of_the_rows_is_used_and_claimed() -> None:

@@ -60,6 +60,16 @@ def test_bivariate_cdf_first_and_second_derivatives() -> None:
     assert torch.autograd.gradgradcheck(bivariate_cdf, points, eps=1e-6, atol=1e-6)
 
 
+def test_derivatives_at_full_correlation_are_limits() -> None:
+    h, k, rho = (t.requires_grad_() for t in _tensors([0.3, 0.3, 0.5], [0.7, 0.7, 0.5], [1.0, -1.0, 1.0]))
+    by_h, by_k, by_rho = torch.autograd.grad(bivariate_cdf(h, k, rho).sum(), (h, k, rho))
+    slope = torch.exp(-0.5 * h.detach() ** 2) / np.sqrt(2 * np.pi)
+    assert torch.allclose(by_h, slope * torch.tensor([1.0, 1.0, 0.5], dtype=torch.float64))
+    assert torch.allclose(by_k[:1], torch.zeros(1, dtype=torch.float64))
+    assert by_rho[:2].abs().max() == 0
+    assert by_rho[2] > 1e280
+
+
 def test_bivariate_cdf_refuses_what_is_no_correlation() -> None:
     with pytest.raises(ValueError, match=r"outside \[-1, 1\]"):
         bivariate_cdf(*_tensors(0.0, 0.0, 1.0 + 1e-9))
