@@ -138,7 +138,9 @@ def lower_bounds(network: Network, data: Data) -> tuple[Certificate, ...]:
     residual = np.abs(network(x).to(torch.float64).numpy()[:, 0] - y).max() / np.abs(y).max()
     used = network.nonzeros + network.biases + network.skip_nonzeros
     meets = Assumption(
-        "the network meets the points", "checked" if residual < 1e-6 else "violated", f"largest residual {residual:.1e}"
+        "the network meets the points",
+        "checked" if residual < 1e-6 else "violated",
+        f"largest residual {residual:.1e}, condition number of the columns {_condition(network, x):.1e}",
     )
     generic = Assumption("the targets are in general position", "taken on trust", "almost every y is")
     free = Assumption(
@@ -181,6 +183,17 @@ def _contradiction(x: np.ndarray, y: np.ndarray) -> str | None:
         f"{same.size} pair(s) of equal inputs have different targets, the first {y[a]:g} and {y[b]:g}: no network "
         "interpolates them; average them, or take a method that fits with error"
     )
+
+
+def _condition(network: Network, x: np.ndarray) -> float:
+    """Condition number of the columns D_k X_i of the live weights, each of unit norm."""
+    hidden = network.layers[0]
+    w, b = hidden.dense().double().numpy(), hidden.dense_bias().double().numpy()
+    weights = np.column_stack([w, b])
+    k, i = np.nonzero(weights)
+    columns = (x @ w.T + b > 0)[:, k] * np.column_stack([x, np.ones(len(x))])[:, i]
+    norm = np.linalg.norm(columns, axis=0)
+    return float(np.linalg.cond(columns[:, norm > 0] / norm[norm > 0])) if norm.any() else np.inf
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,8 @@
 """The reweighted l^1 proximal step on the products v_k w_k, around Adam, as published."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,7 +88,7 @@ class PathNetwork:
         return found
 
     @classmethod
-    def restored(cls, state: "dict[str, Tensor]", rate: float) -> "PathNetwork":
+    def restored(cls, state: Mapping[str, Any], rate: float) -> "PathNetwork":
         """The network of a :meth:`state`."""
         net = cls(state["w"], state["b"], state["v"], state["c"].clone(), rate)
         net.count = int(state["count"])

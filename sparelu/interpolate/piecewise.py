@@ -9,7 +9,7 @@ import torch
 from sparelu.data import Budget, Data
 from sparelu.interpolate.interpolant import Interpolant, through
 from sparelu.interpolate.slopes import Points
-from sparelu.interpolate.trend import Denoised, Series, denoise, largest_strength
+from sparelu.interpolate.trend import Denoised, Series, denoise, largest_strength, path
 from sparelu.interpolate.univariate import line, one_input_reason
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.network import Layer, Network
@@ -116,9 +116,7 @@ class Piecewise(Fitter):
     def steps(
         self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
     ) -> Generator[Iterate, None, Status]:
-        """One iterate for each strength of the path that was kept; one alone when the strength is given or
-        cross-validated.
-        """
+        """One iterate: the function at the strength that was given or chosen."""
         series = Series.of(*line(data))
         allowed = min(budget.count(1, 1) or budget.hidden[0], budget.hidden[0])
         cap = largest_strength(series)
@@ -128,10 +126,8 @@ class Piecewise(Fitter):
         elif budget.count(1, 1) is None:
             last = self._cross_validated(line(data), strengths, rng)
             strengths = strengths[: last + 1]
-        solution: Denoised | None = None
         kept: tuple[Denoised, Curve, float] | None = None
-        for strength in strengths:
-            solution = denoise(series, float(strength), solution)
+        for strength, solution in zip(strengths, path(series, strengths), strict=True):
             if sparsest(series, solution).knots.size > allowed:
                 break
             kept = solution, curve(series, solution, self.refit), float(strength)
@@ -160,9 +156,7 @@ class Piecewise(Fitter):
             rest = Series.of(x[fold != k], y[fold != k])
             if rest.x.size < 3 or not (fold == k).any():
                 continue
-            share, solution = rest.w.sum() / x.size, None
-            for i, strength in enumerate(strengths):
-                solution = denoise(rest, float(strength * share), solution)
+            for i, solution in enumerate(path(rest, strengths * rest.w.sum() / x.size)):
                 if solution.knots.size > rest.x.size // 2:
                     break
                 found = curve(rest, solution, self.refit)

@@ -12,6 +12,7 @@ the knots. Knots enter where |u| is too large, and leave where their slope chang
 time with descent, so that the method ends.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +87,14 @@ def denoise(series: Series, strength: float, start: Denoised | None = None) -> D
         signs = np.concatenate([signs, np.sign(u[entering])])[order]
         now = np.concatenate([changes, np.zeros(entering.size)])[order]
     raise RuntimeError(f"the active set did not settle in {ROUNDS} rounds: scale x and y to unit size")
+
+
+def path(series: Series, strengths: np.ndarray) -> Iterator[Denoised]:
+    """The minimisers at ``strengths``, best from the largest down, each started from the one before."""
+    solution: Denoised | None = None
+    for strength in strengths:
+        solution = denoise(series, float(strength), solution)
+        yield solution
 
 
 def _towards(now: np.ndarray, aim: np.ndarray) -> np.ndarray:

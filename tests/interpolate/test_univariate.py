@@ -82,9 +82,9 @@ def test_the_published_task() -> None:
     assert np.array_equal(f.changes, [1, -2, 1])
     for p in (0.1, 0.4, 0.7):
         assert abs(interpolate(x, y, p).path_norm(p) - (2 + 2**p)) < 1e-15
-    start = time.perf_counter()
+    start = time.process_time()
     interpolate(x, y, 0.4)
-    assert time.perf_counter() - start < 5e-3
+    assert time.process_time() - start < 5e-3
 
 
 def test_network_is_the_function() -> None:
@@ -102,9 +102,9 @@ def test_network_is_the_function() -> None:
 def test_a_million_points() -> None:
     rng = np.random.default_rng(4)
     x, y = rng.uniform(size=10**6), rng.normal(size=10**6)
-    start = time.perf_counter()
+    start = time.process_time()
     f = interpolate(x, y, 0.4)
-    assert time.perf_counter() - start < 4
+    assert time.process_time() - start < 4
     assert np.abs(f(x) - y).max() < 1e-13
     assert f.knots.size >= f.least_knots
 
