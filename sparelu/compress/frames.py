@@ -102,16 +102,21 @@ def equal_norms(target: InvariantTarget, neurons: int) -> Optimum:
     Loss = energy - max_c (share total M + (t/4) M c)^2 / S_M(rho), rho = (M c^2 - 1)/(M - 1), c the cosine of every
     neuron with the pull, t = |pull|. A negative total is that of -f0.
     """
-    total, t, m = abs(target.total), target.size, neurons
+    if neurons == 1:
+        return _at_cosine(target, 1, 1.0)
+    if target.size == 0:
+        return _at_cosine(target, neurons, 0.0)
+    lowest = _best(lambda c: -_at_cosine(target, neurons, c).loss)
+    return _at_cosine(target, neurons, lowest)
 
-    def fit(c: float) -> tuple[float, float, float]:
-        rho = (m * c * c - 1) / (m - 1) if m > 1 else 1.0
-        reach, norm = target.share * total * m + 0.25 * t * m * c, gram_sum(m, rho)
-        return reach * reach / norm, reach / norm, rho
 
-    c = 1.0 if m == 1 else _best(lambda value: fit(value)[0]) if t > 0 else 0.0
-    gain, radius, rho = fit(c)
-    return Optimum(Regime.tilted if c > 0 else Regime.simplex, target.energy - gain, radius, rho)
+def _at_cosine(target: InvariantTarget, m: int, c: float) -> Optimum:
+    """M neurons of equal norm and angles, each at cosine ``c`` to the pull: the best norm and its loss."""
+    rho = (m * c * c - 1) / (m - 1) if m > 1 else 1.0
+    reach = target.share * abs(target.total) * m + 0.25 * target.size * m * c
+    norm = gram_sum(m, rho)
+    regime = Regime.tilted if c > 0 else Regime.simplex
+    return Optimum(regime, target.energy - reach * reach / norm, reach / norm, rho)
 
 
 def _best(gain: Callable[[float], float]) -> float:
@@ -142,21 +147,18 @@ def antipodal(target: InvariantTarget, neurons: int) -> Optimum | None:
 
 
 def optimum(target: InvariantTarget, neurons: int) -> Optimum:
-    """The better of the attainable regimes.
+    """The best of the attainable regimes; at M = d + 1 there is no tilted frame, and the simplex ignores the pull.
 
-    Raises ``ValueError`` when none is attained: M > d + 1, or M = d + 1 with a pull too short for the pair.
+    Raises ``ValueError`` when none is attained: M > d + 1.
     """
-    pair = antipodal(target, neurons)
-    equal = equal_norms(target, neurons)
-    room = target.inputs + (1 if equal.regime is Regime.simplex else 0)
-    if neurons > room and pair is None:
+    if neurons > target.inputs + 1:
         raise ValueError(
-            f"{neurons} neurons of equal angles need {neurons - (room - target.inputs)} inputs, "
-            f"there are {target.inputs}: `population` searches where no frame exists"
+            f"{neurons} neurons of equal angles need {neurons - 1} inputs, there are {target.inputs}: "
+            "`population` searches where no frame exists"
         )
-    if pair is not None and (neurons > room or pair.loss < equal.loss):
-        return pair
-    return equal
+    equal = equal_norms(target, neurons) if neurons <= target.inputs else _at_cosine(target, neurons, 0.0)
+    pair = antipodal(target, neurons)
+    return equal if pair is None or equal.loss <= pair.loss else pair
 
 
 def frame(target: InvariantTarget, neurons: int, rng: np.random.Generator) -> TwoLayer:

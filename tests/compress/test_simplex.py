@@ -67,7 +67,18 @@ def test_pulled_optimum_reproduces_the_printed_minima(m: int, t: float) -> None:
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize(
-    ("d", "m", "t"), [(6, 1, 0.4), (6, 4, 0.0), (6, 7, 0.0), (6, 6, 0.3), (9, 5, 0.2), (9, 5, 2.0), (9, 2, 0.8)]
+    ("d", "m", "t"),
+    [
+        (6, 1, 0.4),
+        (6, 4, 0.0),
+        (6, 7, 0.0),
+        (6, 7, 0.1),
+        (6, 7, 3.0),
+        (6, 6, 0.3),
+        (9, 5, 0.2),
+        (9, 5, 2.0),
+        (9, 2, 0.8),
+    ],
 )
 def test_the_frame_attains_the_loss_it_claims(d: int, m: int, t: float, sign: float) -> None:
     target = invariant(d, t, sign * 1.3)
