@@ -123,5 +123,21 @@ def allocation(choice: str | Allocation) -> Allocation:
     return ALLOCATIONS[choice]
 
 
+def pools(shapes: Shapes, density: float | None, nonzeros: int | None, choice: str | Allocation) -> tuple[Pool, ...]:
+    """The pools of a ``density`` over all weights or of their number ``nonzeros``, one of which is given.
+
+    Raises ``ValueError`` when both or none are given, or more or less is asked for than there is.
+    """
+    if (density is None) == (nonzeros is None):
+        raise ValueError("give exactly one of density, nonzeros and masks")
+    if density is not None and not 0 < density <= 1:
+        raise ValueError(f"density must be above 0 and at most 1, got {density}")
+    size = _total(shapes)
+    k = nonzeros if density is None else round(density * size)
+    if k is None or not 1 <= k <= size:
+        raise ValueError(f"the layers have {size} weights: ask for 1 to {size} nonzeros, not {k}")
+    return tuple(allocation(choice)(shapes, k))
+
+
 def _total(shapes: Shapes) -> int:
     return sum(math.prod(s) for s in shapes.values())

@@ -1,9 +1,11 @@
 """The weights of a module that can be pruned, and what is kept beside each: mask, places visited, memory of scores."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -22,8 +24,15 @@ KINDS: tuple[type[nn.Module], ...] = (
 WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Whole numbers of so many bytes."""
 
+SALT = 0x5350415253
+"""Sets the numbers of a sparsifier apart from others of the same seed."""
+
 Choice = Callable[[str, nn.Module], bool]
 """Name and module to whether its ``weight`` is pruned."""
+
+
+class LayerCollapseWarning(UserWarning):
+    """A layer has no living weight: nothing passes through it."""
 
 
 @dataclass(eq=False)
@@ -71,6 +80,15 @@ class Part:
         self.mask = torch.empty_like(self.weight, dtype=torch.bool).copy_(mask)
         self.visited |= self.mask
 
+    def warn_of_collapse(self) -> None:
+        """Warn that the layer has lost all its weights."""
+        warnings.warn(
+            f"{self.name} has no weight left of {self.weight.numel()}: give more nonzeros, another allocation, or "
+            "leave the layer out with `layers`",
+            LayerCollapseWarning,
+            stacklevel=4,
+        )
+
     def follow(self) -> None:
         """Bring mask and memory to the device of the weight."""
         if self.mask.device != self.weight.device:
@@ -94,6 +112,14 @@ class Part:
         """The optimiser's tensors of the weight's shape."""
         held = optimizer.state.get(self.weight, {}).values()
         return [s for s in held if isinstance(s, Tensor) and s.shape == self.weight.shape]
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A generator that shares no numbers with ``torch.manual_seed(seed)``.
+
+    Those drew the initial weights, most likely: a mask drawn from the same numbers would keep the largest weights.
+    """
+    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, SALT]).generate_state(1, np.uint64)[0]))
 
 
 def wrappers(model: nn.Module) -> list[nn.Module]:

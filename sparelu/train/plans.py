@@ -46,6 +46,9 @@ class Exploration(Plan):
     The share falls from ``fraction`` to ``last`` along half a cosine: f(t) = (alpha / 2)(1 + cos(pi t / T_end)) of Evci
     et al., Rigging the lottery, 2020, with its defaults. With ``soft`` the weights are grown beyond the budget, train
     until the next visit, and are cut back then (Yuan et al., MEST, 2021); the last visit only cuts.
+
+    Steps before ``begin`` move nothing. The authors begin at step 0; by default step 0 is an ordinary one here, since
+    torch's learning rate schedulers warn when the first step is not the optimiser's.
     """
 
     every: int = 100
@@ -53,6 +56,7 @@ class Exploration(Plan):
     last: float = 0.0
     until: float = 0.75
     soft: bool = False
+    begin: int = 1
 
     def __post_init__(self) -> None:
         if self.every < 1 or not 0 <= self.last <= self.fraction <= 1 or not 0 < self.until <= 1:
@@ -65,7 +69,7 @@ class Exploration(Plan):
     def move(self, step: int, total: int, nonzeros: int, size: int) -> Move | None:
         """int(f(t) nonzeros) weights, where that is any."""
         end = int(self.until * total)
-        if step > end or step % self.every:
+        if not self.begin <= step <= end or step % self.every:
             return None
         count = int(cosine(step / max(1, end), self.fraction, self.last) * nonzeros)
         if not self.soft:

@@ -9,7 +9,6 @@
 The module stays an ordinary dense one with exact zeros; nothing in it or in the optimiser is replaced.
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -17,8 +16,8 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor, nn
 
-from sparelu.train.allocation import Allocation, Masks, Pool, allocation
-from sparelu.train.parts import Choice, Part, parts_of, process_group, unwrapped
+from sparelu.train.allocation import Allocation, Masks, Pool, pools
+from sparelu.train.parts import Choice, Part, parts_of, process_group, seeded, unwrapped
 from sparelu.train.plans import Move, Plan
 
 Score = Callable[[Part, torch.Generator], Tensor]
@@ -42,10 +41,6 @@ ZERO_KEEPING: frozenset[type[torch.optim.Optimizer]] = frozenset(
 With these only the gradient is cleared at each step; with others, weights and slots are cleared as well, which costs
 more. Adamax and Rprop are not here, since their slots do not stay at 0.
 """
-
-
-class LayerCollapseWarning(UserWarning):
-    """A layer has no living weight: nothing passes through it."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,7 @@ class Sparsifier:
         self.parts = parts_of(model, layers)
         self._check_optimizer()
         self.steps = 0
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = seeded(seed)
         self._collapsed: set[str] = set()
         self._seen: dict[int, tuple[int, int]] = {}
         self.pools = self._pools(density, nonzeros, masks, allocation)
@@ -214,20 +209,15 @@ class Sparsifier:
         masks: Mapping[str, Tensor] | None,
         choice: str | Allocation,
     ) -> tuple[Pool, ...]:
-        if sum(x is not None for x in (density, nonzeros, masks)) != 1:
+        if masks is None:
+            return pools({n: tuple(p.weight.shape) for n, p in self.parts.items()}, density, nonzeros, choice)
+        if density is not None or nonzeros is not None:
             raise ValueError("give exactly one of density, nonzeros and masks")
-        if masks is not None:
-            self._check_masks(masks)
-            counts = {n: int(m.sum()) for n, m in masks.items()}
-            if choice == "global":
-                return (Pool(tuple(self.parts), sum(counts.values()), self.size),)
-            return tuple(Pool((n,), counts[n], p.weight.numel()) for n, p in self.parts.items())
-        if density is not None and not 0 < density <= 1:
-            raise ValueError(f"density must be above 0 and at most 1, got {density}")
-        k = round(density * self.size) if density is not None else nonzeros
-        if k is None or not 1 <= k <= self.size:
-            raise ValueError(f"the layers have {self.size} weights: ask for 1 to {self.size} nonzeros, not {k}")
-        return tuple(allocation(choice)({n: tuple(p.weight.shape) for n, p in self.parts.items()}, k))
+        self._check_masks(masks)
+        counts = {n: int(m.sum()) for n, m in masks.items()}
+        if choice == "global":
+            return (Pool(tuple(self.parts), sum(counts.values()), self.size),)
+        return tuple(Pool((n,), counts[n], p.weight.numel()) for n, p in self.parts.items())
 
     def _start(self) -> Masks:
         scores = {n: self.rule.start(p, self.generator) for n, p in self.parts.items()}
@@ -269,12 +259,7 @@ class Sparsifier:
             part.keep(mask)
             if not part.nonzeros and name not in self._collapsed:
                 self._collapsed.add(name)
-                warnings.warn(
-                    f"{name} has no weight left of {part.weight.numel()}: give more nonzeros, another allocation, or "
-                    "leave the layer out with `layers`",
-                    LayerCollapseWarning,
-                    stacklevel=3,
-                )
+                part.warn_of_collapse()
         self.apply()
 
     def _optimise(self, closure: Callable[[], Any] | None) -> Any:
@@ -354,9 +339,9 @@ class Sparsifier:
         if state["method"] != type(self).__name__:
             raise ValueError(f"the state is of {state['method']}, not of {type(self).__name__}")
         self._check_masks(state["masks"])
-        pools = [p.nonzeros for p in self.pools]
-        if list(state["nonzeros"]) != pools or state["total_steps"] != self.total_steps:
+        wanted = [p.nonzeros for p in self.pools]
+        if list(state["nonzeros"]) != wanted or state["total_steps"] != self.total_steps:
             raise ValueError(
                 f"the state has {sum(state['nonzeros'])} nonzeros and {state['total_steps']} steps, this sparsifier "
-                f"{sum(pools)} and {self.total_steps} (or another allocation): make it with the same arguments"
+                f"{sum(wanted)} and {self.total_steps} (or another allocation): make it with the same arguments"
             )

@@ -11,7 +11,7 @@ from sparelu.train.parts import Part
 from sparelu.train.plans import ITOP_RIGL, ITOP_SET, Exploration, Gradual, Move
 from sparelu.train.static import GradualMagnitude, Magnitude, Static
 
-HALF = Exploration(every=1, fraction=0.5, until=1.0)
+HALF = Exploration(every=1, fraction=0.5, until=1.0, begin=0)
 START = torch.tensor([[3.0, 9, 9, 9], [9, -0.1, 9, 9], [9, 9, 0.2, 9], [9, 9, 9, -2.0]])
 GRADIENT = torch.full((4, 4), 0.1)
 GRADIENT[0, 0], GRADIENT[1, 1], GRADIENT[0, 1], GRADIENT[2, 2] = 100.0, 5.0, -4.0, 0.5
@@ -55,7 +55,7 @@ def test_one_step_of_rigl() -> None:
 def test_the_step_after_an_update_is_the_optimisers() -> None:
     """The new weight (0,1) moves by -lr times its gradient alone, since its momentum is 0."""
     layer, optimizer, diagonal = four()
-    plan = Exploration(every=2, fraction=0.5, until=1.0)
+    plan = Exploration(every=2, fraction=0.5, until=1.0, begin=0)
     sparsifier = RigL(layer, optimizer, masks={"weight": diagonal}, total_steps=10, plan=plan)
     for _ in range(2):
         backward(layer)
@@ -95,7 +95,7 @@ def test_snfs_grows_by_the_running_mean() -> None:
 def test_mest_lives_beyond_the_budget_between_visits_only() -> None:
     layer = nn.Linear(10, 10, bias=False)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.01)
-    plan = Exploration(every=2, fraction=0.5, until=0.5, soft=True)
+    plan = Exploration(every=2, fraction=0.5, until=0.5, soft=True, begin=0)
     sparsifier = MEST(layer, optimizer, nonzeros=20, total_steps=12, plan=plan)
     counts = []
     for _ in range(12):
@@ -113,7 +113,7 @@ def test_mest_drops_by_weight_and_gradient() -> None:
     layer.weight.data = torch.tensor([[1.0, 0.1, 0.5, 0.0]])
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.0)
     mask = torch.tensor([[True, True, True, False]])
-    plan = Exploration(every=1, fraction=0.34, until=1.0)
+    plan = Exploration(every=1, fraction=0.34, until=1.0, begin=0)
     sparsifier = MEST(layer, optimizer, masks={"weight": mask}, total_steps=9, plan=plan)
     layer.weight.grad = torch.tensor([[0.0, 5.0, 0.1, 0.0]])
     sparsifier.step()
@@ -133,11 +133,12 @@ def test_signs_are_dropped_in_equal_shares() -> None:
 
 
 def test_exploration_follows_half_a_cosine_to_its_end() -> None:
-    plan = Exploration(every=100, fraction=0.3, until=0.75)
+    plan = Exploration(every=100, fraction=0.3, until=0.75, begin=0)
     assert plan.move(0, 40_000, 1000, 5000) == Move(700, 300)
     assert plan.move(15_000, 40_000, 1000, 5000) == Move(850, 150)
     assert plan.move(30_000, 40_000, 1000, 5000) is None
     assert plan.move(30_100, 40_000, 1000, 5000) is None
+    assert Exploration().move(0, 40_000, 1000, 5000) is None
     assert plan.move(150, 40_000, 1000, 5000) is None
     assert (ITOP_SET.every, ITOP_RIGL.every, ITOP_SET.last, ITOP_RIGL.until) == (1500, 4000, 0.005, 1.0)
 
