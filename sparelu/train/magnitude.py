@@ -21,7 +21,11 @@ class GradualPruning(MaskedTraining):
     * The score is |w| v^(1/4), v Adam's mean squared gradient: between magnitude and Optimal Brain Damage.
     * All layers compete in one ranking, and a weight that has lost its path goes too, so that none is wasted.
 
-    The defaults were chosen on 10000 of MNIST's 60000 training rows. Inputs are expected to be of about unit scale.
+    The defaults were chosen on 10000 of MNIST's 60000 training rows, one or two seeds for each choice, which differ by
+    up to 0.4 points. With 200 nonzeros and 60 epochs the accuracy is 91.8; with power 3 91.5, with curvature 0 91.6,
+    with both 91.2. With 500, steps of 0.01 or 0.02 gave 0.7 to 1.2 points more than 0.005. l1 from 0.1 to 0.15 is flat
+    and 0.3 costs a point. Letting cut weights come back, a penalty |w|^p with p < 1, one that grows as weights go, and
+    averaging the last weights did not help. Inputs are expected to be of about unit scale.
     """
 
     name: ClassVar[str] = "gmp"
