@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sparelu.data import Budget, Data
 from sparelu.method import Fitter, budget_reason, setting
@@ -15,6 +16,7 @@ from sparelu.recover.found import Found, orient_scalar, scalar, trimmed, within
 from sparelu.recover.kinks import Kinks, Sample
 from sparelu.recover.moments import moments
 from sparelu.recover.outputs import all_outputs
+from sparelu.recover.refit import ROUNDING
 from sparelu.recover.search import Plan, Search, advance, begin
 
 
@@ -30,7 +32,8 @@ class Exact(Fitter):
 
     Departs from the paper, which thresholds gradient steps on fixed random gates: no gates are drawn, the kinks move.
     Converged means that on all rows no weight is below and no candidate above its threshold: with noiseless labels the
-    residual is then that of rounding. ``max_steps`` means that the network is the best found and is not certified.
+    residual is then that of rounding. ``max_steps`` means that the network is the best found: the search was not at
+    rest, or the budget cut weights that the data ask for.
     """
 
     name: ClassVar[str] = "exact"
@@ -72,14 +75,14 @@ class Exact(Fitter):
                 run.search = advance(run.search, run.rows, run.order, run.plan, rng)
             run.rounds += 1
             yield run.iterate()
-        return Status.converged if run.search.phase == "done" else Status.max_steps
+        return Status.converged if run.search.phase == "done" and not run.cut else Status.max_steps
 
 
 class _Run:
     """The parts of one fit that its rounds share; everything but the state is made again from data and seed."""
 
     def __init__(self, method: Exact, data: Data, budget: Budget, seed: int) -> None:
-        self.data, self.budget, self.seed, self.rounds = data, budget, seed, 0
+        self.data, self.budget, self.seed, self.rounds, self.cut = data, budget, seed, 0, False
         self.found: Found | None = None
         own = np.random.default_rng(seed)
         y = np.asarray(data.y[:], dtype=np.float64).reshape(data.n, -1)
@@ -103,7 +106,7 @@ class _Run:
     @classmethod
     def restored(cls, method: Exact, data: Data, budget: Budget, state: State) -> "_Run":
         run = cls(method, data, budget, state["seed"])
-        run.rounds = state["rounds"]
+        run.rounds, run.cut = state["rounds"], state["cut"]
         tensors = {k: v.to(data.device) for k, v in state["kinks"].items()}
         mask = tensors.pop("mask")
         run.search = Search(Kinks(**tensors), mask.bool(), **state["search"])
@@ -118,6 +121,7 @@ class _Run:
         return {
             "seed": self.seed,
             "rounds": self.rounds,
+            "cut": self.cut,
             "kinks": {**{k: getattr(kinks, k) for k in names}, "mask": s.mask},
             "search": {k: getattr(s, k) for k in Search.__dataclass_fields__ if k not in ("kinks", "mask")},
             "found": found,
@@ -128,6 +132,10 @@ class _Run:
         numbers = {"kinks": float(len(s.kinks)), "nonzeros": float(s.kinks.nonzeros), "cycle": float(s.cycle)}
         progress = 1.0 if self.found is not None else 1 - 2 ** (-self.rounds / 8)
         return Iterate(progress, s.mse * self.scale**2, self.network, self.state, numbers)
+
+    @property
+    def _targets(self) -> Tensor:
+        return torch.as_tensor(self.y).to(self.rows.device)
 
     @property
     def allowed(self) -> int | None:
@@ -145,16 +153,17 @@ class _Run:
         """Trim to the budget, orient, and give every output its weights."""
         allowed = self.allowed if self.y.shape[1] == 1 else None
         fit = trimmed(self.search.kinks, self.rows, allowed, self.budget.hidden[0])
+        self.cut = fit.mse > 1.1 * self.search.mse + ROUNDING
         if self.y.shape[1] == 1:
             fit = orient_scalar(fit, self.rows, self.power)
             self.found = scalar(fit.kinks, self.scale)
         else:
             self.found = self._many(fit.kinks)
+            self.cut |= self.found.nonzeros < all_outputs(fit.kinks, self.rows, self._targets, self.power).nonzeros
         self.search = replace(self.search, kinks=fit.kinks, mask=fit.kinks.weight != 0, mse=fit.mse)
 
     def _many(self, kinks: Kinks) -> Found:
-        y = torch.as_tensor(self.y).to(self.rows.device)
-        found = all_outputs(kinks, self.rows, y, self.power)
+        found = all_outputs(kinks, self.rows, self._targets, self.power)
         return _cut(found, self.allowed, self.budget.hidden[0])
 
 

@@ -22,6 +22,11 @@ class Found:
     outputs: Float[Tensor, "k outs"]
     affine: Float[Tensor, "outs inputs"]
 
+    @property
+    def nonzeros(self) -> int:
+        """Weights on inputs and output weights."""
+        return int(torch.count_nonzero(self.weight[:, :-1])) + int(torch.count_nonzero(self.outputs))
+
     def network(self) -> Network:
         """The ReLU network; what orientation does not explain is its skip part.
 

@@ -112,8 +112,8 @@ def merged(kinks: Kinks, tolerance: float) -> Kinks:
     """Kinks of almost one hyperplane joined, where that changes the function by a mean square below ``tolerance``.
 
     For unit Gaussian inputs and kinks of lengths a and b at angle t, |z1| + |z2| - |z1 + z2| lives on the wedge between
-    the hyperplanes; half of it has mean square (2 / (3 pi)) (ab / (a + b))^2 t^3 to leading order. Kinks of opposite
-    sign are a dipole of mean square min(a, b)^2 t^2 / 4. Kinks that cancel leave none.
+    the hyperplanes; half of it has mean square (2 / (3 pi)) (ab / (a + b))^2 t^3 to leading order, and for kinks of
+    opposite sign, a > b, (2 / (3 pi)) (a b^2 / (a - b)) t^3. Kinks that cancel leave none.
     """
     kinks = kinks.take(kinks.weight.norm(dim=1) > 0)
     size = kinks.weight.norm(dim=1)
@@ -125,9 +125,11 @@ def merged(kinks: Kinks, tolerance: float) -> Kinks:
     side = (unit[first] * unit[second]).sum(1).sign()
     angle = (unit[first] - side[:, None] * unit[second]).norm(dim=1)
     a, b = size[first], size[second]
-    wedge = 0.21 * (a * b / (a + b)).square() * angle**3
-    dipole = 0.25 * torch.minimum(a, b).square() * angle**2
-    cost = torch.where(kinks.sign[first] == kinks.sign[second], wedge, dipole)
+    long, short = torch.maximum(a, b), torch.minimum(a, b)
+    alike = (a * b / (a + b)).square()
+    opposite = long * short.square() / (long - short).clamp_min(1e-9 * long)
+    same = kinks.sign[first] == kinks.sign[second]
+    cost = 2 / (3 * torch.pi) * torch.where(same, alike, opposite) * angle**3
     sign, weight = kinks.sign.clone(), kinks.weight.clone()
     alive = torch.ones(len(kinks), dtype=torch.bool, device=size.device)
     for i in cost.argsort().tolist():

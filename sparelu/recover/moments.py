@@ -1,9 +1,9 @@
 """What first and second moments say before anything is fitted: the affine part, and which signs kinks have.
 
 For x ~ N(0, I) and no biases, with u_j = w_j / |w_j|, E[y x] = sum_j v_j w_j / 2 and
-E[y (x x' - I)] = (2 pi)^(-1/2) sum_j v_j |w_j| u_j u_j', so the eigenvalues of the second moment carry the signs of the output weights. The share of
-negative eigenvalues only chooses how many students of each sign start; for other inputs it is a weaker guess
-of the same, and nothing rests on it.
+E[y (x x' - I)] = (2 pi)^(-1/2) sum_j v_j |w_j| u_j u_j', so the eigenvalues of the second moment carry the signs of the
+output weights. The share of negative eigenvalues only chooses how many students of each sign start; for other inputs it
+is a weaker guess of the same, and nothing rests on it.
 """
 
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ from torch import Tensor
 from sparelu.recover.growth import more_kinks, more_weights
 from sparelu.recover.kinks import Kinks, Sample, merged, residual
 from sparelu.recover.refit import ROUNDING, Fit, Support, refit, saliency
-from sparelu.recover.student import MERGE, stage
+from sparelu.recover.student import stage
 
 FIRST_PENALTY = 0.35
 """Penalty of the first stage, in units of sd(y) / sqrt(n)."""
@@ -24,6 +24,10 @@ EXPLAINED = 2.2
 FEWEST_ROWS = 8000
 NOISELESS = 1e-12
 """Relative error below which labels are exact, if only in float32."""
+MERGE = 30.0
+"""Refitted kinks are one when joining them costs less than this many mse / n."""
+STUDENT_MERGE = 0.02
+"""Students of the first cycle are one when joining them costs less than this many mse."""
 MOST_REFITS = 8
 """Refits in a row before the student is asked again."""
 
@@ -86,12 +90,12 @@ def advance(search: Search, rows: Sample, order: np.ndarray, plan: Plan, rng: np
 
 def _student_round(search: Search, sample: Sample, plan: Plan, rng: np.random.Generator) -> Search:
     x, y = sample.tensors(torch.float32)
-    done = stage(x, y, search.kinks, search.penalty, plan.steps)
-    kappa = search.penalty * math.sqrt(sample.n / max(done.mse, 1e-300))
-    kinks, last = (
-        done.kinks,
-        search.round >= 2 or (search.cycle > 0 and search.round >= 1) or (kappa > 5 and done.mse < 1e-2),
+    done = stage(
+        x, y, search.kinks, search.penalty, plan.steps, STUDENT_MERGE if search.cycle == 0 else MERGE / sample.n
     )
+    kappa = search.penalty * math.sqrt(sample.n / max(done.mse, 1e-300))
+    kinks = _largest(done.kinks, 3 * search.size + 200) if search.size > 0 else done.kinks
+    last = search.round >= 2 or (search.cycle > 0 and search.round >= 1) or (kappa > 5 and done.mse < 1e-2)
     if last or (kappa < EXPLAINED and search.round >= 1):
         return replace(
             search, kinks=kinks, mask=kinks.weight != 0, phase="refit", round=0, mse=done.mse, best=1e300, size=-1
@@ -161,10 +165,10 @@ def _prune(search: Search, sample: Sample) -> tuple[Fit, int]:
     """Refit; drop weights below the threshold and merge kinks, and refit again, until nothing changes.
 
     Weights of small t can be needed together (two kinks of one direction share what either would carry), so a drop
-    that costs more than its t statistics say is halved.
+    that costs several times what its t statistics say is made smaller.
     """
     fit, dropped = refit(search.kinks, Support.of(search.mask), sample), 0
-    for _ in range(6):
+    for _ in range(4):
         t = saliency(fit)
         threshold = _threshold(fit.kinks)
         order = t.argsort()
@@ -175,10 +179,10 @@ def _prune(search: Search, sample: Sample) -> tuple[Fit, int]:
             if gone == 0:
                 return fit, dropped
             after = refit(kinks, Support.of(kinks.weight != 0), sample, steps=6, enough=0.1)
-            allowed = max(fit.mse, ROUNDING) * (1 + 2 * threshold * gone / sample.n)
+            allowed = 4 * max(fit.mse, ROUNDING) * (1 + threshold * gone / sample.n)
             if after.mse <= allowed or len(weak) == 0:
                 break
-            weak = weak[: len(weak) // 2]
+            weak = weak[: len(weak) // 4]
         if after.mse > allowed:
             return fit, dropped
         fit, dropped = after, dropped + gone

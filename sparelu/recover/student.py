@@ -19,9 +19,6 @@ SMOOTHING = 1 / 3
 ZERO = 2.0
 """Weights below this many eps are zero when a stage ends."""
 
-MERGE = 30.0
-"""Kinks are one when joining them costs less than this many mse / n."""
-
 
 @dataclass(frozen=True, eq=False)
 class Stage:
@@ -70,10 +67,13 @@ class _Objective:
         return self.mse + self.penalty * float(smooth.sum() - self.eps * smooth.numel()), slope
 
 
-def stage(x: Float[Tensor, "n inputs"], y: Float[Tensor, " n"], kinks: Kinks, penalty: float, steps: int) -> Stage:
+def stage(
+    x: Float[Tensor, "n inputs"], y: Float[Tensor, " n"], kinks: Kinks, penalty: float, steps: int, merge: float
+) -> Stage:
     """One stage of the student from ``kinks``, for float32 rows and targets of unit variance.
 
-    Kinks on a single input start in a block of their own, |x_i| with a free sign, which costs no product. Ends
+    Kinks on a single input start in a block of their own, |x_i| with a free sign, which costs no product. Kinks are one
+    when joining them costs less than ``merge`` times the mse. Ends
     after ``steps`` iterations, or when 20 of them gain less than a fiftieth of the squared error.
     """
     several = (kinks.weight != 0).sum(1) > 1
@@ -92,7 +92,7 @@ def stage(x: Float[Tensor, "n inputs"], y: Float[Tensor, " n"], kinks: Kinks, pe
     live = axis.nonzero()[:, 0]
     rows = torch.zeros(live.numel(), axis.numel()).to(axis)
     rows[torch.arange(live.numel()), live] = axis[live].abs()
-    found = merged(wide.with_kinks(axis[live].sign(), rows), MERGE * task.mse / len(y))
+    found = merged(wide.with_kinks(axis[live].sign(), rows), merge * task.mse)
     return Stage(found, task.mse, task.evaluations)
 
 

@@ -1,0 +1,171 @@
+"""The parts of exact recovery against autograd, Monte Carlo, enumeration and ordinary least squares."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from sparelu.recover.growth import more_kinks, more_weights
+from sparelu.recover.kinks import Kinks, Sample, merged, residual
+from sparelu.recover.moments import moments
+from sparelu.recover.orient import orientations
+from sparelu.recover.refit import Fit, Support, gradient, gram, refit, saliency
+from sparelu.recover.student import _Objective
+
+
+def _kinks(rng: np.random.Generator, k: int = 4, d: int = 5, tilt: bool = False) -> Kinks:
+    weight = torch.as_tensor(rng.standard_normal((k, d + 1)) * (rng.random((k, d + 1)) < 0.6))
+    weight[:, 0] += 1.0
+    side = torch.as_tensor(rng.choice([-1.0, 0.0, 1.0], k)) if tilt else torch.zeros(k, dtype=torch.float64)
+    return Kinks(torch.as_tensor(rng.choice([-1.0, 1.0], k)), weight, side, torch.as_tensor(rng.standard_normal(d + 1)))
+
+
+def _sample(rng: np.random.Generator, kinks: Kinks, n: int = 300, noise: float = 0.0) -> Sample:
+    x = rng.standard_normal((n, kinks.weight.shape[1] - 1))
+    full = torch.as_tensor(np.column_stack([x, np.ones(n)]))
+    return Sample(x, kinks(full).numpy() + noise * rng.standard_normal(n))
+
+
+def _jacobian(kinks: Kinks, support: Support, sample: Sample) -> torch.Tensor:
+    """By autograd."""
+    x, _ = sample.tensors(torch.float64)
+    free = torch.zeros(len(support) + support.affine.numel(), dtype=torch.float64)
+    return torch.autograd.functional.jacobian(lambda step: support.added(kinks, step)(x), free)
+
+
+@pytest.mark.parametrize("tilt", [False, True])
+def test_gram_and_gradient_are_those_of_autograd(tilt: bool) -> None:
+    rng = np.random.default_rng(0)
+    kinks = _kinks(rng, tilt=tilt)
+    sample = _sample(rng, _kinks(rng))
+    support = Support.of(kinks.weight != 0, torch.tensor([True, False, True, True, True, True]))
+    j = _jacobian(kinks, support, sample)
+    slope, squares = gradient(kinks, support, sample)
+    r = residual(kinks, sample)
+    torch.testing.assert_close(gram(kinks, support, sample), j.T @ j)
+    torch.testing.assert_close(slope, j.T @ r)
+    assert squares == pytest.approx(float(r @ r))
+
+
+def test_the_students_gradient_is_that_of_autograd() -> None:
+    rng = np.random.default_rng(1)
+    x, y = torch.as_tensor(rng.standard_normal((2500, 4))), torch.as_tensor(rng.standard_normal(2500))
+    task = _Objective(x, y, torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64), 0.03)
+    vector = torch.as_tensor(rng.standard_normal(3 * 4 + 4 + 4)).requires_grad_()
+    w, axis, affine = vector[:12].view(3, 4), vector[12:16], vector[16:]
+    f = x @ affine + x.abs() @ axis / 2 + (x @ w.T).abs() @ torch.tensor([0.5, -0.5, 0.5], dtype=torch.float64)
+    penalty = 0.03 * ((vector[:16] ** 2 + 0.01**2).sqrt() - 0.01).sum()
+    loss = (f - y).square().mean() + penalty
+    loss.backward()
+    value, slope = task(vector.detach())
+    assert value == pytest.approx(loss.item(), rel=1e-12)
+    torch.testing.assert_close(slope, vector.grad)
+
+
+def test_refit_reaches_the_planted_weights_from_near() -> None:
+    rng = np.random.default_rng(2)
+    truth = _kinks(rng)
+    sample = _sample(rng, truth, 800)
+    near = Kinks(truth.sign, truth.weight * 1.1, truth.tilt, truth.affine * 0)
+    fit = refit(near, Support.of(truth.weight != 0), sample)
+    assert fit.mse < 1e-24
+    torch.testing.assert_close(fit.kinks.weight, truth.weight, rtol=1e-9, atol=1e-11)
+
+
+def test_saliency_is_the_rise_of_the_error_when_a_column_is_dropped() -> None:
+    rng = np.random.default_rng(3)
+    truth = _kinks(rng)
+    sample = _sample(rng, truth, 400, noise=0.3)
+    support = Support.of(truth.weight != 0)
+    j = _jacobian(truth, support, sample)
+    target = j @ torch.cat([truth.weight[support.kink, support.column], truth.affine]) + residual(truth, sample)
+    whole = np.linalg.lstsq(j.numpy(), target.numpy(), rcond=None)
+    solved = support.added(Kinks(truth.sign, truth.weight * 0, truth.tilt, truth.affine * 0), torch.as_tensor(whole[0]))
+    mse = whole[1][0] / sample.n
+    t = saliency(Fit(solved, support, mse, j.T @ j, sample.n))
+    for i in range(len(support)):
+        rest = np.linalg.lstsq(np.delete(j.numpy(), i, axis=1), target.numpy(), rcond=None)[1][0]
+        assert float(t[i]) == pytest.approx((rest - whole[1][0]) / mse, rel=1e-6)
+
+
+@pytest.mark.parametrize(("signs", "expected"), [((1.0, 1.0), "wedge"), ((1.0, -1.0), "dipole")])
+def test_merging_costs_what_its_tolerance_says(signs: tuple[float, float], expected: str) -> None:
+    """Monte Carlo of the mean square that joining changes, on both sides of the tolerance."""
+    angle, a, b = 0.12, 1.0, 0.4
+    weight = torch.tensor([[a, 0.0, 0.0], [b * np.cos(angle), b * np.sin(angle), 0.0]], dtype=torch.float64)
+    zero = torch.zeros(2, dtype=torch.float64)
+    kinks = Kinks(torch.tensor(signs, dtype=torch.float64), weight, zero, torch.zeros(3, dtype=torch.float64))
+    joined = merged(kinks, 1.0)
+    assert len(joined) == 1
+    x = np.random.default_rng(4).standard_normal((2_000_000, 2))
+    full = torch.as_tensor(np.column_stack([x, np.ones(len(x))]))
+    change = float((kinks(full) - joined(full)).square().mean())
+    assert len(merged(kinks, 3 * change)) == 1
+    assert len(merged(kinks, change / 3)) == 2, expected
+
+
+def test_kinks_of_one_direction_are_one_and_opposite_ones_cancel() -> None:
+    w = torch.tensor([[1.0, 2.0, 0.5], [-2.0, -4.0, -1.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    sign = torch.tensor([1.0, 1.0, 1.0, -1.0], dtype=torch.float64)
+    joined = merged(Kinks(sign, w, sign * 0, w[0] * 0), 1e-20)
+    torch.testing.assert_close(joined.weight.abs(), 3 * w[:1])
+
+
+def test_orientations_are_the_only_ones_that_explain_the_affine_part() -> None:
+    """Against enumeration of all sign patterns, for fewer and for more kinks than inputs."""
+    for seed, (k, d) in enumerate([(3, 5), (7, 4), (8, 5)]):
+        rng = np.random.default_rng(seed)
+        w = rng.standard_normal((k, d)) * (rng.random((k, d)) < 0.5)
+        w[:, 0] = rng.standard_normal(k)
+        v, e = rng.choice([-1.0, 1.0], k), rng.choice([-1.0, 1.0], k)
+        a = (v * e) @ w / 2
+        fits = [p for p in itertools.product([-1.0, 1.0], repeat=k) if np.abs((v * p) @ w / 2 - a).max() < 1e-9]
+        assert len(fits) == 1
+        weight = torch.as_tensor(np.column_stack([w, np.zeros(k)]))
+        affine = torch.as_tensor(np.append(a, 0.0))[None]
+        found = orientations(weight, torch.as_tensor(v)[:, None], affine, torch.full((1, d + 1), 1e-9).double())
+        assert found.tolist() == list(fits[0])
+
+
+def test_moments_know_the_signs_of_the_kinks() -> None:
+    rng = np.random.default_rng(5)
+    x = torch.as_tensor(np.column_stack([rng.standard_normal((20000, 6)), np.ones(20000)]))
+    for sign, share in ((1.0, 0.0), (-1.0, 1.0)):
+        y = sign * (x[:, :6] @ torch.as_tensor(rng.standard_normal((6, 3)))).clamp(min=0).sum(1)
+        assert moments(x, (y - y.mean()) / y.std()).negative == share
+
+
+def test_growth_asks_for_what_is_missing() -> None:
+    """A weight and a kink are left out of a fit; t of the weight against that of ordinary least squares."""
+    rng = np.random.default_rng(6)
+    truth = Kinks(
+        torch.tensor([1.0, -1.0], dtype=torch.float64),
+        torch.tensor([[1.0, 0.7, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.5, 0.0]], dtype=torch.float64),
+        torch.zeros(2, dtype=torch.float64),
+        torch.zeros(5, dtype=torch.float64),
+    )
+    sample = _sample(rng, truth, 4000, noise=0.1)
+    short = truth.take(torch.tensor([True, False]))
+    fit = refit(short, Support.of(short.weight != 0), sample)
+    grown, _ = more_kinks(fit, sample, residual(fit.kinks, sample), 30.0, 1, rng)
+    assert (grown.weight[1] != 0).nonzero()[:, 0].tolist() == [3]
+    assert grown.sign[1] == -1.0
+    mask = truth.weight != 0
+    mask[0, 1] = False
+    fit = refit(truth, Support.of(mask), sample)
+    found, count, _ = more_weights(fit.kinks, sample, residual(fit.kinks, sample), 30.0, 1)
+    assert count == 1
+    assert bool(found[0, 1])
+
+
+def test_a_sample_reads_memory_maps_in_blocks(tmp_path) -> None:
+    rng = np.random.default_rng(7)
+    truth = _kinks(rng)
+    sample = _sample(rng, truth, 5000)
+    mapped = np.memmap(tmp_path / "x", dtype=np.float64, mode="w+", shape=sample.x.shape)
+    mapped[:] = sample.x
+    other = Sample(mapped, sample.y)
+    support = Support.of(truth.weight != 0)
+    torch.testing.assert_close(gram(truth, support, other), gram(truth, support, sample))
+    assert [len(y) for _, y in other.blocks(2048)] == [2048, 2048, 904]
