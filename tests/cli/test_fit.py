@@ -61,7 +61,11 @@ def test_fit_predict_show_report(table: Path, tmp_path: Path) -> None:
         for row in csv.DictReader(file):
             rows.writerow({"extra": 1, **{k: v for k, v in row.items() if k != "kind"}})
     fresh = subprocess.run(
-        [sys.executable, "-m", "sparelu", "predict", "run", "new.csv"], capture_output=True, text=True, check=False)  # fmt: skip
+        [sys.executable, "-m", "sparelu", "predict", "run", "new.csv"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert fresh.returncode == OK, fresh.stderr
     predicted = list(csv.DictReader(fresh.stdout.splitlines()))
     assert len(predicted) == 150
@@ -108,7 +112,7 @@ BAD = {
     "text": (["flowers.csv", "--target", "petal width", "--nonzeros", "9"], USAGE, "kind"),
     "zero budget": (["flowers.csv", "--target", "kind", "--nonzeros", "0"], USAGE, "at least 1"),
     "large budget": (["flowers.csv", "--target", "kind", "--nonzeros", "99999"], REFUSED, "does not fit 700 weights"),
-    "two budgets": (["flowers.csv", "--target", "kind", "--nonzeros", "9", "--density", "0.1"], USAGE, "nonzeros and dens"),
+    "two budgets": (["flowers.csv", "--target", "kind", "--nonzeros", "9", "--density", "0.1"], USAGE, "and density"),
     "no budget": (["flowers.csv", "--target", "kind"], REFUSED, "needs a budget"),
     "unknown option": (["flowers.csv", "--target", "kind", "--nonzeros", "9", "--epoch", "3"], USAGE, "mean 'epochs'"),
     "misspelt option": (["flowers.csv", "--target", "kind", "--nonzero", "9"], USAGE, "mean 'nonzeros'"),
