@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from sparelu.certify.averaged import difference
 from sparelu.network import Layer, Network
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -130,7 +131,9 @@ def gap(reference: Network, network: Network, inputs: Inputs) -> Gap:
         extra = (skip_w, skip_b) if last else (np.zeros((len(s.b), len(inputs.low))), np.zeros(len(s.b)))
         d_low, d_high = _backwards(steps, lines, s.w, s.dw, extra[0], s.db + extra[1], inputs)
         if last:
-            return _final(s, below, extra, (d_low, d_high), inputs, _rounding(reference, network, inputs))
+            rows, length = difference([(t.w, t.b) for t in steps], [(t.p, t.c) for t in steps], inputs.norm)
+            d = _intersect((d_low, d_high), _around(extra, rows, inputs))
+            return _final(s, below, extra, d, length, inputs, _rounding(reference, network, inputs))
         z_low, z_high = _backwards(steps, lines, np.zeros_like(s.w), s.p, extra[0], s.c, inputs)
         below, line = _after(s, below, (z_low, z_high), (d_low, d_high))
         lines.append(line)
@@ -241,6 +244,7 @@ def _final(
     below: _Known,
     extra: tuple[np.ndarray, np.ndarray],
     d: tuple[np.ndarray, np.ndarray],
+    length: float,
     inputs: Inputs,
     rounding: float,
 ) -> Gap:
@@ -248,8 +252,14 @@ def _final(
     affine = _interval(extra[0], inputs.low, inputs.high, extra[1])
     low, high = _intersect(d, (low + affine[0], high + affine[1]))
     skip = _norm(extra[0]) * inputs.norm + float(np.linalg.norm(extra[1]))
-    norm = min(_d_norm(s, below) + skip, float(np.linalg.norm(np.maximum(-low, high))))
+    norm = min(min(_d_norm(s, below), length) + skip, float(np.linalg.norm(np.maximum(-low, high))))
     return Gap(low - rounding, high + rounding, norm + rounding)
+
+
+def _around(extra: tuple[np.ndarray, np.ndarray], reach: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    """The interval +-reach, moved by the difference of the affine parts."""
+    low, high = _interval(extra[0], inputs.low, inputs.high, extra[1])
+    return low - reach, high + reach
 
 
 def _interval(w: np.ndarray, low: np.ndarray, high: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sparelu.certify.averaged import averaged
 from sparelu.certify.pairs import Inputs, gap, product_of_norms
 from sparelu.certify.pruned import Pruned, predicted_change, predicted_slope, without_smallest
 from sparelu.data import Data
@@ -135,3 +136,20 @@ def test_certificate_near_rows_is_tighter_than_in_the_box() -> None:
     assert near.value <= far.value
     assert rows <= far.value
     assert Pruned(reference="no/such/file").refuses(net, data) is not None
+
+
+def test_averaged_norms_hold_for_every_pattern_and_are_below_the_product() -> None:
+    """All 0-1 diagonal matrices between three small factors, by enumeration."""
+    rng = np.random.default_rng(7)
+    for _ in range(20):
+        a, b, c = rng.standard_normal((3, 4)), rng.standard_normal((4, 3)), rng.standard_normal((2, 4))
+        rows, norm = averaged([a, b, c])
+        worst_rows, worst = np.zeros(2), 0.0
+        for d in itertools.product((0.0, 1.0), repeat=7):
+            whole = c @ np.diag(d[3:]) @ b @ np.diag(d[:3]) @ a
+            worst_rows, worst = (
+                np.maximum(worst_rows, np.linalg.norm(whole, axis=1)),
+                max(worst, np.linalg.norm(whole, 2)),
+            )
+        assert (worst_rows <= rows).all()
+        assert worst <= norm <= np.prod([np.linalg.norm(m, 2) for m in (a, b, c)])
