@@ -4,44 +4,15 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from sparelu.data import Budget, Data
 from sparelu.interpolate.interpolant import Interpolant, through
+from sparelu.interpolate.knots import Curve, fewer, moved, refitted
 from sparelu.interpolate.slopes import Points
 from sparelu.interpolate.trend import Denoised, Series, denoise, largest_strength, path
 from sparelu.interpolate.univariate import line, one_input_reason
 from sparelu.method import Fitter, budget_reason, setting
-from sparelu.network import Layer, Network
 from sparelu.outcome import Assumption, Certificate, Iterate, State, Status
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """left + slope (x - x0) + sum changes (x - knots)_+ with ``knots`` (K,) increasing and ``changes`` (K,)."""
-
-    x0: float
-    left: float
-    slope: float
-    knots: np.ndarray
-    changes: np.ndarray
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Values at x (n,)."""
-        nodes = np.concatenate([[self.x0], self.knots])
-        slopes = self.slope + np.concatenate([[0.0], np.cumsum(self.changes)])
-        heights = self.left + np.concatenate([[0.0], np.cumsum(slopes[:-1] * np.diff(nodes))])
-        piece = np.searchsorted(self.knots, x, side="right")
-        return heights[piece] + slopes[piece] * (x - nodes[piece])
-
-    def network(self, dtype: torch.dtype) -> Network:
-        """One neuron for each knot, and the line left of all knots as the affine part."""
-        k, size = self.knots.size, np.abs(self.changes)
-        each, zero = np.arange(k), np.zeros(k, dtype=int)
-        hidden = Layer.from_triplets((k, 1), each, zero, size, -size * self.knots)
-        signs = Layer.from_triplets((1, k), zero, each, np.sign(self.changes))
-        skip = Layer.from_dense(np.array([[self.slope]]), np.array([self.left - self.slope * self.x0]))
-        return Network((hidden, signs), skip).to(dtype)
 
 
 def sparsest(series: Series, denoised: Denoised) -> Interpolant:
@@ -62,22 +33,6 @@ def curve(series: Series, denoised: Denoised, refit: bool) -> Curve:
     return refitted(series, plain) if refit else plain
 
 
-def refitted(series: Series, given: Curve) -> Curve:
-    """Least squares on the knots of ``given``: the shrinking of the slope changes by the penalty is undone."""
-    nodes = np.concatenate([[given.x0], given.knots, [max(series.x[-1], given.knots.max(initial=-np.inf))]])
-    piece = np.clip(np.searchsorted(nodes, series.x, side="right") - 1, 0, nodes.size - 2)
-    t = (series.x - nodes[piece]) / (nodes[piece + 1] - nodes[piece])
-    hats = np.zeros((series.x.size, nodes.size))
-    rows = np.arange(series.x.size)
-    hats[rows, piece], hats[rows, piece + 1] = 1 - t, t
-    root = np.sqrt(series.w)
-    z, _, rank, _ = np.linalg.lstsq(hats * root[:, None], series.y * root, rcond=None)
-    if rank < nodes.size:
-        return given  # some knot lies between two neighbouring points, and the values there are free
-    slopes = np.diff(z) / np.diff(nodes)
-    return Curve(given.x0, float(z[0]), float(slopes[0]), given.knots, np.diff(slopes))
-
-
 @dataclass(frozen=True)
 class Piecewise(Fitter):
     """The piecewise-linear function of least loss + strength TV(f'), its knots as few as they can be.
@@ -87,7 +42,8 @@ class Piecewise(Fitter):
     interpolant of these values. Source: Debarre, Denoyelle, Unser & Fageot, Sparsest piecewise-linear
     regression of one-dimensional data (2022). Collinear values part the runs, where their published code
     joins runs across them. ``strength`` none chooses from a path: with a budget the least strength that keeps
-    it, else by cross-validation. ``refit`` fits the values once more by least squares on the knots.
+    it, else by cross-validation. ``refit`` fits the values once more by least squares, and moves the knots to
+    where the error is least.
     """
 
     name = "piecewise"
@@ -95,7 +51,9 @@ class Piecewise(Fitter):
     paper = "Debarre, Denoyelle, Unser & Fageot 2022, Sparsest piecewise-linear regression of one-dimensional data"
 
     strength: float | None = setting(None, "weight of TV(f') against half the squared error; none chooses", above=0.0)
-    refit: bool = setting(True, "least squares on the knots found, which undoes the shrinking by the penalty")
+    refit: bool = setting(
+        True, "least squares on the knots found, and their best places: undoes the shrinking by the penalty"
+    )
     folds: int = setting(10, "parts of the rows for cross-validation", low=2)
     grid: int = setting(40, "strengths on the path", low=2)
     ratio: float = setting(1e-6, "least strength of the path as a share of the largest", above=0.0, below=1.0)
@@ -127,12 +85,16 @@ class Piecewise(Fitter):
             last = self._cross_validated(line(data), strengths, rng)
             strengths = strengths[: last + 1]
         kept: tuple[Denoised, Curve, float] | None = None
+        over: Curve | None = None
         for strength, solution in zip(strengths, path(series, strengths), strict=True):
             if sparsest(series, solution).knots.size > allowed:
+                over = curve(series, solution, self.refit)
                 break
             kept = solution, curve(series, solution, self.refit), float(strength)
         if kept is None:
             kept = self._first(series, allowed, cap)
+        if self.refit:
+            kept = kept[0], _polished(series, kept[1], over, allowed), kept[2]
         yield self._iterate(series, *kept, data)
         return Status.converged
 
@@ -182,6 +144,14 @@ class Piecewise(Fitter):
             numbers,
             lambda: _claims(solution, least, found.knots.size),
         )
+
+
+def _polished(series: Series, within: Curve, over: Curve | None, allowed: int) -> Curve:
+    """The better of the last curve within the budget and the first one over it reduced to it, knots moved."""
+    choices = [moved(series, within)]
+    if over is not None and over.knots.size <= 4 * allowed + 8:
+        choices.append(moved(series, fewer(series, over, allowed)))
+    return min(choices, key=lambda c: c.error(series))
 
 
 def _claims(solution: Denoised, least: int, knots: int) -> tuple[Certificate, ...]:
