@@ -55,7 +55,9 @@ class Population(Compressor):
         if fits(network, budget):
             return unchanged(network, budget)
         original, m = two_layer(network), budget.hidden[0]
-        law = gaussian_law(data) if data is not None and self.law == "data" else Normal.standard(network.inputs)
+        law, law_name = Normal.standard(network.inputs), "standard normal"
+        if data is not None and self.law == "data":
+            law, law_name = gaussian_law(data), "Gaussian of the rows' mean and covariance"
         target = NetworkTarget.of(law.whiten(original))
         student = self.search(original, target, law, m, rng)
         rows = None if data is None else _rows(data, self.rows, rng)
@@ -66,8 +68,8 @@ class Population(Compressor):
         returned = two_layer(small)
         distance = max(target.energy + float(_excess(law.whiten(returned), target.net)), 0.0)
         if rows is not None:
-            return small, _claims_on_rows(returned, original, distance, target.energy, rows.double())
-        claims = [distance_certificate(distance, target.energy, "standard normal")]
+            return small, _claims_on_rows(returned, original, distance, target.energy, law_name, rows.double())
+        claims = [distance_certificate(distance, target.energy, law_name)]
         affine = (original.bias, original.offset, original.linear, returned.linear, returned.offset)
         if len(original.out) == 1 and not any(bool(part.any()) for part in affine):
             claims.append(_bound(returned, original, target.energy))
@@ -147,11 +149,11 @@ def _excess(small: TwoLayer, original: TwoLayer) -> Tensor:
 
 
 def _claims_on_rows(
-    small: TwoLayer, original: TwoLayer, distance: float, energy: float, rows: Tensor
+    small: TwoLayer, original: TwoLayer, distance: float, energy: float, law: str, rows: Tensor
 ) -> tuple[Certificate, ...]:
-    """The exact distance under the Gaussian surrogate, and the gap on the rows themselves.
+    """The exact distance under ``law``, and the gap on the rows themselves.
 
-    The surrogate is called violated where E|f|^2 under it is more than five standard errors from its mean on the rows.
+    The law is called violated where E|f|^2 under it is more than five standard errors from its mean on the rows.
     """
     squares = original(rows).square().sum(1)
     error = float(squares.std()) / math.sqrt(len(rows)) if len(rows) > 1 else math.inf
@@ -164,7 +166,6 @@ def _claims_on_rows(
         "output^2",
         (Assumption("the rows stand for future inputs", "taken on trust", "the last fit used them"),),
     )
-    law = "Gaussian of the rows' mean and covariance"
     return distance_certificate(distance, energy, law, state, evidence), measured
 
 

@@ -88,6 +88,8 @@ def test_the_law_of_the_rows_is_used_and_claimed() -> None:
     solution = run.compress(Population(**QUICK, refit="none"), network, Budget(hidden=(6,)), data)
     x = np.random.default_rng(6).normal(size=(400_000, 3)) @ law.root.numpy().T + law.mean.numpy()
     exact, measured = (c.value for c in solution.certificates)
+    standard = run.compress(Population(**QUICK, law="standard"), network, Budget(hidden=(6,)), data).certificates[0]
+    assert standard.assumptions[0].text.endswith("standard normal")
     assert exact == pytest.approx(mean_gap(network, solution.network, x), rel=0.05)
     assert measured == pytest.approx(mean_gap(network, solution.network, data.x), rel=1e-9)
 
