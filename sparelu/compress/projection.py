@@ -227,7 +227,7 @@ def descend(
         value, grad = projection(parameters)
         return value / scale, grad / scale
 
-    options = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 30, "gtol": tolerance, "ftol": 1e-13}
+    options = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 30, "gtol": tolerance, "ftol": 1e-15}
     found = minimize(scaled, start.numpy().reshape(-1), jac=True, method="L-BFGS-B", options=options)
     w, b, _ = projection.unpack(found.x)
     return w, b, float(found.fun) * scale
