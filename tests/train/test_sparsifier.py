@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sparelu.train.dynamic import MEST, SET, SNFS, RigL
 from sparelu.train.parts import LayerCollapseWarning
 from sparelu.train.plans import Exploration, Gradual
-from sparelu.train.sparsifier import Sparsifier
+from sparelu.train.sparsifier import ZERO_KEEPING, Sparsifier
 from sparelu.train.static import GradualMagnitude, Magnitude, Static
 
 OFTEN = Exploration(every=2, until=1.0)
@@ -33,6 +33,7 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "RMSprop": lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.9, centered=True),
     "Adagrad": lambda p: torch.optim.Adagrad(p, lr=0.01, initial_accumulator_value=0.1),
     "Adadelta": lambda p: torch.optim.Adadelta(p),
+    "RAdam": lambda p: torch.optim.RAdam(p),
     "NAdam": lambda p: torch.optim.NAdam(p),
     "Adamax": lambda p: torch.optim.Adamax(p),
     "ASGD": lambda p: torch.optim.ASGD(p),
@@ -115,6 +116,32 @@ def test_without_the_engine_the_optimiser_leaves_the_support() -> None:
     optimizer.step()
     assert "0.weight weight" in loose(optimizer, sparsifier)
     sparsifier.apply()
+    assert loose(optimizer, sparsifier) == []
+
+
+def test_optimisers_that_are_trusted_with_zeros_are_all_tested() -> None:
+    parameter = [nn.Parameter(torch.ones(2, 2))]
+    assert {type(make(parameter)) for make in OPTIMIZERS.values()} > ZERO_KEEPING
+
+
+@pytest.mark.parametrize("what", ["weight", "slot", "loaded", "new slots"])
+def test_what_others_write_off_the_support_is_gone_after_the_next_step(what: str) -> None:
+    model, optimizer, sparsifier, x = built(optimizer="Adam", method="Static")
+    train(model, optimizer, sparsifier, x, 3)
+    weight = model[0].weight
+    with torch.no_grad():
+        if what == "weight":
+            weight.add_(1)
+        elif what == "slot":
+            optimizer.state[weight]["exp_avg"].add_(1)
+        elif what == "loaded":
+            model.load_state_dict({n: t + 1 for n, t in model.state_dict().items()})
+        else:
+            state = copy.deepcopy(optimizer.state_dict())
+            state["state"][0]["exp_avg"] += 1
+            optimizer.load_state_dict(state)
+    assert loose(optimizer, sparsifier)
+    train(model, optimizer, sparsifier, x, 1)
     assert loose(optimizer, sparsifier) == []
 
 
