@@ -58,6 +58,11 @@ class FewWeights(Fitter):
         x, y = _points(data)
         reason = _contradiction(x, y)
         allowed = budget.count(data.inputs, 1)
+        if reason is None and budget.hidden[0] * (data.inputs + 1) < len(y):
+            reason = (
+                f"{budget.hidden[0]} neurons have {budget.hidden[0] * (data.inputs + 1)} weights and biases, fewer "
+                f"than the {len(y)} points: widen `hidden` to at least {-(-len(y) // (data.inputs + 1))}"
+            )
         if reason is None and allowed is not None and allowed < len(y):
             reason = (
                 f"{len(y)} distinct points need {len(y)} nonzeros for almost every target (proved, biases included), "
@@ -71,7 +76,7 @@ class FewWeights(Fitter):
         """One round for the direct constructions; one for each elimination or dead end otherwise."""
         x, y = _points(data)
         plain = _Scale.of(x, y, centred=False)
-        done = self._direct(plain.inputs(x), y / plain.y, rng) if start is None else None
+        done = self._direct(plain.inputs(x), y / plain.y, budget.hidden[0], rng) if start is None else None
         if done is not None:
             yield self._iterate(Search(done, done), plain, data)
             return Status.converged
@@ -79,14 +84,14 @@ class FewWeights(Fitter):
         centred = bool((np.abs(x.mean(axis=0)) > x.max(axis=0) - x.min(axis=0)).any())
         scale = _Scale.of(x, y, centred)
         xbar, target = scale.inputs(x), y / scale.y
-        search = _restored(start) if start is not None else self._begin(xbar, target, rng)
+        search = _restored(start) if start is not None else self._begin(xbar, target, budget.hidden[0], rng)
         yield self._iterate(search, scale, data)
         for later in eliminate(xbar, target, search, rng, self.dead_ends, hold=centred):
             search = later
             yield self._iterate(search, scale, data)
         return Status.converged if search.best.nonzeros <= len(y) else Status.max_steps
 
-    def _direct(self, xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Shallow | None:
+    def _direct(self, xbar: np.ndarray, y: np.ndarray, width: int, rng: np.random.Generator) -> Shallow | None:
         x, n = xbar[:, :-1], len(y)
         wanted = {
             "two-neuron": self.form == "two-neuron" or (self.form == "auto" and n <= xbar.shape[1]),
@@ -94,14 +99,14 @@ class FewWeights(Fitter):
         }
         for name, construct in (("two-neuron", two_neurons), ("one-weight", one_weight)):
             found = construct(x, y, rng) if wanted[name] else None
-            if found is not None:
+            if found is not None and len(found.sign) <= width:
                 net = polished(xbar, y, Shallow(found.nu, found.sign, found.nu != 0))
                 if np.abs(net.outputs(xbar) - y).max() < CLOSE:
                     return net
         return None
 
-    def _begin(self, xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Search:
-        neurons = int(np.ceil(self.surplus * len(y) / xbar.shape[1])) + 2
+    def _begin(self, xbar: np.ndarray, y: np.ndarray, width: int, rng: np.random.Generator) -> Search:
+        neurons = min(int(np.ceil(self.surplus * len(y) / xbar.shape[1])) + 2, width)
         net = start(xbar, y, neurons, rng)
         net = start_linear(xbar, y, rng) if net is None else net
         return Search(net, net)

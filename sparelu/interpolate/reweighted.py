@@ -9,9 +9,11 @@ from torch import Tensor
 
 from sparelu.data import Budget, Data
 from sparelu.interpolate.eliminate import Search, Shallow, eliminate, merged, polished, returned
-from sparelu.interpolate.interpolant import SOURCE
+from sparelu.interpolate.interpolant import SOURCE, interpolate
 from sparelu.interpolate.pathprox import PathNetwork, Penalty
 from sparelu.interpolate.refit import Live, fitted, keep_largest
+from sparelu.interpolate.slopes import PointsError
+from sparelu.interpolate.univariate import line, one_input_reason
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.network import Network
 from sparelu.outcome import Iterate, State, Status
@@ -41,7 +43,9 @@ class Reweighted(Fitter):
     question = "interpolate"
     paper = SOURCE
 
-    p: float | None = setting(None, "exponent of the path norm; none takes 0.4, as p* is unknown", above=0.0, high=1.0)
+    p: float | None = setting(
+        None, "exponent of the path norm; none takes 0.4, or less where p* is known to be lower", above=0.0, high=1.0
+    )
     strength: float = setting(0.005, "weight of the path norm", low=0.0)
     rate: float = setting(0.01, "step size of Adam and of the proximal step", above=0.0)
     epochs: int = setting(5000, "passes over the rows", low=1)
@@ -63,20 +67,30 @@ class Reweighted(Fitter):
     ) -> Generator[Iterate, None, Status]:
         """One iterate for every fiftieth of the epochs, and one more when elimination follows."""
         net, done = self._begin(data, budget, rng, start)
+        penalty = Penalty(self.exponent(data), self.strength, self.biases)
         losses = [float(start["loss"])] if start is not None else [np.inf]
         if start is not None:
-            yield self._iterate(net, done, losses[-1], data, budget)
+            yield self._iterate(net, penalty, done, losses[-1], data, budget)
         every = max(1, self.epochs // ROUNDS)
         while done < self.epochs:
-            losses = [net.step(x, y, self._penalty, data.task == "classification") for x, y in self._batches(data, rng)]
+            losses = [net.step(x, y, penalty, data.task == "classification") for x, y in self._batches(data, rng)]
             done += 1
             if done % every == 0 or done == self.epochs:
-                yield self._iterate(net, done, float(np.mean(losses)), data, budget)
+                yield self._iterate(net, penalty, done, float(np.mean(losses)), data, budget)
         return Status.max_steps
 
-    @property
-    def _penalty(self) -> Penalty:
-        return Penalty(DEFAULT_P if self.p is None else self.p, self.strength, self.biases)
+    def exponent(self, data: Data) -> float:
+        """p as given; else 0.4, or nine tenths of the proved bound on p* where that is lower and known: for
+        one input.
+        """
+        if self.p is not None:
+            return self.p
+        try:
+            known = one_input_reason(data) is None
+            low = interpolate(*line(data)).critical.overall[0] if known else 1.0
+        except PointsError:
+            low = 1.0
+        return min(DEFAULT_P, 0.9 * low)
 
     def _begin(
         self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None
@@ -107,14 +121,20 @@ class Reweighted(Fitter):
             else:
                 yield x, (y - torch.as_tensor(mean).to(y)) / torch.as_tensor(sd).to(y)
 
-    def _iterate(self, net: PathNetwork, done: int, loss: float, data: Data, budget: Budget) -> Iterate:
+    def _iterate(
+        self, net: PathNetwork, penalty: Penalty, done: int, loss: float, data: Data, budget: Budget
+    ) -> Iterate:
         live = net.products(self.biases) != 0
         return Iterate(
             done / self.epochs,
             loss,
             lambda: self._network(net, data, budget),
             lambda: {"net": net.state(), "epoch": done, "loss": loss},
-            {"products": float(live.sum()), "neurons": float(live.any(dim=1).sum())},
+            {
+                "products": float(live.sum()),
+                "neurons": float(live.any(dim=1).sum()),
+                "p": penalty.p,
+            },
         )
 
     def _network(self, net: PathNetwork, data: Data, budget: Budget) -> Network:

@@ -111,6 +111,7 @@ def test_refusals() -> None:
         fit(FewWeights(), data, Budget((20,), nonzeros=9))
     clash = Data(np.array([[0.0, 1], [0, 1], [1, 1]]), np.array([0.0, 1, 2]))
     assert "different targets, the first 0 and 1" in str(FewWeights().refuses(clash, Budget((20,))))
+    assert "at least 5" in str(FewWeights().refuses(Data(data.x[:, :1], data.y), Budget((4,))))
     twice = Data(np.vstack([data.x, data.x]), np.concatenate([data.y, data.y]))
     network = fit(FewWeights(), twice, Budget((20,))).network
     assert network.nonzeros + network.biases == 10

@@ -6,6 +6,7 @@ import torch
 
 from sparelu.data import Budget, Data
 from sparelu.experiments.measure import measure
+from sparelu.interpolate.interpolant import interpolate
 from sparelu.interpolate.pathprox import WARM, PathNetwork, Penalty
 from sparelu.interpolate.refit import Live, fitted, keep_largest
 from sparelu.interpolate.reweighted import Reweighted
@@ -134,3 +135,18 @@ def test_minibatches_and_classes() -> None:
     assert solution.network.nonzeros <= 8
     assert measure(solution.network, data).accuracy > 0.8
     assert "one target" in str(Reweighted(finish="eliminate").refuses(data, Budget((10,))))
+
+
+def test_p_is_chosen_below_p_star_where_it_is_known() -> None:
+    x = np.sort(np.random.default_rng(7).uniform(size=60))
+    convex = Data(x[:, None], np.exp(4 * x))
+    low, _ = interpolate(x, convex.y).critical.overall
+    assert Reweighted().exponent(convex) == pytest.approx(min(0.4, 0.9 * low))
+    assert Reweighted(p=0.8).exponent(convex) == 0.8
+    slopes = np.cumsum(np.random.default_rng(7).exponential(size=59))
+    rough = Data(x[:, None], np.concatenate([[0], np.cumsum(slopes * np.diff(x))]))
+    low, high = interpolate(x, rough.y).critical.overall
+    assert low < high < 0.4
+    assert Reweighted().exponent(rough) == pytest.approx(0.9 * low)
+    wide = Data(np.eye(3), np.arange(3.0))
+    assert Reweighted().exponent(wide) == 0.4
