@@ -14,7 +14,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,20 +59,19 @@ def free(target: InvariantTarget) -> Projection:
     return Projection(LawTarget(target), Form(False, False, False, zero))
 
 
-def minima() -> list[Row]:
-    rows, rng = [], np.random.default_rng(0)
+def minima() -> Iterator[Row]:
+    rng = np.random.default_rng(0)
     for d, printed in PRINTED.items():
         target = InvariantTarget(gaussian_total(d), torch.zeros(d, dtype=torch.float64))
         for m, value in zip(NEURONS, printed, strict=True):
             loss, student = search(free(target), m, d, 6 if m <= d + 2 else 16, rng)
             form = invariant_bound(target, m)
             negative = float((student.out < 0).sum())
-            rows.append({"d": d, "M": m, "found": loss, "printed": value, "bound": form, "negative": negative})
-    return rows
+            yield {"d": d, "M": m, "found": loss, "printed": value, "bound": form, "negative": negative}
 
 
-def regimes() -> list[Row]:
-    rows, rng, d = [], np.random.default_rng(1), 10
+def regimes() -> Iterator[Row]:
+    rng, d = np.random.default_rng(1), 10
     for m in (2, 3, 5, 8):
         for t in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5, 2.0):
             pull = torch.zeros(d, dtype=torch.float64)
@@ -82,9 +81,8 @@ def regimes() -> list[Row]:
             best, negative = optimum(target, m), float((student.out < 0).sum())
             pair = antipodal(target, m)
             limit = math.inf if pair is None else pair.loss
-            rows.append({"M": m, "t": t, "found": loss, "closed": best.loss, "equal": equal_norms(target, m).loss,
-                         "pair": limit, "negative": negative})  # fmt: skip
-    return rows
+            yield {"M": m, "t": t, "found": loss, "closed": best.loss, "equal": equal_norms(target, m).loss,
+                         "pair": limit, "negative": negative}  # fmt: skip
 
 
 def change(m: int, d: int = 100) -> float:
@@ -102,8 +100,7 @@ def change(m: int, d: int = 100) -> float:
     return float(brentq(lead, 0.01, 10.0, xtol=1e-9))
 
 
-def rates() -> list[Row]:
-    rows = []
+def rates() -> Iterator[Row]:
     for d, m in ((10, 4), (20, 5)):
         for n in (100, 300, 1000, 3000, 10000):
             for seed in range(8 if n <= 1000 else 3):
@@ -113,13 +110,12 @@ def rates() -> list[Row]:
                 projection = Projection(target, Form(False, False, False, torch.zeros(d, dtype=torch.float64)))
                 loss, _ = search(projection, m, d, 2, rng)
                 law = InvariantTarget(gaussian_total(d), torch.zeros(d, dtype=torch.float64))
-                rows.append({"d": d, "M": m, "N": n, "seed": seed, "found": loss, "law": equal_norms(law, m).loss,
-                             "drawn": equal_norms(InvariantTarget.of(target.net), m).loss})  # fmt: skip
-    return rows
+                yield {"d": d, "M": m, "N": n, "seed": seed, "found": loss, "law": equal_norms(law, m).loss,
+                             "drawn": equal_norms(InvariantTarget.of(target.net), m).loss}  # fmt: skip
 
 
-def speed() -> list[Row]:
-    rows, d, m = [], 100, 32
+def speed() -> Iterator[Row]:
+    d, m = 100, 32
     for biased in (0, 1):
         for n in (1000, 3000, 10000):
             rng = np.random.default_rng(n)
@@ -127,15 +123,14 @@ def speed() -> list[Row]:
             network = Network.two_layer(rng.normal(size=(n, d)) / 10, rng.normal(size=n) / n, bias)
             started, cpu = time.perf_counter(), time.process_time()
             solution = compress(Population(), network, Budget(hidden=(m,)))
-            rows.append({"biased": biased, "N": n, "wall": time.perf_counter() - started,
+            yield {"biased": biased, "N": n, "wall": time.perf_counter() - started,
                          "cpu": time.process_time() - cpu, "distance": solution.certificates[0].value,
                          "added_memory": solution.peak_memory,
                          "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
-                         "threads": torch.get_num_threads()})  # fmt: skip
-    return rows
+                         "threads": torch.get_num_threads()}  # fmt: skip
 
 
-STUDIES: dict[str, Callable[[], list[Row]]] = {"minima": minima, "regimes": regimes, "rates": rates, "speed": speed}
+STUDIES: dict[str, Callable[[], Iterator[Row]]] = {"minima": minima, "regimes": regimes, "rates": rates, "speed": speed}
 
 
 def show(name: str, rows: list[Row]) -> None:
@@ -165,6 +160,10 @@ def show(name: str, rows: list[Row]) -> None:
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for study in sys.argv[1:] or STUDIES:
-        found = STUDIES[study]()
-        (FOLDER / f"compression_{study}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in found))
+        found = []
+        with (FOLDER / f"compression_{study}.jsonl").open("w") as file:
+            for row in STUDIES[study]():
+                found.append(row)
+                file.write(json.dumps(row) + "\n")
+                file.flush()
         show(study, found)
