@@ -6,7 +6,7 @@
 
 d = 100, n = 50000, 10000 rows held out, labels in float32 as published: about 167 dB is their rounding. No number of
 nonzeros is given to the method. Fits that are done are kept in results/recovery.jsonl and not run again. A cell
-counts as exact when the held-out PSNR is at least 150 dB and the support in canonical form is that of the planted network.
+counts as exact when the held-out PSNR is at least 150 dB and the canonical support is that of the planted network.
 Seconds are those of the process, which other work on the machine does not change much; wall time stands beside them.
 """
 

@@ -90,7 +90,10 @@ class _Run:
         mix = own.standard_normal(y.shape[1]) / np.where(sd > 0, sd, 1.0) if y.shape[1] > 1 else np.ones(1)
         target = y @ mix
         self.y, self.scale = y, float(target.std())
-        self.rows = Sample(data.x, target / self.scale, data.device)
+        size = np.sqrt(data.statistics.mean**2 + data.statistics.sd**2)
+        size[size == 0] = 1.0
+        self.units = torch.as_tensor(np.append(size, 1.0)).to(data.device)
+        self.rows = Sample(data.x, target / self.scale, data.device, size)
         self.order = own.permutation(data.n)
         x, goal = self.rows.rows(self.order[: method.rows]).tensors(torch.float64)
         first = moments(x, goal)
@@ -144,10 +147,11 @@ class _Run:
     def network(self) -> Network:
         """The network so far, cut to the budget."""
         if self.found is not None:
-            return self.found.network()
+            return self.found.on(self.units).network()
         if self.y.shape[1] == 1:
-            return scalar(within(self.search.kinks, self.allowed, self.budget.hidden[0]), self.scale).network()
-        return self._many(self.search.kinks).network()
+            kinks = within(self.search.kinks, self.allowed, self.budget.hidden[0])
+            return scalar(kinks, self.scale).on(self.units).network()
+        return self._many(self.search.kinks).on(self.units).network()
 
     def finish(self) -> None:
         """Trim to the budget, orient, and give every output its weights."""
@@ -159,12 +163,14 @@ class _Run:
             self.found = scalar(fit.kinks, self.scale)
         else:
             self.found = self._many(fit.kinks)
-            self.cut |= self.found.nonzeros < all_outputs(fit.kinks, self.rows, self._targets, self.power).nonzeros
+            self.cut |= self.found.nonzeros < self._uncut(fit.kinks).nonzeros
         self.search = replace(self.search, kinks=fit.kinks, mask=fit.kinks.weight != 0, mse=fit.mse)
 
+    def _uncut(self, kinks: Kinks) -> Found:
+        return all_outputs(kinks, self.rows, self._targets, self.power, self.search.mse)
+
     def _many(self, kinks: Kinks) -> Found:
-        found = all_outputs(kinks, self.rows, self._targets, self.power)
-        return _cut(found, self.allowed, self.budget.hidden[0])
+        return _cut(self._uncut(kinks), self.allowed, self.budget.hidden[0])
 
 
 def _cut(found: Found, allowed: int | None, width: int) -> Found:

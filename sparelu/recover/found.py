@@ -41,13 +41,19 @@ class Found:
         linear = Layer.from_dense(skip[:, :-1]) if bool(skip[:, :-1].any()) else None
         return Network((Layer.from_dense(w[:, :-1], bias), Layer.from_dense(self.outputs.T.cpu(), constant)), linear)
 
+    def on(self, scale: Float[Tensor, " inputs"]) -> "Found":
+        """The same function of inputs that are larger by ``scale`` (1 for the constant)."""
+        return replace(self, weight=self.weight / scale, affine=self.affine / scale)
+
 
 def scalar(kinks: Kinks, scale: float) -> Found:
     """Of one output whose targets were divided by ``scale``."""
     return Found(kinks.weight * scale, kinks.tilt, kinks.sign[:, None], kinks.affine[None] * scale)
 
 
-def _slack(weight: Tensor, outputs: Tensor, mse: Tensor, power: Tensor, rows: int) -> Float[Tensor, "outs inputs"]:
+def affine_slack(
+    weight: Tensor, outputs: Tensor, mse: Tensor, power: Tensor, rows: int
+) -> Float[Tensor, "outs inputs"]:
     """Six standard deviations of an entry of the affine part minus the terms that orientation adds to it.
 
     An affine weight has variance mse / (n E x_i^2); a kink weight, whose column is half as long, four times that, and
@@ -67,7 +73,7 @@ def orient_scalar(fit: Fit, sample: Sample, power: Tensor) -> Fit:
     if len(kinks) == 0:
         return fit
     outputs = kinks.sign[:, None]
-    slack = _slack(kinks.weight, outputs, torch.tensor([fit.mse]).to(power), power, fit.rows)
+    slack = affine_slack(kinks.weight, outputs, torch.tensor([fit.mse]).to(power), power, fit.rows)
     side = orientations(kinks.weight, outputs, kinks.affine[None], slack)
     left = kinks.affine - (kinks.sign * side) @ kinks.weight / 2
     needed = left.abs() > slack[0]

@@ -64,11 +64,15 @@ class Kinks:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Rows of inputs (n, d) and one target (n,), read in blocks: arrays, memory maps or any reader of rows."""
+    """Rows of inputs (n, d) and one target (n,), read in blocks: arrays, memory maps or any reader of rows.
+
+    Inputs are divided by ``scale`` (d,) when they are read.
+    """
 
     x: Rows
     y: np.ndarray
     device: str = "cpu"
+    scale: np.ndarray | None = None
 
     @property
     def n(self) -> int:
@@ -83,6 +87,8 @@ class Sample:
         """Consecutive blocks x (b, d + 1) with its column of ones, and y (b,)."""
         for start in range(0, self.n, rows):
             part = torch.as_tensor(np.asarray(self.x[start : start + rows])).to(self.device, dtype)
+            if self.scale is not None:
+                part = part / torch.as_tensor(self.scale).to(part)
             y = torch.as_tensor(self.y[start : start + rows]).to(self.device, dtype)
             yield torch.cat([part, torch.ones_like(part[:, :1])], dim=1), y
 

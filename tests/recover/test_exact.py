@@ -144,6 +144,17 @@ def test_labels_without_a_small_network_are_not_called_recovered() -> None:
     assert solution.history[-1]["loss"] > 0.1 * y.var()
 
 
+def test_inputs_of_any_scale_are_served() -> None:
+    w = np.zeros((3, 6))
+    w[0, :2], w[1, 2:5], w[2, 5] = (1.0, 2.0), (0.5, 1.0, -1.0), 1.0
+    scale = np.array([1e-3, 255.0, 1.0, 10.0, 0.1, 1e4])
+    truth = Network.two_layer(w / scale, np.array([1.0, 1.0, -1.0]))
+    x = scale * np.random.default_rng(12).standard_normal((6000, 6))
+    solution = fit(Exact(), Data(x[:3000], truth(x[:3000]).numpy()[:, 0]), Budget((3,)))
+    assert same_support(solution.network, truth)
+    assert psnr(solution.network, truth, x[3000:]) > 150
+
+
 def test_refusals_say_why() -> None:
     rng = np.random.default_rng(11)
     x = rng.standard_normal((200, 5))
