@@ -37,7 +37,8 @@ class Pool:
         score = torch.cat([scores[n].reshape(-1).to(device) for n in self.names])
         places = torch.cat([allowed[n].reshape(-1).to(device) for n in self.names]).nonzero()[:, 0]
         mask = torch.zeros(self.size, dtype=torch.bool, device=device)
-        mask[places[largest(score[places], min(k, len(places)))]] = True
+        best = largest(score.index_select(0, places), min(k, len(places)))
+        mask.index_fill_(0, places.index_select(0, best), True)
         chosen = mask.split([scores[n].numel() for n in self.names])
         return {n: m.reshape(scores[n].shape).to(scores[n].device) for n, m in zip(self.names, chosen, strict=True)}
 

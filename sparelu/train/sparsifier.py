@@ -21,8 +21,7 @@ from sparelu.train.parts import Choice, Part, parts_of, process_group, seeded, u
 from sparelu.train.plans import Move, Plan
 
 Score = Callable[[Part, torch.Generator], Tensor]
-"""A number >= 0 for every weight of a part, the larger the better; the generator is the sparsifier's own."""
-
+"""A number for every weight of a part, the larger the better; the generator is the sparsifier's own."""
 
 ZERO_KEEPING: frozenset[type[torch.optim.Optimizer]] = frozenset(
     {
@@ -171,6 +170,19 @@ class Sparsifier:
         self.steps += 1
         return result
 
+    def clip_gradients(self, max_norm: float) -> Tensor:
+        """Scale all gradients so that their norm, dropped weights left out, is at most ``max_norm``; the norm before.
+
+        Call it before :meth:`step` in place of ``torch.nn.utils.clip_grad_norm_``, which counts dropped weights too and
+        so clips a sparse model far more than its steps call for. Gradients of dropped weights are scaled alike.
+        """
+        masks = {id(p.weight): p.mask for p in self.parts.values()}
+        held = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        living = [p.grad * masks[id(p)] if id(p) in masks else p.grad for p in held]
+        norm = torch.nn.utils.get_total_norm(living)
+        torch.nn.utils.clip_grads_with_norm_(held, max_norm, norm)
+        return norm
+
     def apply(self) -> None:
         """Set weights and optimiser slots to zero off the support, as after loading weights from elsewhere."""
         for part in self.parts.values():
@@ -312,7 +324,8 @@ class Sparsifier:
             if id(part.weight) not in held:
                 raise ValueError(
                     f"the optimizer does not hold {name}: it was made from another model, or before the layer was "
-                    "replaced. Make the optimizer from this model's parameters first"
+                    "replaced. Make the optimizer from this model's parameters first, or choose with `layers` those it "
+                    "holds (one sparsifier for each optimizer)"
                 )
 
     def _check_model(self) -> None:

@@ -172,6 +172,29 @@ def test_every_scope_gives_the_number_asked_for(allocation: str, method: str) ->
         train(model, optimizer, sparsifier, x, 1)
 
 
+def test_clipping_leaves_dropped_weights_out() -> None:
+    """By hand: the living gradient is (3, 4) with norm 5; the dropped one, 12, would make it 13."""
+    layer = nn.Linear(3, 1, bias=False)
+    masks = {"weight": torch.tensor([[True, True, False]])}
+    sparsifier = Static(layer, sgd(layer), masks=masks)
+    layer.weight.grad = torch.tensor([[3.0, 4.0, 12.0]])
+    assert float(sparsifier.clip_gradients(10.0)) == 5
+    assert layer.weight.grad.tolist() == [[3, 4, 12]]
+    sparsifier.clip_gradients(2.5)
+    assert layer.weight.grad[0].tolist() == pytest.approx([1.5, 2, 6], rel=1e-5)
+
+
+def test_the_memory_order_of_weights_is_kept() -> None:
+    """Channels last: masks lie as the weights do, and zeros stay zero."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 3)).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters())
+    sparsifier = RigL(model, optimizer, density=0.3, total_steps=9, plan=OFTEN)
+    train(model, optimizer, sparsifier, torch.randn(4, 4, 7, 7).to(memory_format=torch.channels_last), 6)
+    assert sparsifier.parts["0.weight"].mask.stride() == model[0].weight.stride()
+    assert loose(optimizer, sparsifier) == []
+
+
 def test_the_seed_decides() -> None:
     masks = [built(seed=s)[2].masks["0.weight"] for s in (3, 3, 4)]
     assert torch.equal(masks[0], masks[1])
