@@ -27,10 +27,14 @@ Groups = tuple[np.ndarray, ...]
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """The layers of a network as sparse matrices (o, i) with the constant unit last, where ``constant``."""
+    """The layers of a network as sparse matrices (o, i) with the constant unit last, where ``constant``.
+
+    ``width`` is the largest width before units that nothing feeds or reads were left out.
+    """
 
     weights: tuple[sparse.csr_array, ...]
     constant: bool
+    width: int
 
     @classmethod
     def of(cls, network: Network) -> "Chain":
@@ -38,7 +42,8 @@ class Chain:
         layers = network.compact().layers
         constant = any(layer.biases for layer in layers)
         last = len(layers) - 1
-        return cls(tuple(_augmented(layer, constant, i == last) for i, layer in enumerate(layers)), constant)
+        width = max(max(layer.shape) for layer in network.layers) + int(constant)
+        return cls(tuple(_augmented(layer, constant, i == last) for i, layer in enumerate(layers)), constant, width)
 
     @property
     def depth(self) -> int:
@@ -149,7 +154,7 @@ class Spectral:
         """Of the layers with their constant unit."""
         operator = np.array([operator_norm(w) for w in chain.weights])
         rows = np.array([float(np.sqrt(w.multiply(w).sum(axis=1)).sum()) for w in chain.weights])
-        return cls(operator, rows, max(max(w.shape) for w in chain.weights))
+        return cls(operator, rows, chain.width)
 
     def loss_complexity(self, energy: np.ndarray, rows: int, lipschitz: float) -> float:
         """Complexity of a loss in [0, 1] with that Lipschitz constant: 4/m^1.5 + 18 log(m) lipschitz sqrt(V) / m.

@@ -53,28 +53,35 @@ def cells(network: Network, low: np.ndarray, high: np.ndarray, limit: int = 200_
     net = network.to(torch.float64, "cpu")
     weights = [(layer.dense().numpy(), layer.dense_bias().numpy()) for layer in net.layers]
     (x0, y0), (x1, y1) = low, high
-    box = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64)
-    corners, maps = _enumerate(weights, box, limit)
+    box = np.array([[x0, y0, 0], [x1, y0, 0], [x1, y1, 0], [x0, y1, 0]], dtype=np.float64)
+    corners, maps, sizes = _enumerate(weights, box, limit)
     if net.skip is not None:
         extra = np.column_stack([net.skip.dense().numpy(), net.skip.dense_bias().numpy()])
-        maps = maps + extra
-    return Cells(corners, maps, _merged(corners, maps, float(np.abs(box).max())))
+        maps, sizes = maps + extra, sizes + np.abs(extra)
+    return Cells(corners, maps, _merged(corners, maps, sizes, float(np.abs(box).max())))
 
 
 def _enumerate(
     weights: list[tuple[np.ndarray, np.ndarray]], box: np.ndarray, limit: int
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Depth first: cut a cell by a unit of the present layer that changes sign in it, else pass to the next layer."""
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Corners and affine map of every cell, and the sums of the sizes of the map's terms.
+
+    Depth first: cut a cell by a unit of the present layer that changes sign in it, else pass to the next layer.
+
+    A corner is (x, y, bound of its own error), so that a value at it is known to rounding and that error.
+    """
     first = np.column_stack(weights[0])
     todo = [(box, 0, first, np.abs(first), np.arange(len(first)))]
-    corners, maps = [], []
+    corners, maps, sizes = [], [], []
     while todo:
         cell, at, affine, size, left = todo.pop()
-        points = np.column_stack([cell, np.ones(len(cell))])
+        points = np.column_stack([cell[:, :2], np.ones(len(cell))])
         value, noise = points @ affine.T, ROUNDING * (np.abs(points) @ size.T)
+        noise += cell[:, 2:] * np.linalg.norm(affine[:, :2], axis=1)
         if at == len(weights) - 1:
-            corners.append(cell)
+            corners.append(cell[:, :2])
             maps.append(affine)
+            sizes.append(size)
             if len(corners) > limit:
                 raise TooManyRegions(f"more than {limit} activation cells")
             continue
@@ -90,11 +97,15 @@ def _enumerate(
         deeper[:, 2] += b
         deeper_size[:, 2] += np.abs(b)
         todo.append((cell, at + 1, deeper, deeper_size, np.arange(len(w))))
-    return corners, np.stack(maps)
+    return corners, np.stack(maps), np.stack(sizes)
 
 
 def _cut(cell: np.ndarray, value: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both halves of a convex cell on whose corners an affine function takes ``value``; within ``noise`` it is zero."""
+    """Both halves of a convex cell on whose corners an affine function takes ``value``; within ``noise`` it is zero.
+
+    A new corner p + t (q - p), t = f(p) / (f(p) - f(q)), errs by the larger error of p and q, and by |q - p| times the
+    noise of both values over |f(p) - f(q)|.
+    """
     value = np.where(np.abs(value) <= noise, 0.0, value)
     sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for i in range(len(cell)):
@@ -103,26 +114,29 @@ def _cut(cell: np.ndarray, value: np.ndarray, noise: np.ndarray) -> tuple[np.nda
             if sign * value[i] >= 0:
                 side.append(cell[i])
         if value[i] * value[j] < 0:
-            point = cell[i] + (value[i] / (value[i] - value[j])) * (cell[j] - cell[i])
+            fall = value[i] - value[j]
+            point = cell[i] + (value[i] / fall) * (cell[j] - cell[i])
+            unsure = float(np.linalg.norm(cell[j, :2] - cell[i, :2])) * (noise[i] + noise[j]) / abs(fall)
+            point[2] = max(cell[i, 2], cell[j, 2]) + unsure
             for side in sides:
                 side.append(point)
     return np.array(sides[0]), np.array(sides[1])
 
 
-def _merged(corners: list[np.ndarray], maps: np.ndarray, scale: float) -> int:
+def _merged(corners: list[np.ndarray], maps: np.ndarray, sizes: np.ndarray, scale: float) -> int:
     """Connected components of cells that share an edge and an affine map.
 
     The network is continuous, so that a unit's zero line goes on across an edge where it meets it: cells stand edge to
     edge, and shared edges are found by their middles.
     """
     owner = np.repeat(np.arange(len(corners)), [len(c) for c in corners])
-    middle = np.concatenate([0.5 * (c + np.roll(c, -1, axis=0)) for c in corners])
+    start, end = np.concatenate(corners), np.concatenate([np.roll(c, -1, axis=0) for c in corners])
+    real = np.linalg.norm(end - start, axis=1) > 4 * MATCH * scale  # not a corner written twice
+    owner, middle = owner[real], 0.5 * (start + end)[real]
     pairs = cKDTree(middle).query_pairs(MATCH * scale, output_type="ndarray")
     a, b = owner[pairs[:, 0]], owner[pairs[:, 1]]
-    flat = maps.reshape(len(maps), -1)
-    gap = np.abs(flat[a] - flat[b]).max(axis=1, initial=0.0)
-    size = np.maximum(np.abs(flat[a]).max(axis=1, initial=0.0), np.abs(flat[b]).max(axis=1, initial=0.0))
-    same = (a != b) & (gap <= 64 * ROUNDING * size)
+    equal = np.abs(maps[a] - maps[b]) <= ROUNDING * (sizes[a] + sizes[b])
+    same = (a != b) & equal.all(axis=(1, 2))
     graph = coo_array((np.ones(int(same.sum())), (a[same], b[same])), shape=(len(corners), len(corners)))
     return int(connected_components(graph, directed=False)[0])
 
