@@ -352,6 +352,11 @@ class Sparsifier:
                 )
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
+        missing = sorted(self.state_dict().keys() - state.keys())
+        if missing:
+            raise ValueError(
+                f"this is no state of a sparsifier: it has no {missing[0]!r}; give what state_dict() returned"
+            )
         if state["method"] != type(self).__name__:
             raise ValueError(f"the state is of {state['method']}, not of {type(self).__name__}")
         self._check_masks(state["masks"])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sparelu.train.dynamic import MEST, SET, SNFS, RigL, by_magnitude_of_its_sign
 from sparelu.train.parts import Part
 from sparelu.train.plans import ITOP_RIGL, ITOP_SET, Exploration, Gradual, Move
+from sparelu.train.sparsifier import Rule, Sparsifier
 from sparelu.train.static import GradualMagnitude, Magnitude, Static
 
 HALF = Exploration(every=1, fraction=0.5, until=1.0, begin=0)
@@ -130,6 +131,24 @@ def test_signs_are_dropped_in_equal_shares() -> None:
     part.keep(torch.tensor([[True] * 6 + [False]]))
     score = by_magnitude_of_its_sign(part, torch.Generator())[0, :6]
     assert sorted(score.argsort()[:3].tolist()) == [2, 3, 4]
+
+
+def test_a_method_of_ones_own_is_two_scores_and_a_plan() -> None:
+    """Grow where the column index is largest; the smaller weight of each sign goes: 1 of (1, 2) and -3 of (-3, -4)."""
+    layer = nn.Linear(6, 1, bias=False)
+    layer.weight.data = torch.tensor([[1.0, 2.0, -3.0, -4.0, 9.0, 9.0]])
+    mask = torch.tensor([[True] * 4 + [False] * 2])
+
+    def rightmost(part: Part, generator: torch.Generator) -> Tensor:
+        return torch.arange(6.0).reshape(1, 6)
+
+    rule = Rule(by_magnitude_of_its_sign, rightmost, rightmost)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.0)
+    sparsifier = Sparsifier(layer, optimizer, rule=rule, plan=HALF, total_steps=9, masks={"weight": mask})
+    layer.weight.grad = torch.ones(1, 6)
+    sparsifier.step()
+    assert layer.weight.tolist() == [[0, 2, 0, -4, 0, 0]]
+    assert sparsifier.masks["weight"].tolist() == [[False, True, False, True, True, True]]
 
 
 def test_exploration_follows_half_a_cosine_to_its_end() -> None:

@@ -379,6 +379,8 @@ def test_a_layer_left_empty_is_named() -> None:
 def test_states_of_others_are_refused() -> None:
     sparsifier = built()[2]
     state = sparsifier.state_dict()
+    with pytest.raises(ValueError, match="this is no state of a sparsifier: it has no 'generator'"):
+        sparsifier.load_state_dict({"0.weight": torch.ones(1)})
     with pytest.raises(ValueError, match="differ at 2.weight"):
         built("conv2d")[2].load_state_dict(state)
     with pytest.raises(ValueError, match="the state is of RigL, not of SET"):
