@@ -20,7 +20,7 @@ def _methods() -> tuple[Table, list[dict[str, Any]]]:
     rows = [
         {"name": m.name, "question": m.question, "about": _first_line(m), "paper": m.paper} for m in METHODS.values()
     ]
-    return _table("Methods (settings: sparelu methods NAME)", ("name", "question", "about", "paper"), rows), rows
+    return _table("Methods (settings: sparelu methods NAME)", ("name", "question", "about"), rows), rows
 
 
 def _settings(name: str) -> tuple[Table, list[dict[str, Any]]]:
