@@ -119,7 +119,7 @@ class FewWeights(Fitter):
         loss = float(np.mean((best.outputs(xbar) - target) ** 2)) * scale.y**2
 
         def network() -> Network:
-            return scale.network(polished(xbar, target, best), data.dtype)
+            return scale.network(polished(xbar, target, best))
 
         return Iterate(
             progress,
@@ -219,12 +219,12 @@ class _Scale:
         """Scaled rows with a column of ones, (n, d+1)."""
         return np.column_stack([(x - self.shift) / self.x, np.ones(len(x))])
 
-    def network(self, net: Shallow, dtype: torch.dtype) -> Network:
+    def network(self, net: Shallow) -> Network:
         """The network that takes raw inputs and gives raw targets."""
         alive = net.live.any(axis=1)
         w = net.nu[alive, :-1] / self.x
         b = net.nu[alive, -1] - w @ self.shift
-        return Network.two_layer(w * self.y, net.sign[alive], b * self.y).to(dtype)
+        return Network.two_layer(w * self.y, net.sign[alive], b * self.y)
 
 
 def _state(search: Search) -> State:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from sparelu.interpolate.critical import Brackets, critical_p
@@ -52,14 +51,14 @@ class Interpolant:
         """V_p = sum |slope change|^p; the number of knots for p = 0."""
         return float(self.knots.size) if p == 0 else float((np.abs(self.changes) ** p).sum())
 
-    def network(self, dtype: torch.dtype = torch.float64) -> Network:
+    def network(self) -> Network:
         """One neuron for each knot, output signs, and the line left of all knots as the affine part."""
         k, size = self.knots.size, np.abs(self.changes)
         each = np.arange(k)
         hidden = Layer.from_triplets((k, 1), each, np.zeros(k, dtype=int), size, -size * self.knots)
         signs = Layer.from_triplets((1, k), np.zeros(k, dtype=int), each, np.sign(self.changes))
         skip = Layer.from_dense(np.array([[self.slope]]), np.array([self.intercept]))
-        return Network((hidden, signs), skip).to(dtype)
+        return Network((hidden, signs), skip)
 
     @cached_property
     def least_knots(self) -> int:

@@ -5,7 +5,6 @@ least.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from sparelu.interpolate.trend import Series
 from sparelu.network import Layer, Network
@@ -36,14 +35,14 @@ class Curve:
         """Weighted sum of squares."""
         return float((series.w * (self(series.x) - series.y) ** 2).sum())
 
-    def network(self, dtype: torch.dtype) -> Network:
+    def network(self) -> Network:
         """One neuron for each knot, and the line left of all knots as the affine part."""
         k, size = self.knots.size, np.abs(self.changes)
         each, zero = np.arange(k), np.zeros(k, dtype=int)
         hidden = Layer.from_triplets((k, 1), each, zero, size, -size * self.knots)
         signs = Layer.from_triplets((1, k), zero, each, np.sign(self.changes))
         skip = Layer.from_dense(np.array([[self.slope]]), np.array([self.left - self.slope * self.x0]))
-        return Network((hidden, signs), skip).to(dtype)
+        return Network((hidden, signs), skip)
 
 
 def refitted(series: Series, given: Curve) -> Curve:

@@ -139,7 +139,7 @@ class Piecewise(Fitter):
         return Iterate(
             1.0,
             loss,
-            lambda: found.network(data.dtype),
+            lambda: found.network(),
             dict,
             numbers,
             lambda: _claims(solution, least, found.knots.size),

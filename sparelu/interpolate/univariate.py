@@ -19,7 +19,8 @@ class Univariate(Fitter):
     Source: Nakhleh & Nowak (2025), Theorems 3.1 and 3.2. Departs from it in the algorithm: gradient descent
     for 100,000 epochs there, dynamic programming here (:mod:`sparelu.interpolate.tiling`). ``p`` none takes
     the limit p -> 0+, which lies below p* whatever the points, so that the network is both sparsest and
-    l^p-minimal for all small p.
+    l^p-minimal for all small p. The network is
+    in float64 also where the data are not, since rounded knots would miss the points.
     """
 
     name = "univariate"
@@ -67,7 +68,7 @@ class Univariate(Fitter):
         yield Iterate(
             1.0,
             loss,
-            lambda: found.network(data.dtype),
+            lambda: found.network(),
             dict,
             numbers,
             lambda: certificates(found, self.exponent),
