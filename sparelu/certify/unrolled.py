@@ -70,3 +70,22 @@ def convolution(conv: torch.nn.Conv2d, image: tuple[int, int, int]) -> tuple[Lay
     join = np.concatenate
     shape = (out[0] * pixel.size, channels * height * width)
     return Layer.from_triplets(shape, join(rows), join(columns), join(values), bias), out
+
+
+def pixel_groups(module: torch.nn.Sequential, image: tuple[int, int, int]) -> tuple[np.ndarray, ...]:
+    """Groups for :func:`~sparelu.certify.complexity.graph_complexity`: all channels of an output pixel are one.
+
+    One array for each hidden layer of :func:`unroll`, a fully connected layer being one group; where the network has
+    biases the constant unit is a group of its own. They fit the network as unrolled, while no unit is dead.
+    """
+    linear = [p for p in module if isinstance(p, (torch.nn.Conv2d, torch.nn.Linear))]
+    constant = any(p.bias is not None for p in linear)
+    groups, size = [], image
+    for part in linear[:-1]:
+        if isinstance(part, torch.nn.Conv2d):
+            size = convolution(part, size)[1]
+            group = np.tile(np.arange(size[1] * size[2]), size[0])
+        else:
+            group = np.zeros(part.out_features, dtype=np.int64)
+        groups.append(np.append(group, group.max() + 1) if constant else group)
+    return tuple(groups)

@@ -279,23 +279,3 @@ def test_a_million_weights_take_less_than_a_second() -> None:
     begun = time.process_time()
     graph_complexity(chain, energy, 1000, tuple(np.arange(w.shape[0]) for w in chain.weights[:-1]))
     assert time.process_time() - begun < 1
-
-
-@pytest.mark.parametrize(
-    "keys", [{}, {"stride": 2, "padding": 1}, {"dilation": 2}, {"groups": 2, "bias": False}], ids=str
-)
-def test_unrolled_convolution_is_the_convolution(keys: dict) -> None:
-    torch.manual_seed(0)
-    conv = torch.nn.Conv2d(2, 4, 3, **keys).double()
-    x = torch.randn(5, 2, 7, 6, dtype=torch.float64)
-    head = torch.nn.Linear(conv(x).flatten(1).shape[1], 3).double()
-    module = torch.nn.Sequential(conv, torch.nn.ReLU(), torch.nn.Flatten(), head)
-    network = unroll(module, (2, 7, 6))
-    assert torch.allclose(network(x.flatten(1)), module(x), atol=1e-12)
-
-
-def test_other_modules_are_named() -> None:
-    with pytest.raises(ValueError, match="'1' is a MaxPool2d"):
-        unroll(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 2), torch.nn.MaxPool2d(2)), (1, 4, 4))
-    with pytest.raises(ValueError, match="'1' is a Conv2d where a ReLU"):
-        unroll(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 2), torch.nn.Conv2d(1, 1, 2)), (1, 4, 4))

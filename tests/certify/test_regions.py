@@ -62,6 +62,16 @@ def test_segments_agree_with_bisection(widths: tuple[int, ...]) -> None:
         assert on_segment(network, a, b) == counted_by_bisection(along(network, a, b - a), 0.0, 1.0)
 
 
+@pytest.mark.slow
+def test_a_thousand_networks_agree_with_bisection() -> None:
+    rng = np.random.default_rng(9)
+    for i in range(1000):
+        d, widths = 1 + i % 6, [(6,), (15,), (5, 4), (7, 6), (4, 4, 4)][i % 5]
+        a, b = 2 * rng.standard_normal((2, d))
+        network = random_network(rng, d, widths)
+        assert on_segment(network, a, b) == counted_by_bisection(along(network, a, b - a), 0.0, 1.0)
+
+
 @pytest.mark.parametrize("widths", [(40,), (9, 8), (5, 6, 5)], ids=str)
 def test_pieces_reproduce_the_function(widths: tuple[int, ...]) -> None:
     rng = np.random.default_rng(5)
