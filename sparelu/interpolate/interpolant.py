@@ -160,12 +160,8 @@ def certificates(found: Interpolant, p: float) -> tuple[Certificate, ...]:
         f"in the last place, {found.points.merged} repeated point(s) merged",
     )
     low, high = found.critical.overall
-    attained = found.knots.size == found.least_knots
-    sparsest = Assumption(
-        "this interpolant has the fewest knots",
-        "checked" if attained else "violated",
-        f"{found.knots.size} knots at p = {p:g}",
-    )
+    state = "checked" if found.knots.size == found.least_knots else "violated"
+    sparsest = Assumption("this one has the fewest knots", state, f"{found.knots.size} knots at p = {p:g}")
     only = "one function alone attains it" if found.unique else "several functions attain it"
     return (
         Certificate(
