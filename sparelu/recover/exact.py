@@ -40,7 +40,7 @@ class Exact(Fitter):
     question: ClassVar[str] = "recover"
     paper: ClassVar[str] = "Fridovich-Keil and Pilanci, A Recovery Guarantee for Sparse Neural Networks, ICLR 2026"
 
-    rows: int = setting(10000, "rows of the penalised student", low=100)
+    rows: int = setting(10000, "rows of the penalised student in its first cycle", low=100)
     iterations: int = setting(400, "most L-BFGS iterations of one student stage", low=20)
     cycles: int = setting(8, "most returns from refits to the student", low=1)
     students: int | None = setting(None, "students at the start; none: 1.5 hidden + 20, at most 3 inputs", low=1)
@@ -99,7 +99,7 @@ class _Run:
         first = moments(x, goal)
         self.affine, self.power = first.affine, x.square().mean(0)
         width = method.students or min(3 * budget.hidden[0] // 2 + 20, 3 * data.inputs)
-        self.plan = Plan(width, min(method.rows, data.n), method.iterations, method.cycles, first.negative)
+        self.plan = Plan(width, min(method.rows, data.n), data.n, method.iterations, method.cycles, first.negative)
         self.search: Search
 
     @classmethod

@@ -110,7 +110,7 @@ def residual(kinks: Kinks, sample: Sample) -> Float[Tensor, " n"]:
     return torch.cat([y - kinks(x) for x, y in sample.blocks()])
 
 
-NEAR = 0.97
+NEAR = 0.99
 """|cos| below which two kinks are never taken for one."""
 
 

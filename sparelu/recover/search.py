@@ -34,10 +34,14 @@ MOST_REFITS = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search may use: ``width`` students at the start, rows of the student, iterations of a stage, cycles."""
+    """What a search may use: ``width`` students at the start, iterations of a stage, cycles.
+
+    The student has ``rows`` rows at first, and twice as many in every later cycle, up to ``most_rows``.
+    """
 
     width: int
     rows: int
+    most_rows: int
     steps: int
     cycles: int
     negative: float
@@ -47,9 +51,10 @@ class Plan:
 class Search:
     """Where a search stands.
 
-    ``phase`` is "student", "refit" or "done" or "stuck"; ``round`` counts rounds within the phase, ``cycle`` phases of
-    the student; ``mse`` is relative to the variance of y; ``full`` says that all rows are in use; ``best`` and ``size``
-    are the least mse and the last number of weights within the phase, ``settled`` the mse when nothing was left to do.
+    ``phase`` is "student", "refit", "done" or "stuck"; ``round`` counts rounds within the phase, ``cycle`` phases of
+    the student, which uses ``rows`` rows; ``mse`` is relative to the variance of y; ``full`` says that refits use all
+    rows; ``best`` and ``size`` are the least mse and the last number of weights within the phase, ``settled`` the mse
+    when nothing was left to do.
     """
 
     kinks: Kinks
@@ -61,6 +66,7 @@ class Search:
     round: int = 0
     full: bool = False
     best: float = 1e300
+    rows: int = 0
     size: int = -1
     settled: float = 1e300
 
@@ -68,7 +74,7 @@ class Search:
 def begin(affine: Tensor, plan: Plan, rng: np.random.Generator) -> Search:
     """Small random students around the affine least squares solution."""
     kinks = _fresh(Kinks.none(affine), plan.width, 0.1 / math.sqrt(affine.numel()), plan.negative, rng)
-    return Search(kinks, kinks.weight != 0, "student", FIRST_PENALTY / math.sqrt(plan.rows), 1.0)
+    return Search(kinks, kinks.weight != 0, "student", FIRST_PENALTY / math.sqrt(plan.rows), 1.0, rows=plan.rows)
 
 
 def _fresh(kinks: Kinks, count: int, size: float, negative: float, rng: np.random.Generator) -> Kinks:
@@ -84,7 +90,7 @@ def _fresh(kinks: Kinks, count: int, size: float, negative: float, rng: np.rando
 def advance(search: Search, rows: Sample, order: np.ndarray, plan: Plan, rng: np.random.Generator) -> Search:
     """The next state. ``rows`` holds targets of unit variance, ``order`` a permutation of its rows."""
     if search.phase == "student":
-        return _student_round(search, rows.rows(order[: plan.rows]), plan, rng)
+        return _student_round(search, rows.rows(order[: search.rows]), plan, rng)
     return _refit_round(search, rows, order, plan, rng)
 
 
@@ -150,9 +156,18 @@ def _back_to_student(search: Search, kinks: Kinks, mse: float, plan: Plan, rng: 
     count = max(20, (3 * len(kinks)) // 10)
     size = math.sqrt(mse / (count * kinks.affine.numel()))
     more = _fresh(kinks, count, size, plan.negative, rng)
-    penalty = SAMPLING * math.sqrt(mse / plan.rows)
+    sample = min(2 * search.rows, plan.most_rows)
+    penalty = SAMPLING * math.sqrt(mse / sample)
     return Search(
-        more, more.weight != 0, "student", penalty, mse, search.cycle + 1, size=search.size, settled=search.settled
+        more,
+        more.weight != 0,
+        "student",
+        penalty,
+        mse,
+        search.cycle + 1,
+        rows=sample,
+        size=search.size,
+        settled=search.settled,
     )
 
 
@@ -165,7 +180,7 @@ def _prune(search: Search, sample: Sample) -> tuple[Fit, int]:
     """Refit; drop weights below the threshold and merge kinks, and refit again, until nothing changes.
 
     Weights of small t can be needed together (two kinks of one direction share what either would carry), so a drop
-    that costs several times what its t statistics say is made smaller.
+    that costs twice what its t statistics say is made smaller.
     """
     fit, dropped = refit(search.kinks, Support.of(search.mask), sample), 0
     for _ in range(4):
@@ -179,7 +194,7 @@ def _prune(search: Search, sample: Sample) -> tuple[Fit, int]:
             if gone == 0:
                 return fit, dropped
             after = refit(kinks, Support.of(kinks.weight != 0), sample, steps=6, enough=0.1)
-            allowed = 4 * max(fit.mse, ROUNDING) * (1 + threshold * gone / sample.n)
+            allowed = 2 * max(fit.mse, ROUNDING) * (1 + threshold * gone / sample.n)
             if after.mse <= allowed or len(weak) == 0:
                 break
             weak = weak[: len(weak) // 4]
