@@ -23,7 +23,7 @@ def largest(scores: Float[Tensor, " n"], k: int) -> Int[Tensor, " k"]:
         raise ValueError(f"{int(torch.isnan(scores).sum())} of {n} scores are NaN: check the weights and gradients")
     if k == 0:
         return torch.empty(0, dtype=torch.int64, device=scores.device)
-    threshold = torch.topk(scores, k, sorted=True).values[-1]
+    threshold = torch.topk(scores, k, sorted=False).values.min()
     above = torch.nonzero(scores > threshold).squeeze(1)
     tied = torch.nonzero(scores == threshold).squeeze(1)[: k - above.numel()]
     return torch.cat([above, tied]).sort().values

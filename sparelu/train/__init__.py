@@ -1,7 +1,32 @@
-"""How does a network become sparse while it learns?"""
+"""How does a network become sparse while it learns?
+
+``METHODS`` are for the verb ``fit``. The other names are for any ``torch.nn.Module`` in your own loop.
+"""
 
 from sparelu.method import Method
+from sparelu.train.at_init import grasp as grasp
+from sparelu.train.at_init import sanity_checks as sanity_checks
+from sparelu.train.at_init import snip as snip
+from sparelu.train.at_init import synflow as synflow
+from sparelu.train.dynamic import MEST as MEST
+from sparelu.train.dynamic import SET as SET
+from sparelu.train.dynamic import SNFS as SNFS
+from sparelu.train.dynamic import RigL as RigL
 from sparelu.train.imp import IterativePruning
 from sparelu.train.magnitude import GradualPruning, OneShotPruning
+from sparelu.train.oneshot import sparsegpt as sparsegpt
+from sparelu.train.oneshot import wanda as wanda
+from sparelu.train.parts import LayerCollapseWarning as LayerCollapseWarning
+from sparelu.train.plans import ITOP_RIGL as ITOP_RIGL
+from sparelu.train.plans import ITOP_SET as ITOP_SET
+from sparelu.train.plans import Exploration as Exploration
+from sparelu.train.plans import Fixed as Fixed
+from sparelu.train.plans import Gradual as Gradual
+from sparelu.train.rewinding import winning_tickets as winning_tickets
+from sparelu.train.sparsifier import Rule as Rule
+from sparelu.train.sparsifier import Sparsifier as Sparsifier
+from sparelu.train.static import GradualMagnitude as GradualMagnitude
+from sparelu.train.static import Magnitude as Magnitude
+from sparelu.train.static import Static as Static
 
 METHODS: tuple[type[Method], ...] = (GradualPruning, OneShotPruning, IterativePruning)
