@@ -21,6 +21,8 @@ SAMPLING = 3.0
 """Penalty over sqrt(mse / n) in later stages."""
 EXPLAINED = 2.2
 """A stage whose penalty ends above this many sqrt(mse / n) lacks no kink; below, fresh students join."""
+FEW = 150
+"""Up to so many weights refits are cheap, and are tried early; above, the student goes on while it explains more."""
 FEWEST_ROWS = 8000
 NOISELESS = 1e-12
 """Relative error below which labels are exact, if only in float32."""
@@ -101,7 +103,9 @@ def _student_round(search: Search, sample: Sample, plan: Plan, rng: np.random.Ge
     )
     kappa = search.penalty * math.sqrt(sample.n / max(done.mse, 1e-300))
     kinks = _largest(done.kinks, 3 * search.size + 200) if search.size > 0 else done.kinks
-    last = search.round >= 2 or (search.cycle > 0 and search.round >= 1) or (kappa > 5 and done.mse < 1e-2)
+    few = kinks.nonzeros <= FEW
+    stages = (2 if few else 4) - min(search.cycle, 1)
+    last = search.round >= stages or (few and kappa > 5 and done.mse < 1e-2)
     if last or (kappa < EXPLAINED and search.round >= 1):
         return replace(
             search, kinks=kinks, mask=kinks.weight != 0, phase="refit", round=0, mse=done.mse, best=1e300, size=-1
