@@ -10,7 +10,7 @@ from torch import Tensor
 from sparelu.network import Layer, Network
 from sparelu.recover.kinks import Kinks, Sample
 from sparelu.recover.orient import orientations
-from sparelu.recover.refit import ROUNDING, Fit, Support, refit, saliency
+from sparelu.recover.refit import ROUNDING, Fit, Support, factor, refit, saliency
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +64,16 @@ def affine_slack(
     return 6 * ((1 + touching.T) * floor / (rows * power)).sqrt()
 
 
+def _fitted_slack(fit: Fit) -> Float[Tensor, "1 inputs"]:
+    """The same with the variances of this fit, which are larger where kinks lie close together."""
+    variance = torch.cholesky_inverse(factor(fit.gram)).diagonal() * max(fit.mse, ROUNDING)
+    size = len(fit.support)
+    total = torch.zeros_like(fit.kinks.affine)
+    total[fit.support.affine] += variance[size:]
+    total.index_add_(0, fit.support.column, variance[:size] / 4)
+    return 6 * total.sqrt()[None]
+
+
 def orient_scalar(fit: Fit, sample: Sample, power: Tensor) -> Fit:
     """Read off the orientations, put affine entries that are then explained to zero, and refit.
 
@@ -73,7 +83,9 @@ def orient_scalar(fit: Fit, sample: Sample, power: Tensor) -> Fit:
     if len(kinks) == 0:
         return fit
     outputs = kinks.sign[:, None]
-    slack = affine_slack(kinks.weight, outputs, torch.tensor([fit.mse]).to(power), power, fit.rows)
+    slack = torch.maximum(
+        affine_slack(kinks.weight, outputs, torch.tensor([fit.mse]).to(power), power, fit.rows), _fitted_slack(fit)
+    )
     side = orientations(kinks.weight, outputs, kinks.affine[None], slack)
     left = kinks.affine - (kinks.sign * side) @ kinks.weight / 2
     needed = left.abs() > slack[0]
