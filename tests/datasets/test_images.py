@@ -28,7 +28,7 @@ def sha256(content: bytes) -> str:
 
 def idx(array: np.ndarray) -> bytes:
     head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return gzip.compress(head + array.tobytes(), mtime=0)
+    return gzip.compress(head + array.tobytes(), mtime=0, mtime=0)
 
 
 def cifar_archive(batches: dict[str, bytes]) -> bytes:
@@ -148,12 +148,12 @@ def test_cifar10_from_a_server(shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_
         (b"not gzip", "not a complete gzip file"),
         (idx(X)[:-200], "not a complete gzip file"),
         (
-            gzip.compress(b"\x00\x00\x0d\x01\x00\x00\x00\x01aaaa"),
+            gzip.compress(b"\x00\x00\x0d\x01\x00\x00\x00\x01aaaa", mtime=0),
             "not an IDX file of bytes: it starts with 00 00 0d 01",
         ),
-        (gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x05aaaa"), r"has 12 bytes, wanted 13 for shape \(5,\)"),
-        (gzip.compress(b"\x00\x00\x08\x03\x00\x00"), "has 6 bytes"),
-        (gzip.compress(b""), "not an IDX file"),
+        (gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x05aaaa", mtime=0), r"has 12 bytes, wanted 13 for shape \(5,\)"),
+        (gzip.compress(b"\x00\x00\x08\x03\x00\x00", mtime=0), "has 6 bytes"),
+        (gzip.compress(b"", mtime=0), "not an IDX file"),
     ],
 )
 def test_damaged_idx_files(content: bytes, message: str, tmp_path: Path) -> None:
