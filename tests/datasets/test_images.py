@@ -28,7 +28,7 @@ def sha256(content: bytes) -> str:
 
 def idx(array: np.ndarray) -> bytes:
     head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return gzip.compress(head + array.tobytes(), mtime=0, mtime=0)
+    return gzip.compress(head + array.tobytes(), mtime=0)
 
 
 def cifar_archive(batches: dict[str, bytes]) -> bytes:
