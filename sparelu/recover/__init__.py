@@ -2,5 +2,6 @@
 
 from sparelu.method import Method
 from sparelu.recover.aiht import AIHT
+from sparelu.recover.exact import Exact
 
-METHODS: tuple[type[Method], ...] = (AIHT,)
+METHODS: tuple[type[Method], ...] = (Exact, AIHT)
