@@ -67,9 +67,9 @@ class Row:
 
 
 FITTERS: tuple[Row, ...] = (
-    Row("gmp", tuple(PROBLEMS), {"least": 600}),
-    Row("magnitude", tuple(PROBLEMS), {"least": 600}),
-    Row("imp", tuple(PROBLEMS), {"least": 800}),
+    Row("gmp", tuple(PROBLEMS), {"least": 300}),
+    Row("magnitude", tuple(PROBLEMS), {"least": 300}),
+    Row("imp", tuple(PROBLEMS), {"least": 400}),
     Row("exact", ("planted", "two targets")),
     Row("aiht", tuple(PROBLEMS), {"epochs": 40, "batch": 50, "step": 0.2}),
     Row("univariate", ("one input",)),
