@@ -78,13 +78,11 @@ def classifier(**more: object) -> SparseReLUClassifier:
     return SparseReLUClassifier(**{"method": "random-features", "random_state": 0, **more})
 
 
-BRIEF = {"least": 300}
-"""Few steps, for the default method of :func:`sparelu.choose`."""
+BRIEF = {"method": "gmp", "settings": {"least": 300}}
+"""Few steps of the method that is the default for tables."""
 
 
-@parametrize_with_checks(
-    [regressor(), classifier(), SparseReLURegressor(settings=BRIEF), SparseReLUClassifier(settings=BRIEF)]
-)
+@parametrize_with_checks([regressor(), classifier(), SparseReLURegressor(**BRIEF), SparseReLUClassifier(**BRIEF)])
 def test_check_estimator(estimator, check) -> None:
     check(estimator)
 
