@@ -7,7 +7,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sparelu.network import Layer, Network
@@ -405,8 +404,3 @@ def labels(scores: Tensor, classes: Sequence[Any]) -> np.ndarray:
     """Predicted labels from network outputs (n, k): the largest, or for two classes the sign of the only one."""
     index = (scores[:, 0] > 0).long() if len(classes) == 2 else scores.argmax(dim=1)
     return np.asarray(classes)[index.cpu().numpy()]
-
-
-def as_data(x: ArrayLike, y: ArrayLike, task: str = "regression") -> Data:
-    """Data from arrays or anything that NumPy reads as one."""
-    return Data(np.asarray(x), np.asarray(y), task)

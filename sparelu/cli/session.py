@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -100,8 +101,7 @@ class Bar:
 
 def size(count: float) -> str:
     """Bytes in the unit that reads best."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return ""
+    if count < 1000:
+        return f"{count:.0f} B"
+    power = min(3, int(math.log10(count)) // 3)
+    return f"{count / 1000**power:.1f} {('kB', 'MB', 'GB')[power - 1]}"
