@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from sparelu.certify.pairs import Inputs, gap, product_of_norms
-from sparelu.certify.premises import ranges
 from sparelu.certify.pruned import without_smallest
 from sparelu.data import Data
 from sparelu.datasets import load
@@ -77,7 +76,7 @@ def main() -> None:
     for name in names:
         data = problem(name)
         dense = train(data, HIDDEN[name])
-        low, high = ranges(data)
+        low, high = data.ranges
         x = np.asarray(data.x[:20], dtype=np.float64)
         longest = float(np.linalg.norm(np.asarray(data.x[:], dtype=np.float64), axis=1).max())
         for fraction in (0.5, 0.8, 0.95):

@@ -145,10 +145,16 @@ class Data:
 
     def _tensors(self, x: np.ndarray, y: np.ndarray, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
         d = dtype or self.dtype
-        given = torch.tensor(x, dtype=d, device=self.device)
+        return torch.tensor(x, dtype=d, device=self.device), self._target_tensor(y, d)
+
+    def targets(self) -> Tensor:
+        """The targets of all rows alone, as :meth:`tensors` gives them."""
+        return self._target_tensor(np.asarray(self.y[:]), self.dtype)
+
+    def _target_tensor(self, y: np.ndarray, dtype: torch.dtype) -> Tensor:
         if self.task == "classification":
-            return given, torch.tensor(y, dtype=torch.int64, device=self.device)
-        return given, torch.tensor(y.reshape(len(y), -1), dtype=d, device=self.device)
+            return torch.tensor(y, dtype=torch.int64, device=self.device)
+        return torch.tensor(y.reshape(len(y), -1), dtype=dtype, device=self.device)
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -173,6 +179,14 @@ class Data:
         if self.task == "regression" and not stats.y_sd.any():
             raise DataError(f"the target {self.target!r} is constant ({stats.y_mean[0]:g}): there is nothing to fit")
         return stats
+
+    @cached_property
+    def ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest value of every input, each (d,), in float64."""
+        low, high = np.full(self.inputs, np.inf), np.full(self.inputs, -np.inf)
+        for x, _ in self.chunks():
+            low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
+        return low.astype(np.float64), high.astype(np.float64)
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "Data":
         """The named rows alone; of a source that is not in memory, a view that reads them when asked."""

@@ -19,11 +19,3 @@ def some_rows(data: Data, count: int, rng: np.random.Generator) -> np.ndarray:
     """At most ``count`` rows (count, d) in float64, drawn without replacement."""
     chosen = np.sort(rng.choice(data.n, min(count, data.n), replace=False))
     return np.asarray(data.x[chosen], dtype=np.float64)
-
-
-def ranges(data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest value of every input, each (d,)."""
-    low, high = np.full(data.inputs, np.inf), np.full(data.inputs, -np.inf)
-    for x, _ in data.chunks():
-        low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
-    return low.astype(np.float64), high.astype(np.float64)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from sparelu.certify.pairs import Inputs, aligned, gap, product_of_norms
-from sparelu.certify.premises import ranges, some_rows, width_reason
+from sparelu.certify.premises import some_rows, width_reason
 from sparelu.data import Data
 from sparelu.method import Certifier, setting
 from sparelu.network import Layer, Network
@@ -90,7 +90,7 @@ class Pruned(Certifier):
         if data is None:
             raise ValueError(self.refuses(network, data))
         dense, small = self._pair(network)
-        low, high = ranges(data)
+        low, high = data.ranges
         if self.radius is None:
             places = [Inputs(low, high, _longest(data))]
             where = f"for every input within the ranges of the data and not longer than {places[0].norm:.4g}"

@@ -12,7 +12,7 @@ import numpy as np
 
 from sparelu.certify.lines import TooManyRegions, along, pieces
 from sparelu.certify.plane import cells
-from sparelu.certify.premises import ranges, some_rows, width_reason
+from sparelu.certify.premises import some_rows, width_reason
 from sparelu.data import Data
 from sparelu.method import Certifier, setting
 from sparelu.network import Network
@@ -75,7 +75,7 @@ class Regions(Certifier):
         return self._exact(claim, found.regions)
 
     def _plane(self, network: Network, data: Data) -> Certificate:
-        low, high = ranges(data)
+        low, high = data.ranges
         margin = np.where(high > low, 0.0, 0.5)
         found = cells(network, low - margin, high + margin, self.limit)
         claim = f"linear regions in the box of the data, exact ({found.activation_regions} activation patterns)"

@@ -90,14 +90,6 @@ def prune_on_rows(network: Network, x: np.ndarray) -> Network:
     return Network(tuple(layers), None if network.skip is None else network.skip.to(dtype=torch.float64))
 
 
-def box_of(data: Data) -> Box:
-    """The smallest box that holds the rows."""
-    low, high = np.full(data.inputs, np.inf), np.full(data.inputs, -np.inf)
-    for x, _ in data.chunks():
-        low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
-    return Box(low.astype(np.float64), high.astype(np.float64))
-
-
 @dataclass(frozen=True)
 class Merge(Compressor):
     """Removes only neurons whose removal changes nothing on the box of inputs, or on the rows if asked."""
@@ -143,7 +135,11 @@ class Merge(Compressor):
         return small.to(dtype=network.dtype), (Certificate(claim, float(gap.abs().max()), "output", (checked,)),)
 
     def _box(self, network: Network, data: Data | None) -> Box:
-        box = Box(np.full(network.inputs, -np.inf), np.full(network.inputs, np.inf)) if data is None else box_of(data)
+        box = (
+            Box(np.full(network.inputs, -np.inf), np.full(network.inputs, np.inf))
+            if data is None
+            else Box(*data.ranges)
+        )
         return Box(
             box.low if self.low is None else np.full(network.inputs, self.low),
             box.high if self.high is None else np.full(network.inputs, self.high),

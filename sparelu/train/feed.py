@@ -30,7 +30,7 @@ class Feed:
         if self.data.in_memory:
             x = np.take(np.asarray(self.data.x), self.columns.cpu().numpy(), axis=1)
             self._x = torch.as_tensor(x, dtype=self.data.dtype, device=self.data.device)
-            self._y = self._targets(self._all_targets())
+            self._y = self._targets(self.data.targets())
 
     def keep(self, places: Tensor) -> None:
         """Drop the columns that are not at ``places`` of those left."""
@@ -49,12 +49,6 @@ class Feed:
         for i in range(max(1, self.data.n // size)):
             rows = order[i * size : (i + 1) * size]
             yield self._x.index_select(0, rows), self._y.index_select(0, rows)
-
-    def _all_targets(self) -> Tensor:
-        y = np.asarray(self.data.y[:])
-        if self.data.task == "classification":
-            return torch.tensor(y, dtype=torch.int64, device=self.data.device)
-        return torch.tensor(y.reshape(len(y), -1), dtype=self.data.dtype, device=self.data.device)
 
     def _targets(self, y: Tensor) -> Tensor:
         if self.mean is None or self.sd is None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparelu import run
-from sparelu.compress.merge import Box, Merge, box_of, prune_on_rows, reduce_on
+from sparelu.compress.merge import Box, Merge, prune_on_rows, reduce_on
 from sparelu.data import Budget, Data
 from sparelu.method import Refusal
 from sparelu.network import Network
@@ -125,7 +125,7 @@ def test_the_method_its_claims_and_its_refusals() -> None:
     assert solution.network.hidden == (4,)
     assert "8 neurons removed" in solution.certificates[0].claim
     assert solution.certificates[0].value < 1e-12
-    assert np.allclose(box_of(data).low, x.min(axis=0))
+    assert np.allclose(data.ranges[0], x.min(axis=0))
     assert run.compress(Merge(low=-1, high=1), wide, Budget(hidden=(4,))).network.hidden == (4,)
     same = run.compress(Merge(), Network.two_layer(w, v, b), Budget(hidden=(4,)))
     assert "unchanged" in same.certificates[0].claim
