@@ -1,8 +1,9 @@
-"""Many trials -> one table of rows, resumable, on one machine (joblib) or a Dask cluster.
+"""Many tasks -> one table of rows, resumable, on one machine (joblib) or a Dask cluster.
 
-A row is addressed by the content of its trial: canonical JSON of the fields that are not at their default,
-hashed. Done and refused rows are not run again; failed rows are kept with their error and tried again the next
-time. One process writes the table, a line for each row, so that killing the sweep loses at most the rows in flight.
+A task is a trial of a grid, or the call of a measured function (benchmarks). A row is addressed by the content of its
+task: canonical JSON of what is not at its default, hashed. Done and refused rows are not run again; failed rows are
+kept with their error and tried again the next time. One process writes the table, a line for each row, so that killing
+the sweep loses at most the rows in flight.
 """
 
 import functools
@@ -12,37 +13,22 @@ import platform
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from sparelu import datasets
-from sparelu.catalogue import METHODS
-from sparelu.data import Split
-from sparelu.experiments.folder import canonical_json, key
-from sparelu.experiments.trial import Trial
-from sparelu.method import Refusal, configured
+from sparelu.experiments.folder import key
+from sparelu.experiments.task import Row, Task
+from sparelu.method import Refusal
 from sparelu.outcome import Status
 from sparelu.run import versions
 
-Row = dict[str, Any]
 
-
-def trial_key(trial: Trial) -> str:
-    """The address of a trial: what is at its default does not count, so that a new option moves no result."""
-    request = trial.request()
-    request.pop("device", None)
-    if trial.method in METHODS and trial.settings:
-        request["settings"] = configured(METHODS[trial.method], dict(trial.settings)).changed()
-    if trial.data in datasets.DATASETS and trial.parameters:
-        default = {p.name: p.default for p in datasets.DATASETS[trial.data].parameters}
-        request["parameters"] = {
-            k: v for k, v in trial.parameters.items() if canonical_json(v) != canonical_json(default.get(k, object()))
-        }
-    return key({k: v for k, v in request.items() if v != {}}, 16)
+def trial_key(trial: Task) -> str:
+    """The address of a task, 16 hexadecimal digits."""
+    return key(trial.address(), 16)
 
 
 @dataclass(frozen=True)
@@ -80,21 +66,22 @@ class Table:
 
 
 def sweep(
-    trials: Sequence[Trial],
+    trials: Sequence[Task],
     path: str | Path,
     *,
-    engine: Callable[[Sequence[Trial]], Iterable[Row]] | None = None,
+    engine: Callable[[Sequence[Task]], Iterable[Row]] | None = None,
     watch: Callable[[Row, int, int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    rerun: bool = False,
 ) -> list[Row]:
-    """Run the trials that ``path`` has no result of; all rows of the trials, in their order.
+    """Run the trials that ``path`` has no result of (with ``rerun``: all of them); all their rows, in their order.
 
     ``engine`` maps trials to rows in any order (default: this process, one after another); see
     :func:`joblib_engine` and :func:`dask_engine`. ``watch`` sees each new row, the number done and the number wanted.
     """
     table = Table(Path(path))
     wanted = {trial_key(t): t for t in trials}
-    done = {row["key"]: row for row in table.rows() if row["status"] != "failed"}
+    done = set() if rerun else {row["key"] for row in table.rows() if row["status"] != "failed"}
     left = [t for k, t in wanted.items() if k not in done]
     count = len(wanted) - len(left)
     for row in (engine or _here)(left):
@@ -108,27 +95,26 @@ def sweep(
     return [now[k] for k in wanted if k in now]
 
 
-def run_row(trial: Trial, threads: int | None = None) -> Row:
+def run_row(trial: Task, threads: int | None = None) -> Row:
     """Run one trial; the row of its result, its refusal or its failure, with the circumstances."""
     if threads is not None:
         torch.set_num_threads(threads)
     row: Row = {"key": trial_key(trial), "trial": trial.request(), **circumstances(trial)}
-    start = time.perf_counter()
+    start, clock = time.perf_counter(), time.process_time()
     try:
-        judged = trial.run(_split(_data_key(trial)))
-        row |= judged.result() | {"psnr": judged.test.psnr}
+        row |= trial.outcome()
     except Refusal as refusal:
         row |= {"status": Status.refused.name, "error": str(refusal)}
     except Exception as error:  # whatever went wrong in one trial is that row's result, not the sweep's end
         row |= {"status": "failed", "error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
-    return row | {"row_seconds": time.perf_counter() - start}
+    return row | {"row_seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - clock}
 
 
-def circumstances(trial: Trial) -> Row:
+def circumstances(trial: Task) -> Row:
     """What a result may depend on beside its trial."""
     return {
         "versions": versions(),
-        "seeds": {"data": trial.parameters.get("seed", trial.seed), "split": trial.seed, "fit": trial.seed},
+        "seeds": trial.seeds(),
         "threads": torch.get_num_threads(),
         "cpu": _cpu(),
         "host": socket.gethostname(),
@@ -144,26 +130,14 @@ def _cpu() -> str:
     return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
-def _data_key(trial: Trial) -> str:
-    fields = ("data", "parameters", "target", "task", "seed", "test_fraction", "device")
-    return canonical_json({name: getattr(trial, name) for name in fields})
-
-
-@functools.lru_cache(maxsize=2)
-def _split(data_key: str) -> Split:
-    """The split of a trial's data, kept for the next trials on the same data."""
-    given: Mapping[str, Any] = json.loads(data_key)
-    return Trial.of(given).split()
-
-
-def _here(trials: Sequence[Trial]) -> Iterator[Row]:
+def _here(trials: Sequence[Task]) -> Iterator[Row]:
     yield from map(run_row, trials)
 
 
-def joblib_engine(workers: int, threads: int = 1) -> Callable[[Sequence[Trial]], Iterator[Row]]:
+def joblib_engine(workers: int, threads: int = 1) -> Callable[[Sequence[Task]], Iterator[Row]]:
     """Rows from ``workers`` processes of ``threads`` threads each on this machine."""
 
-    def run(trials: Sequence[Trial]) -> Iterator[Row]:
+    def run(trials: Sequence[Task]) -> Iterator[Row]:
         import joblib
 
         work = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
@@ -172,13 +146,13 @@ def joblib_engine(workers: int, threads: int = 1) -> Callable[[Sequence[Trial]],
     return run
 
 
-def dask_engine(scheduler: str, threads: int = 1, timeout: float = 10.0) -> Callable[[Sequence[Trial]], Iterator[Row]]:
+def dask_engine(scheduler: str, threads: int = 1, timeout: float = 10.0) -> Callable[[Sequence[Task]], Iterator[Row]]:
     """Rows from the workers of a Dask cluster; a row whose worker dies is run again on another.
 
     Raises ``ValueError`` when the extra is not installed or the scheduler does not answer.
     """
 
-    def run(trials: Sequence[Trial]) -> Iterator[Row]:
+    def run(trials: Sequence[Task]) -> Iterator[Row]:
         try:
             from distributed import Client, as_completed
         except ImportError:

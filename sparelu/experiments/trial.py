@@ -1,5 +1,7 @@
 """One trial: data, method, budget and seed, described by plain values; run, and judged on training and test rows."""
 
+import functools
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -8,15 +10,21 @@ import torch
 
 from sparelu import catalogue, datasets, store
 from sparelu.data import Budget, Data, Split
+from sparelu.experiments.folder import canonical_json
+from sparelu.experiments.folds import fold_split
 from sparelu.experiments.measure import Measurement, measure
-from sparelu.method import Fitter
+from sparelu.experiments.task import Row, Task
+from sparelu.method import Fitter, configured
 from sparelu.outcome import Iterate, Solution
 from sparelu.run import Checkpoint, Limits, fit
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What decides a result, as JSON values. ``standardise`` None: files are standardised, named data sets are not."""
+class Trial(Task):
+    """What decides a result, as JSON values. ``standardise`` None: files are standardised, named data sets are not.
+
+    With ``folds`` the training rows are cut into so many parts, and number ``fold`` takes the place of the test rows.
+    """
 
     data: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -33,6 +41,8 @@ class Trial:
     test_fraction: float = 0.2
     standardise: bool | None = None
     device: str = "cpu"
+    folds: int = 0
+    fold: int = 0
 
     def request(self) -> dict[str, Any]:
         """The fields that are not at their default, as JSON values."""
@@ -40,6 +50,30 @@ class Trial:
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         changed = {k: v for k, v in given.items() if k == "data" or v != getattr(default, k)}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}
+
+    def address(self) -> dict[str, Any]:
+        """What is at its default does not count, so that a new option moves no result; nor does the device."""
+        request = self.request()
+        request.pop("device", None)
+        if self.method in catalogue.METHODS and self.settings:
+            request["settings"] = configured(catalogue.METHODS[self.method], dict(self.settings)).changed()
+        if self.data in datasets.DATASETS and self.parameters:
+            default = {p.name: p.default for p in datasets.DATASETS[self.data].parameters}
+            request["parameters"] = {
+                k: v
+                for k, v in self.parameters.items()
+                if canonical_json(v) != canonical_json(default.get(k, object()))
+            }
+        return {k: v for k, v in request.items() if v != {}}
+
+    def seeds(self) -> dict[str, int]:
+        """The seed of the data, and that of the trial."""
+        return {"data": self.parameters.get("seed", self.seed), "split": self.seed, "fit": self.seed}
+
+    def outcome(self) -> Row:
+        """Fit and judge; the data are kept for the next trial on them."""
+        judged = self.run(_split(_data_key(self), self.folds, self.fold))
+        return judged.result() | {"psnr": judged.test.psnr}
 
     @classmethod
     def of(cls, request: Mapping[str, Any]) -> "Trial":
@@ -53,6 +87,14 @@ class Trial:
         return Budget(self.hidden, self.nonzeros, self.density, self.sparsity, self.compression)
 
     def split(self) -> Split:
+        """Load the data, keep test rows apart, and take the fold where one is asked for."""
+        return self.part(self.whole())
+
+    def part(self, whole: Split) -> Split:
+        """The rows to train and to judge on: those of :meth:`whole`, or a fold of its training rows."""
+        return fold_split(whole.train, self.folds, self.fold, self.seed) if self.folds else whole
+
+    def whole(self) -> Split:
         """Load the data and keep test rows apart."""
         parameters = dict(self.parameters)
         seed = int(parameters.pop("seed", self.seed))
@@ -133,6 +175,25 @@ class Judged:
             "split": self.split,
             "score_name": score_name(self.solution.task),
         }
+
+
+def _data_key(trial: Trial) -> str:
+    deciding = ("data", "parameters", "target", "task", "seed", "test_fraction", "device")
+    return canonical_json({name: getattr(trial, name) for name in deciding})
+
+
+@functools.lru_cache(maxsize=2)
+def _whole(data_key: str) -> Split:
+    """The split of a trial's data, kept for the next trials on the same data."""
+    given: Mapping[str, Any] = json.loads(data_key)
+    return Trial.of(given).whole()
+
+
+@functools.lru_cache(maxsize=2)
+def _split(data_key: str, folds: int, fold: int) -> Split:
+    """The rows of a trial, kept for the next trials on the same fold."""
+    given: Mapping[str, Any] = json.loads(data_key)
+    return replace(Trial.of(given), folds=folds, fold=fold).part(_whole(data_key))
 
 
 def judge(solution: Solution, split: Split, why: str = "") -> Judged:
