@@ -31,11 +31,12 @@ class Pool:
     def select(self, scores: Mapping[str, Tensor], allowed: Mapping[str, Tensor], k: int) -> Masks:
         """Masks of the ``k`` largest ``scores`` among the ``allowed``, or of all these if fewer.
 
-        Ties keep the earlier weight. Raises ``ValueError`` when a score is NaN.
+        Ties keep the earlier weight, and minus infinity is never chosen. Raises ``ValueError`` when a score is NaN.
         """
         device = scores[self.names[0]].device
         score = torch.cat([scores[n].reshape(-1).to(device) for n in self.names])
-        places = torch.cat([allowed[n].reshape(-1).to(device) for n in self.names]).nonzero()[:, 0]
+        free = torch.cat([allowed[n].reshape(-1).to(device) for n in self.names])
+        places = (free & (score != -math.inf)).nonzero()[:, 0]
         mask = torch.zeros(self.size, dtype=torch.bool, device=device)
         best = largest(score.index_select(0, places), min(k, len(places)))
         mask.index_fill_(0, places.index_select(0, best), True)

@@ -21,7 +21,10 @@ from sparelu.train.parts import Choice, Part, parts_of, process_group, seeded, u
 from sparelu.train.plans import Move, Plan
 
 Score = Callable[[Part, torch.Generator], Tensor]
-"""A number for every weight of a part, the larger the better; the generator is the sparsifier's own."""
+"""A number for every weight of a part, the larger the better; the generator is the sparsifier's own.
+
+A weight with minus infinity is never chosen.
+"""
 
 ZERO_KEEPING: frozenset[type[torch.optim.Optimizer]] = frozenset(
     {
@@ -42,12 +45,18 @@ more. Adamax and Rprop are not here, since their slots do not stay at 0.
 """
 
 
+ROOTED: frozenset[str] = frozenset({"exp_avg_sq", "square_avg", "sum"})
+"""Slots of mean or summed squares, which these optimisers take the root of."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """A method: the living with the lowest ``drop`` go, those of all others with the highest ``grow`` come.
 
     ``start`` ranks the weights before the first step. ``observe`` is called at every step while the gradients are
-    still dense. With ``replaces_step`` a step that moves the support takes no step of the optimiser.
+    still dense, and so is ``grow`` where the support moves. With ``replaces_step`` a step that moves the support takes
+    no step of the optimiser; with ``restarts`` a weight dropped and grown in one move starts again at 0. ``after`` is
+    called with the number of the step at its end.
     """
 
     drop: Score
@@ -55,6 +64,8 @@ class Rule:
     start: Score
     observe: Callable[[Part], None] | None = None
     replaces_step: bool = False
+    restarts: bool = False
+    after: Callable[[int], None] | None = None
 
 
 class Choices(TypedDict, total=False):
@@ -79,9 +90,6 @@ class Sparsifier:
     Laws: after construction and after every step, weights and every optimiser slot of their shape are exactly zero off
     the support; the number of living weights is the one the plan asks for. The same holds on every process of a
     DistributedDataParallel model: process 0 decides. Gradients are zero off the support after ``step``.
-
-    On a CPU make Adam and its kin with ``fused=True``: the square root that their other form calls is several times
-    slower for zeros than for other numbers, which there adds a fifth to a step, more than the masks do.
 
     Raises ``ValueError`` for a budget that does not fit, a model that cannot be pruned, and an optimiser that does not
     hold the model's weights; warns with :class:`LayerCollapseWarning` when a layer is left without weights.
@@ -160,13 +168,14 @@ class Sparsifier:
         if self.rule.observe is not None:
             for part in self.parts.values():
                 self.rule.observe(part)
+        growth = self._growth(moves)
         result = None
-        if moves and self.rule.replaces_step:
-            self._commit(self._moved(moves))
-        else:
+        if not (moves and self.rule.replaces_step):
             result = self._optimise(closure)
-            if moves:
-                self._commit(self._moved(moves))
+        if moves:
+            self._move(moves, growth)
+        if self.rule.after is not None:
+            self.rule.after(self.steps)
         self.steps += 1
         return result
 
@@ -248,19 +257,33 @@ class Sparsifier:
             return []
         return [Move(p.nonzeros, 0) if m is None else m for m, p in zip(moves, self.pools, strict=True)]
 
-    def _moved(self, moves: list[Move]) -> Masks:
-        """The masks after ``moves``. A weight that is dropped may be grown again at once, and then keeps its value."""
-        chosen: Masks = {}
+    def _growth(self, moves: list[Move]) -> Masks:
+        """The scores for growing, while the gradients are dense; none when nothing grows."""
+        if not any(m.grow for m in moves):
+            return {}
+        with torch.no_grad():
+            return {n: self.rule.grow(p, self.generator) for n, p in self.parts.items()}
+
+    def _move(self, moves: list[Move], growth: Masks) -> None:
+        """Drop to ``keep`` weights, then grow until ``keep`` + ``grow`` live or there is no room.
+
+        A weight that is dropped may be grown again at once; it keeps its value unless the rule restarts it.
+        """
+        masks = {n: p.mask for n, p in self.parts.items()}
+        kept: Masks = {}
         with torch.no_grad():
             drop = {n: self.rule.drop(p, self.generator) for n, p in self.parts.items()}
-            growing = any(m.grow for m in moves)
-            grow = {n: self.rule.grow(p, self.generator) for n, p in self.parts.items()} if growing else {}
-            masks = {n: p.mask for n, p in self.parts.items()}
             for pool, move in zip(self.pools, moves, strict=True):
-                kept = pool.select(drop, masks, move.keep)
-                grown = pool.select(grow, {n: ~m for n, m in kept.items()}, move.grow) if move.grow else {}
-                chosen.update({n: m | grown[n] if grown else m for n, m in kept.items()})
-        return chosen
+                kept.update(pool.select(drop, masks, move.keep))
+            if self.rule.restarts:
+                self._commit(kept)
+            chosen = dict(kept)
+            for pool, move in zip(self.pools, moves, strict=True):
+                if move.grow:
+                    free = {n: ~kept[n] for n in pool.names}
+                    missing = move.keep + move.grow - sum(int(kept[n].sum()) for n in pool.names)
+                    chosen.update({n: kept[n] | m for n, m in pool.select(growth, free, missing).items()})
+        self._commit(chosen)
 
     def _commit(self, masks: Masks) -> None:
         """Make ``masks`` the support, the same on every process, and warn of layers that are left empty."""
@@ -284,17 +307,40 @@ class Sparsifier:
         was added: torch counts the writes to each tensor.
         """
         untouched = self._marks() == self._seen
-        if closure is None:
-            self._clear_gradients()
-            result = self.optimizer.step()
-        else:
-            result = self.optimizer.step(lambda: self._after(closure))
+        lifted = self._lift()
+        try:
+            if closure is None:
+                self._clear_gradients()
+                result = self.optimizer.step()
+            else:
+                result = self.optimizer.step(lambda: self._after(closure))
+        finally:
+            for part, slots in lifted:
+                part.clear(slots)
         marks = self._marks()
         if untouched and self._keeps_zeros() and marks.keys() == self._seen.keys():
             self._seen = marks
         else:
             self.apply()
         return result
+
+    def _lift(self) -> list[tuple[Part, list[Tensor]]]:
+        """Put ones in place of the zeros off the support in slots of which the step takes square roots; those slots.
+
+        The root that torch calls on a CPU takes six times as long for zeros. Where the gradient is 0 a weight of 0 moves
+        by 0 over that root, so that what the slot holds there, until it is cleared after the step, changes nothing.
+        """
+        if not self._keeps_zeros():
+            return []
+        whole = {id(p) for g in self.param_groups if g.get("fused") for p in g["params"]}
+        lifted = []
+        for part in self.parts.values():
+            state = self.optimizer.state.get(part.weight, {})
+            slots = [state[name] for name in ROOTED & state.keys()]
+            if slots and part.weight.device.type == "cpu" and id(part.weight) not in whole:
+                part.lift(slots)
+                lifted.append((part, slots + [s for n, s in state.items() if n.startswith("max_")]))
+        return lifted
 
     def _after(self, closure: Callable[[], Any]) -> Any:
         with torch.enable_grad():
