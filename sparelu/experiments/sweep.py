@@ -76,15 +76,15 @@ def sweep(
 ) -> list[Row]:
     """Run the trials that ``path`` has no result of (with ``rerun``: all of them); all their rows, in their order.
 
-    ``engine`` maps trials to rows in any order (default: this process, one after another); see
-    :func:`joblib_engine` and :func:`dask_engine`. ``watch`` sees each new row, the number done and the number wanted.
+    ``engine`` maps trials to rows in any order: :func:`in_process` (default), :func:`joblib_engine` or
+    :func:`dask_engine`. ``watch`` sees each new row, the number done and the number wanted.
     """
     table = Table(Path(path))
     wanted = {trial_key(t): t for t in trials}
     done = set() if rerun else {row["key"] for row in table.rows() if row["status"] != "failed"}
     left = [t for k, t in wanted.items() if k not in done]
     count = len(wanted) - len(left)
-    for row in (engine or _here)(left):
+    for row in (engine or in_process)(left):
         table.append(row)
         count += 1
         if watch is not None:
@@ -130,7 +130,8 @@ def _cpu() -> str:
     return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
-def _here(trials: Sequence[Task]) -> Iterator[Row]:
+def in_process(trials: Sequence[Task]) -> Iterator[Row]:
+    """Rows from this process, one after another."""
     yield from map(run_row, trials)
 
 

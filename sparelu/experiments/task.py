@@ -42,13 +42,12 @@ class Call(Task):
     """A measured function ``function(**settings) -> dict`` of JSON values, in the study called ``name``.
 
     The function is called by its keyword arguments; the row has them in ``trial``, what it returned in ``measured``,
-    and its seconds and peak memory. ``notes`` go into the row and do not count in its address.
+    and its seconds and peak memory.
     """
 
     name: str
     function: Callable[..., Mapping[str, Any]]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    notes: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
 
     def request(self) -> dict[str, Any]:
@@ -74,7 +73,7 @@ class Call(Task):
             found = self.function(**self.settings)
         measured = json.loads(json.dumps(dict(found), default=_number))
         costs = {"seconds": meter.seconds, "peak_memory": meter.peak_memory}
-        return {**self.notes, "measured": measured, "status": "measured", **costs}
+        return {"measured": measured, "status": "measured", **costs}
 
 
 def _number(value: Any) -> Any:
