@@ -276,7 +276,9 @@ class Sparsifier:
             for pool, move in zip(self.pools, moves, strict=True):
                 kept.update(pool.select(drop, masks, move.keep))
             if self.rule.restarts:
-                self._commit(kept)
+                for name, part in self.parts.items():
+                    part.keep(kept[name])
+                self.apply()
             chosen = dict(kept)
             for pool, move in zip(self.pools, moves, strict=True):
                 if move.grow:
