@@ -17,6 +17,11 @@ app = typer.Typer(
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Json = Annotated[bool, Option("--json", help="Print one JSON object instead of tables.")]
+Folds = Annotated[int, Option(help="Folds of the cross-validation.")]
+Select = Annotated[
+    str,
+    Option(help="one-se: the smallest budget whose mean loss is within a standard error of the least; or best."),
+]
 Run = Annotated[Path, Argument(help="A run folder written by fit.")]
 
 
@@ -49,9 +54,11 @@ def fit(
     out: Annotated[Path | None, Option(help="Run folder (default: runs/DATA-METHOD-KEY).")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on with an interrupted run.")] = False,
     path: Annotated[
-        bool, Option("--path", help="Fit several budgets, choose one on validation rows, draw the curve.")
+        bool, Option("--path", help="Fit several budgets, choose one by cross-validation, draw the curve.")
     ] = False,
     budgets: Annotated[str | None, Option(help="Budgets of --path, such as 50,100,200.")] = None,
+    folds: Folds = 5,
+    select: Select = "one-se",
     json: Json = False,
 ) -> None:
     """Fit a sparse network to DATA within a budget, and write a run folder with the model and report.html.
@@ -83,8 +90,51 @@ def fit(
             resume,
             path,
             budgets,
+            folds,
+            select,
         )
         fit_command(wishes, json)
+
+
+@app.command(context_settings=EXTRA)
+def tune(
+    context: typer.Context,
+    data: Annotated[str, Argument(help="As for fit.")],
+    target: Annotated[str | None, Option(help="The column to predict, by name or number.")] = None,
+    task: Annotated[str | None, Option(help="regression or classification.")] = None,
+    method: Annotated[str, Option(help="A method (see: sparelu methods), or auto.")] = "auto",
+    hidden: Annotated[str, Option(help="Hidden widths, such as 100 or 300,100.")] = "100",
+    budgets: Annotated[str | None, Option(help="Numbers of nonzeros to choose from, such as 50,100,200.")] = None,
+    folds: Folds = 5,
+    trials: Annotated[int, Option(help="Settings tried for each budget; above 1 wants sparelu[search].")] = 1,
+    search: Annotated[
+        list[str] | None,
+        Option(help="A setting to search, NAME=LOW:HIGH, NAME=log:LOW:HIGH, NAME=A,B or NAME; may be repeated."),
+    ] = None,
+    select: Select = "one-se",
+    pruner: Annotated[str, Option(help="Stops poor settings after some folds: median, hyperband or none.")] = "median",
+    workers: Annotated[int, Option(help="Processes; they change the time, not the result.")] = 1,
+    seed: Annotated[int, Option(help="Decides everything random.")] = 0,
+    test_fraction: Annotated[float, Option(help="Rows kept for testing, where the source keeps none.")] = 0.2,
+    standardise: Annotated[bool | None, Option(help="Scale inputs (default: files yes, named data no).")] = None,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[Path | None, Option(help="Run folder (default: runs/DATA-METHOD-tune-KEY).")] = None,
+    resume: Annotated[bool, Option("--resume", help="Go on with an interrupted search.")] = False,
+    json: Json = False,
+) -> None:
+    """Choose the budget and the settings of a method by cross-validation, then fit all training rows.
+
+    Settings that stay fixed are flags, as for fit.
+    """
+    from sparelu.cli.session import plain_errors
+    from sparelu.cli.tuning import Given, Search, tune_command
+
+    with plain_errors():
+        given = Given(
+            *(data, target, task, method, hidden, seed, test_fraction, standardise, device, tuple(context.args))
+        )
+        asked = Search(budgets, folds, trials, tuple(search or ()), select, pruner)
+        tune_command(given, asked, out, resume, workers, json)
 
 
 @app.command()

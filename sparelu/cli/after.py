@@ -10,9 +10,9 @@ from rich.table import Table
 
 from sparelu import catalogue
 from sparelu.cli import flags
-from sparelu.cli.fitting import report
 from sparelu.cli.session import Bar, console, size
 from sparelu.data import Budget, Split
+from sparelu.experiments.finish import report
 from sparelu.experiments.folder import RunFolder
 from sparelu.experiments.trial import Judged, Trial, judge
 from sparelu.method import Certifier, SettingError, nearest

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.table import Table
 
@@ -16,8 +15,9 @@ from sparelu.cli import flags
 from sparelu.cli.session import INTERRUPTED, Bar, console, errors, size, stoppable
 from sparelu.data import Split
 from sparelu.experiments import path as budget_path
+from sparelu.experiments.choice import checked_select, choose
+from sparelu.experiments.finish import finish
 from sparelu.experiments.folder import RunFolder, key
-from sparelu.experiments.report import Point, write_report
 from sparelu.experiments.trial import Judged, Trial, pick_device, score_name
 from sparelu.outcome import Iterate, Status
 from sparelu.run import Checkpoint, Limits
@@ -51,6 +51,8 @@ class Wishes:
     resume: bool
     path: bool
     budgets: str | None
+    folds: int
+    select: str
 
     def trial(self) -> Trial:
         """The trial without the settings of its method, which is known once the data are."""
@@ -85,7 +87,8 @@ def fit_command(wishes: Wishes, as_json: bool) -> None:
     if wishes.method == "auto":
         chosen = flags.named_method(choose_method(split.train, trial.budget())[0])
         trial = replace(trial, settings=flags.method_settings(wishes.extra, chosen))
-    request = {**trial.request(), **({"budgets": wishes.budgets or "default"} if wishes.path else {})}
+    asked = {"budgets": wishes.budgets or "default", "folds": wishes.folds, "select": checked_select(wishes.select)}
+    request = {**trial.request(), **(asked if wishes.path else {})}
     if trial.budget().weights(split.train.inputs, split.train.outputs) < ONE_THREAD_WEIGHTS:
         torch.set_num_threads(1)
     default = Path("runs") / f"{Path(trial.data).stem}-{trial.method}-{key(request)}"
@@ -114,7 +117,7 @@ def _single(trial: Trial, split: Split, folder: RunFolder, wishes: Wishes) -> li
     if judged.solution.status is Status.interrupted:
         _interrupted(folder)
     rows = [{**judged.row(), "chosen": True}]
-    _finish(folder, judged, rows, split)
+    finish(folder, judged, rows, split)
     return rows
 
 
@@ -124,17 +127,20 @@ def _path(trial: Trial, split: Split, folder: RunFolder, wishes: Wishes) -> list
     steps: list[budget_path.Step] = []
     with ExitStack() as stack:
         stop = stack.enter_context(stoppable())
-        bar = stack.enter_context(Bar(total=2 * len(asked) + 1))
+        bar = stack.enter_context(Bar(total=(1 + wishes.folds) * len(asked) + 1))
         watch = _path_watch(bar, asked)
-        steps.extend(path.steps(asked, watch, stop))
+        steps.extend(path.steps(asked, wishes.folds, watch, stop))
         dense = None if len(steps) < len(asked) else _dense(trial, split, folder, stop)
     if len(steps) < len(asked) or (dense is not None and dense.solution.status is Status.interrupted):
         _interrupted(folder)
-    best = budget_path.choose(steps)
-    rows = [{**step.judged.row(), "validation": step.validation, "chosen": step is best} for step in steps]
+    curve = choose([step.validated for step in steps], wishes.select)
+    taken = next(p.nonzeros for p in curve if p.chosen)
+    best = next(step for step in steps if step.validated.nonzeros == taken)
+    rows = [{**step.judged.row(), "validation": step.validated.loss, "chosen": step is best} for step in steps]
     if dense is not None:
         rows.append({**dense.row(), "label": "dense", "chosen": False})
-    _finish(folder, best.judged, rows, split)
+    notes = {"validation": [p.row() for p in curve], "folds": wishes.folds, "select": wishes.select}
+    finish(folder, best.judged, rows, split, notes)
     return rows
 
 
@@ -153,10 +159,7 @@ def _path_watch(bar: Bar, asked: Sequence[int]) -> Callable[[int, Iterate], None
 def _budgets(trial: Trial, split: Split, wishes: Wishes) -> Sequence[int]:
     if wishes.budgets is not None:
         return sorted(set(flags.whole_numbers(wishes.budgets, "--budgets")))
-    total = replace(trial.budget(), nonzeros=None, density=None, sparsity=None, compression=None).weights(
-        split.train.inputs, split.train.outputs
-    )
-    return budget_path.budgets(max(1, min(50, total // 20)), max(2, min(total, 2000)))
+    return budget_path.default_budgets(trial, split)
 
 
 def _dense(trial: Trial, split: Split, folder: RunFolder, stop: Callable[[], bool]) -> Judged | None:
@@ -170,44 +173,6 @@ def _dense(trial: Trial, split: Split, folder: RunFolder, stop: Callable[[], boo
 def _interrupted(folder: RunFolder) -> None:
     errors.print(f"interrupted; {folder.path} keeps the state: repeat the same command with --resume", highlight=False)
     raise SystemExit(INTERRUPTED)
-
-
-def _finish(folder: RunFolder, judged: Judged, rows: list[dict[str, Any]], split: Split) -> None:
-    result = {**judged.result(), "rows": rows, "mean_image": _mean_image(split)}
-    if split.test_rows is not None:
-        result["test_rows"] = split.test_rows.tolist()
-    folder.write(judged.solution, result)
-    report(folder)
-    folder.checkpoint.unlink(missing_ok=True)
-
-
-def _mean_image(split: Split) -> list[float] | None:
-    return None if split.train.image is None else split.train.statistics.mean.tolist()
-
-
-def report(folder: RunFolder) -> None:
-    """Write the report of a finished run."""
-    solution, request, result = folder.read()
-    points = [
-        Point(
-            r["nonzeros"],
-            r["score"],
-            r["seconds"],
-            r["peak_memory"],
-            r["stored_bytes"],
-            r.get("label", ""),
-            r["chosen"],
-        )
-        for r in result["rows"]
-    ]
-    image = solution.about.get("image")
-    mean = None if image is None or not result.get("mean_image") else np.reshape(result["mean_image"], image)
-    extra = (
-        {"request": json.dumps(request), "method chosen because": result["why"]}
-        if result["why"]
-        else {"request": json.dumps(request)}
-    )
-    write_report(folder.report, solution, points, result["score_name"], result["split"], mean, extra)
 
 
 def _say(trial: Trial, split: Split, folder: RunFolder, rows: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from sparelu.method import Method, SettingError, nearest, settings_of
 
 COMMON = (
     *("target", "task", "method", "hidden", "nonzeros", "density", "sparsity", "compression", "seed", "out", "resume"),
-    *("test-fraction", "standardise", "device", "seconds", "json", "path", "budgets"),
+    *("test-fraction", "standardise", "device", "seconds", "json", "path", "budgets", "folds", "select"),
 )
 
 

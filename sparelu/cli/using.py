@@ -11,11 +11,11 @@ import numpy as np
 from rich.table import Table as Printed
 
 from sparelu import store
-from sparelu.cli.fitting import report
 from sparelu.cli.flags import data_source
 from sparelu.cli.session import console, errors, size
 from sparelu.data import Rows
 from sparelu.datasets import DATASETS, columns_for
+from sparelu.experiments.finish import report
 from sparelu.experiments.folder import RunFolder
 from sparelu.experiments.report_sweep import write_sweep_report
 from sparelu.experiments.sweep import Table

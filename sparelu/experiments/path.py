@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparelu import store
-from sparelu.data import Split
+from sparelu.data import Budget, Split
+from sparelu.experiments.choice import Validated, loss_of
+from sparelu.experiments.folds import fold_numbers, fold_split
 from sparelu.experiments.trial import Judged, Trial, judge
 from sparelu.outcome import Iterate, Status
 from sparelu.run import Checkpoint
@@ -14,12 +16,16 @@ from sparelu.run import Checkpoint
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One budget: the trial judged on test rows, and its score on validation rows with the standard error."""
+    """One budget: the trial judged on test rows, and its losses on held-out folds of the training rows."""
 
-    nonzeros: int
     judged: Judged
-    validation: float
-    error: float
+    validated: Validated
+
+
+def default_budgets(trial: Trial, split: Split) -> list[int]:
+    """Eight budgets from a twentieth of the weights, at most 50, to all of them, at most 2000."""
+    total = Budget(trial.hidden).weights(split.train.inputs, split.train.outputs)
+    return budgets(max(1, min(50, total // 20)), max(2, min(total, 2000)))
 
 
 def budgets(low: int, high: int, count: int = 8) -> list[int]:
@@ -41,19 +47,24 @@ class BudgetPath:
     def steps(
         self,
         nonzeros: Sequence[int],
+        folds: int,
         watch: Callable[[int, Iterate], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[Step]:
-        """Fit every budget twice: on all training rows, and with a fifth of them held out to choose by."""
-        inner = replace(self.split.train, test=None).split(0.2, self.trial.seed)
+        """Fit every budget on all training rows, and once without each of ``folds`` folds, which are to choose by."""
+        fold_numbers(self.split.train, folds, self.trial.seed)  # refuses a wrong number before anything is spent
         for s in nonzeros:
             whole = self._fit(s, self.split, "", watch, stop)
-            if whole.solution.status is Status.interrupted:
-                return
-            held = self._fit(s, inner, "-validation", watch, stop)
-            if held.solution.status is Status.interrupted:
-                return
-            yield Step(s, whole, held.test.score, held.test.score_error)
+            losses: list[float] = []
+            for i in range(folds):
+                if whole.solution.status is Status.interrupted:
+                    return
+                inner = fold_split(self.split.train, folds, i, self.trial.seed)
+                held = self._fit(s, inner, f"-fold{i + 1}of{folds}", watch, stop)
+                if held.solution.status is Status.interrupted:
+                    return
+                losses.append(loss_of(held.test, self.split.train.task))
+            yield Step(whole, Validated(s, tuple(losses), self.trial.settings))
 
     def _fit(
         self, s: int, split: Split, mark: str, watch: Callable[[int, Iterate], None] | None, stop: Callable[[], bool]
@@ -69,9 +80,3 @@ class BudgetPath:
             store.save(judged.solution, done)
             checkpoint.path.unlink(missing_ok=True)
         return judged
-
-
-def choose(steps: Sequence[Step]) -> Step:
-    """The fewest nonzeros whose validation score is within one standard error of the best."""
-    best = max(steps, key=lambda step: step.validation)
-    return min((s for s in steps if s.validation >= best.validation - best.error), key=lambda step: step.nonzeros)

@@ -10,14 +10,14 @@ from bokeh.model import Model
 
 from sparelu.experiments.drawing import draw
 from sparelu.experiments.report_anatomy import anatomy, image_shape, input_namer, output_namer
-from sparelu.experiments.report_charts import Point, history_charts, score_chart
+from sparelu.experiments.report_charts import CrossValidation, Point, history_charts, score_chart, validation_chart
 from sparelu.experiments.report_page import embedded, render
 from sparelu.experiments.report_pixels import PixelMaps, pixel_maps
 from sparelu.experiments.report_tables import circumstances, layer_rows, neuron_rows
 from sparelu.outcome import Solution
 from sparelu.store import write_atomically
 
-__all__ = ["Point", "write_report"]
+__all__ = ["CrossValidation", "Point", "write_report"]
 
 
 def write_report(
@@ -28,13 +28,14 @@ def write_report(
     split: str,
     mean_image: np.ndarray | None = None,
     extra: Mapping[str, str] = MappingProxyType({}),
+    validation: CrossValidation | None = None,
 ) -> None:
     """Write the report of ``solution`` to ``path``, atomically.
 
     ``points`` are the networks on the curve; exactly one is ``chosen``, the one in ``solution``. ``score_name`` says
     what their scores are ("accuracy" is printed in percent), ``split`` how test rows were kept apart. ``mean_image``
     (the pixels of one image, in any shape) lies under the pixel maps when ``solution.about["image"]`` gives the
-    image shape. ``extra`` adds rows to the circumstances.
+    image shape. ``extra`` adds rows to the circumstances, ``validation`` the curve by which the budget was chosen.
 
     Raises ``ValueError`` when not exactly one point is chosen, when it has another count than the network, or when
     ``mean_image`` does not have one number for each input.
@@ -46,7 +47,7 @@ def write_report(
         )
     score_name = score_name if "test" in score_name else f"test {score_name}".replace("R2", "R²")
     context = {
-        **_charts(points, score_name, solution),
+        **_charts(points, score_name, solution, validation),
         **_network(solution, mean_image),
         "solution": solution,
         "chosen": chosen,
@@ -54,6 +55,7 @@ def write_report(
         "dense": next((p for p in points if p.label == "dense"), None),
         "score_name": score_name,
         "split": split,
+        "validation": validation,
         "circumstances": circumstances(solution, split, extra),
     }
     write_atomically(path, render("report.html", context))
@@ -71,9 +73,13 @@ def _chosen(points: Sequence[Point], solution: Solution) -> Point:
     return chosen[0]
 
 
-def _charts(points: Sequence[Point], score_name: str, solution: Solution) -> dict[str, Any]:
+def _charts(
+    points: Sequence[Point], score_name: str, solution: Solution, validation: CrossValidation | None
+) -> dict[str, Any]:
     curve, history = score_chart(points, score_name, solution.method), history_charts(solution.history)
     charts: dict[str, Model] = {} if curve is None else {"curve": curve}
+    if validation is not None:
+        charts["validation"] = validation_chart(validation)
     return {
         **embedded(charts | {f"history of {name}": chart for name, chart in history}),
         "history": [name for name, _ in history],

@@ -14,10 +14,11 @@ from bokeh.models import (
     NumeralTickFormatter,
     Range1d,
 )
-from bokeh.models.annotations import Span
+from bokeh.models.annotations import BoxAnnotation, Span
 from bokeh.plotting import figure
 
 from sparelu.experiments import report_text as text
+from sparelu.experiments.choice import Validated, best, loss_name
 from sparelu.experiments.report_rows import SERIES
 
 INK, MUTED, GRID = "#1a1a1a", "#595959", "#e4e4e4"
@@ -97,6 +98,66 @@ def _series(plot: figure, series: Sequence[Point], label: str, colour: str, scor
             line_width=3,
             legend_label="chosen",
         )
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The mean losses on held-out folds by budget, the number of folds, the rule that chose, and the task."""
+
+    curve: tuple[Validated, ...]
+    folds: int
+    select: str
+    task: str
+
+    @property
+    def loss_name(self) -> str:
+        """What the loss is called."""
+        return loss_name(self.task)
+
+    @property
+    def least(self) -> Validated:
+        """The budget of least mean loss."""
+        return best(self.curve)
+
+
+def validation_chart(found: CrossValidation) -> figure:
+    """Mean loss with one standard error to each side against nonzeros; the band of the rule, and the choice ringed.
+
+    The band reaches from the least mean loss up by its standard error: budgets in it count as equally good.
+    """
+    points = [p for p in found.curve if p.losses]
+    plot = frame("nonzero weights (log scale)", found.loss_name, log_x=True, height=300)
+    low, high = y_range([p.loss + sign * p.error for p in points for sign in (-1, 1)])
+    plot.y_range = Range1d(start=low, end=high)
+    count_axis(plot, *x_range([p.nonzeros for p in points]))
+    if text.is_share(found.loss_name):
+        plot.yaxis.formatter = NumeralTickFormatter(format="0%" if high - low > 0.08 else "0.0%")
+    least = found.least
+    top = least.loss + least.error
+    plot.add_layout(BoxAnnotation(bottom=least.loss, top=top, fill_color=SERIES[2], fill_alpha=0.18, line_color=None))
+    source = ColumnDataSource(_validation_columns(points, found.loss_name))
+    plot.segment("nonzeros", "low", "nonzeros", "high", source=source, color=SERIES[0], line_width=1.5)
+    plot.line("nonzeros", "loss", source=source, color=SERIES[0], line_width=2)
+    name = f"mean of {found.folds} folds"
+    dots = plot.scatter("nonzeros", "loss", source=source, size=9, color=SERIES[0], legend_label=name)
+    x, y = [p.nonzeros for p in points if p.chosen], [p.loss for p in points if p.chosen]
+    plot.scatter(x, y, size=19, fill_color=None, line_color=CHOSEN, line_width=3, legend_label="chosen")
+    tips = [("nonzeros", "@nonzeros"), (found.loss_name, "@shown"), ("settings", "@settings")]
+    plot.add_tools(HoverTool(renderers=[dots], tooltips=tips, mode="mouse", point_policy="snap_to_data"))
+    plot.legend.location = "top_right"
+    plot.legend.background_fill_alpha = 0.8
+    return plot
+
+
+def _validation_columns(points: Sequence[Validated], name: str) -> dict[str, list[object]]:
+    return {
+        "nonzeros": [p.nonzeros for p in points],
+        "loss": [p.loss for p in points],
+        "low": [p.loss - p.error for p in points],
+        "high": [p.loss + p.error for p in points],
+        "shown": [f"{text.score(p.loss, name)} ± {text.score(p.error, name)}" for p in points],
+        "settings": [text.settings(p.settings) or "as given" for p in points],
+    }
 
 
 def _columns(series: Sequence[Point], label: str, score_name: str) -> dict[str, list[object]]:

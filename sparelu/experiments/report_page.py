@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from sparelu.experiments import report_text as text
 
-FILTERS = ("count", "counted", "duration", "initial", "plain", "score", "signed", "size")
+FILTERS = ("count", "counted", "duration", "initial", "plain", "score", "settings", "signed", "size")
 
 
 def render(template: str, context: Mapping[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ import numpy as np
 
 from sparelu.data import Budget
 from sparelu.experiments.report_anatomy import Anatomy, Wires, anatomy, input_namer, output_namer
-from sparelu.experiments.report_text import count, duration, initial, plain, signed, size
+from sparelu.experiments.report_text import count, duration, initial, plain, settings, signed, size
 from sparelu.network import Layer, Network
 from sparelu.outcome import Solution
 from sparelu.store import weight_bytes
@@ -111,7 +111,7 @@ def _ends(units: np.ndarray, weights: np.ndarray, name: Callable[[int], str]) ->
 def circumstances(solution: Solution, split: str, extra: Mapping[str, str]) -> dict[str, str]:
     """Data, method, settings, seed, cost and machine, in the order in which they are printed."""
     about, s = dict(solution.about), solution
-    method = s.method + (" with " + _settings(s.settings) if s.settings else "")
+    method = s.method + (" with " + settings(s.settings) if s.settings else "")
     known = {
         "Data": _data(about, s),
         "Split": split,
@@ -128,10 +128,6 @@ def circumstances(solution: Solution, split: str, extra: Mapping[str, str]) -> d
     shown = ("data", "target", "rows", "inputs", "image", "device", "threads", "machine")
     rest = {k.replace("_", " ").capitalize(): plain(v) for k, v in about.items() if k not in shown}
     return {k: v for k, v in {**known, **rest, **{initial(k): v for k, v in extra.items()}}.items() if v}
-
-
-def _settings(settings: Mapping[str, object]) -> str:
-    return ", ".join(f"{k.replace('_', ' ')} {plain(v)}" for k, v in settings.items())
 
 
 def _data(about: Mapping[str, object], s: Solution) -> str:

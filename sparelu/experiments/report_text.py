@@ -1,6 +1,7 @@
 """Numbers in words for people: counts, bytes, times, scores and signed weights."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -43,7 +44,7 @@ def duration(seconds: float) -> str:
 
 
 def score(value: float, name: str) -> str:
-    """An accuracy in percent, any other score to four digits; ``not measured`` for NaN."""
+    """An accuracy or a share in percent, any other score to four digits; ``not measured`` for NaN."""
     if math.isnan(value):
         return "not measured"
     return f"{100 * value:.2f} %" if is_share(name) else f"{value:.4g}"
@@ -51,7 +52,7 @@ def score(value: float, name: str) -> str:
 
 def is_share(name: str) -> bool:
     """Whether a score of this name is printed in percent."""
-    return "accuracy" in name.lower()
+    return "accuracy" in name.lower() or "share" in name.lower()
 
 
 def signed(weight: float) -> str:
@@ -73,3 +74,8 @@ def plain(value: Any) -> str:
         case list() | tuple():
             return ", ".join(plain(v) for v in value)
     return str(value)
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """Settings by name as they are printed: ``rate 0.01, power 5``."""
+    return ", ".join(f"{name.replace('_', ' ')} {plain(value)}" for name, value in values.items())

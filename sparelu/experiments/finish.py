@@ -1,0 +1,59 @@
+"""What a finished run leaves in its folder: the model, the measurements, and the report."""
+
+import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from sparelu.data import Split
+from sparelu.experiments.choice import Validated
+from sparelu.experiments.folder import RunFolder
+from sparelu.experiments.report import CrossValidation, Point, write_report
+from sparelu.experiments.trial import Judged
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def finish(
+    folder: RunFolder,
+    judged: Judged,
+    rows: Sequence[Mapping[str, Any]],
+    split: Split,
+    notes: Mapping[str, Any] = NOTHING,
+) -> None:
+    """Write model, measurements and report, and delete the checkpoint.
+
+    ``rows`` are the networks on the curve, as :meth:`~sparelu.experiments.trial.Judged.row` with ``chosen`` and, where
+    there is one, ``label``; ``notes`` are added to the result.
+    """
+    result = {**judged.result(), **notes, "rows": list(rows), "mean_image": _mean_image(split)}
+    if split.test_rows is not None:
+        result["test_rows"] = split.test_rows.tolist()
+    folder.write(judged.solution, result)
+    report(folder)
+    folder.checkpoint.unlink(missing_ok=True)
+
+
+def _mean_image(split: Split) -> list[float] | None:
+    return None if split.train.image is None else split.train.statistics.mean.tolist()
+
+
+def report(folder: RunFolder) -> None:
+    """Write the report of a finished run."""
+    solution, request, result = folder.read()
+    names = ("nonzeros", "score", "seconds", "peak_memory", "stored_bytes")
+    points = [
+        Point(**{name: row[name] for name in names}, label=row.get("label", ""), chosen=row["chosen"])
+        for row in result["rows"]
+    ]
+    image = solution.about.get("image")
+    mean = None if image is None or not result.get("mean_image") else np.reshape(result["mean_image"], image)
+    why = {"method chosen because": result["why"]} if result["why"] else {}
+    extra = {"request": json.dumps(request), **why}
+    validation = None
+    if "validation" in result:
+        curve = tuple(Validated.of(row) for row in result["validation"])
+        validation = CrossValidation(curve, result["folds"], result["select"], solution.task)
+    write_report(folder.report, solution, points, result["score_name"], result["split"], mean, extra, validation)
