@@ -1,7 +1,6 @@
 """Trained networks compressed to M neurons: held-out loss of `population` beside three ways to choose neurons.
 
-    python benchmarks/compression_trained.py [digits diabetes mnist]    runs what is missing, then prints the tables
-    python benchmarks/compression_trained.py --print                    prints what is there
+    python benchmarks/compression_trained.py [--where data=digits width=512]
 
 Networks of 512 and 2048 neurons, one hidden layer with biases, trained by Adam on the training rows; M in 8 ... 128.
 magnitude keeps the neurons of largest |w||v|, k-means merges directions, greedy is orthogonal matching pursuit under
@@ -12,13 +11,13 @@ loss is mean squared error over the variance of the labels (diabetes) or cross-e
 is the mean squared one (diabetes) or the Kullback-Leibler divergence of the class probabilities in nats.
 """
 
-import json
-import sys
+import functools
 import time
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from sparelu.compress.population import Population, gaussian_law
 from sparelu.compress.projection import Form, NetworkTarget, Projection
@@ -27,18 +26,21 @@ from sparelu.compress.shallow import from_two_layer, two_layer
 from sparelu.compress.starts import Chosen, centres, greedy, largest
 from sparelu.data import Data
 from sparelu.datasets import load
+from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmark_figures import lines
+from sparelu.experiments.benchmark_run import run_benchmarks
 from sparelu.experiments.measure import measure
 from sparelu.gaussian import TwoLayer
 from sparelu.network import Network
 from sparelu.run import generator
 
-RESULTS = Path(__file__).parent / "results" / "compression_trained.jsonl"
 WIDTHS = (512, 2048)
 NEURONS = (8, 16, 32, 64, 128)
 ROWS, STEPS = 5000, 150
 EPOCHS = {"digits": 20, "diabetes": 15, "mnist": 3}
 
 
+@functools.cache
 def problem(name: str) -> tuple[Data, Data]:
     """Training and held-out rows, inputs standardised for diabetes."""
     if name == "diabetes":
@@ -52,8 +54,10 @@ def problem(name: str) -> tuple[Data, Data]:
     return split.train, split.test
 
 
-def train(data: Data, width: int, epochs: int, seed: int) -> Network:
+@functools.lru_cache(maxsize=1)
+def trained(name: str, width: int, seed: int = 0) -> Network:
     """Adam at 1e-3, batches of 64, weight decay 1e-4."""
+    data, _ = problem(name)
     torch.manual_seed(seed)
     module = torch.nn.Sequential(
         torch.nn.Linear(data.inputs, width), torch.nn.ReLU(), torch.nn.Linear(width, data.outputs)
@@ -61,7 +65,7 @@ def train(data: Data, width: int, epochs: int, seed: int) -> Network:
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, weight_decay=1e-4)
     loss = torch.nn.CrossEntropyLoss() if data.task == "classification" else torch.nn.MSELoss()
     rng = np.random.default_rng(seed)
-    for _ in range(epochs):
+    for _ in range(EPOCHS[name]):
         for x, y in data.batches(64, rng, torch.float32):
             optimizer.zero_grad()
             loss(module(x), y).backward()
@@ -102,17 +106,19 @@ def kept_as_it_is(original: TwoLayer, m: int) -> TwoLayer:
     return TwoLayer(original.out[:, where], weight, bias, original.linear, original.offset)
 
 
-def cell(name: str, width: int, m: int, network: Network, train_rows: Data, test: Data) -> list[dict[str, object]]:
-    """Every way at one M."""
-    rows, original, classes = [], two_layer(network), test.task == "classification"
-    base = {"data": name, "width": width, "m": m, "original": loss_of(network, test)}
+def row(data: str, width: int, m: int) -> dict[str, Any]:
+    """Every way at one M: "way/refit" -> loss, gap, processor seconds since the ways were begun."""
+    train_rows, test = problem(data)
+    network = trained(data, width)
+    original, classes = two_layer(network), test.task == "classification"
     held = torch.from_numpy(np.asarray(test.x, dtype=np.float64))
+    found: dict[str, Any] = {"original": loss_of(network, test)}
 
     def note(way: str, kind: str, student: TwoLayer, started: float) -> None:
         seconds = round(time.process_time() - started, 1)
         loss = loss_of(from_two_layer(student, network), test)
         distance = float(gap(student(held), original(held), classes))
-        rows.append({**base, "way": way, "refit": kind, "loss": loss, "gap": distance, "seconds": seconds})
+        found[f"{way}/{kind}"] = {"loss": loss, "gap": distance, "seconds": seconds}
 
     fitted = train_rows.take(np.sort(np.random.default_rng(0).permutation(train_rows.n)[:ROWS]))
     x = fitted.tensors()[0]
@@ -128,41 +134,69 @@ def cell(name: str, width: int, m: int, network: Network, train_rows: Data, test
         solved = refit_outputs(student, x.double(), original(x.double()))
         note(way, "outputs", solved, started)
         note(way, "all", refit(solved, original, x, classes, "all", STEPS, generator(m, "refit")), started)
-    return rows
+    return found
 
 
-def run(names: list[str]) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
-    done = {(r["data"], r["width"], r["m"]) for r in read()}
-    for name in names:
-        train_rows, test = problem(name)
-        for width in WIDTHS:
-            missing = [m for m in NEURONS if (name, width, m) not in done]
-            network = train(train_rows, width, EPOCHS[name], 0) if missing else None
-            for m in missing:
-                assert network is not None
-                with RESULTS.open("a") as file:
-                    file.writelines(json.dumps(r) + "\n" for r in cell(name, width, m, network, train_rows, test))
+WAYS = (
+    "magnitude/kept", "magnitude/outputs", "magnitude/all", "k-means/outputs", "k-means/all", "greedy/none",
+    "greedy/outputs", "greedy/all", "population/none", "population/outputs", "population/all",
+)  # fmt: skip
 
 
-def read() -> list[dict[str, object]]:
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+def table(rows: Rows) -> str:
+    """Loss and gap of every way, a table for each network."""
+    parts = []
+    for data, width in dict.fromkeys((r["data"], r["width"]) for r in rows):
+        own = sorted((r for r in rows if (r["data"], r["width"]) == (data, width)), key=lambda r: r["m"])
+        parts.append(f"{data}, {width} neurons, held-out loss of the original {own[0]['original']:.4f}; loss (gap):")
+        body = [[way, *(f"{r[way]['loss']:.4f} ({r[way]['gap']:.4f})" for r in own)] for way in WAYS]
+        parts.append(markdown(["choice / refit", *(f"M = {r['m']}" for r in own)], body))
+    return "\n\n".join(parts)
 
 
-def show() -> None:
-    rows = read()
-    ways = list(dict.fromkeys((r["way"], r["refit"]) for r in rows))
-    for name, width in dict.fromkeys((r["data"], r["width"]) for r in rows):
-        own = [r for r in rows if (r["data"], r["width"]) == (name, width)]
-        print(f"\n{name}, {width} neurons, held-out loss of the original {own[0]['original']:.4f}")
-        for figure in ("loss", "gap"):
-            print(f"{figure:22}" + "".join(f"{m:>10}" for m in NEURONS))
-            for way in ways:
-                found = {r["m"]: r[figure] for r in own if (r["way"], r["refit"]) == way}
-                print(f"{' / '.join(way):22}" + "".join(f"{found.get(m, float('nan')):>10.4f}" for m in NEURONS))
+def figure(rows: Rows) -> Figure:
+    """Gap against M on digits, as the ways leave the choice and after the same fit of all weights."""
+    width = max(r["width"] for r in rows if r["data"] == "digits")
+    own = [r for r in rows if (r["data"], r["width"]) == ("digits", width)]
+    shown = ("magnitude/outputs", "k-means/outputs", "greedy/outputs", "population/outputs", "magnitude/all",
+             "population/all")  # fmt: skip
+    series = {way: [(r["m"], r[way]["gap"]) for r in own] for way in shown}
+    return lines(
+        series, ("neurons M kept of " + f"{width} (digits)", "divergence from the original, nats"), log=(True, True)
+    )
 
+
+def best_of(rows: Rows, kind: str) -> str:
+    """In how many cells ``population`` has the least gap among the ways with this refit."""
+    ways = [way for way in WAYS if way.endswith(kind)]
+    best = sum(min(ways, key=lambda way: r[way]["gap"]) == f"population/{kind}" for r in rows)
+    ratio = np.median(
+        [min(r[w]["gap"] for w in ways if "population" not in w) / r[f"population/{kind}"]["gap"] for r in rows]
+    )
+    return f"least gap in {best} of {len(rows)} cells; the best of the others has {ratio:.2f} times its gap (median)"
+
+
+SIZES = {"width": list(WIDTHS), "m": list(NEURONS)}
+BENCHMARKS = (
+    Benchmark(
+        name="compression_trained",
+        topic="compress",
+        question="Which neurons of a trained network should stay?",
+        text="""Networks of 512 and 2048 neurons trained by Adam, compressed to M. Choices: magnitude (largest
+        |w||v|), k-means of directions, greedy (orthogonal matching pursuit under the Gaussian of the data: the
+        published kernel method), population (ours). Every choice with outputs solved on the same rows, and after the
+        same fit of all weights: the fair comparison. Held-out rows; loss is 1 - R2 or cross-entropy, gap is the
+        squared distance from the original network's outputs or the Kullback-Leibler divergence from its classes.""",
+        full=calls("compression_trained", row, *({"data": [name], **SIZES} for name in EPOCHS)),
+        quick=calls("compression_trained", row, {"data": ["diabetes"], "width": [512], "m": [8]}),
+        table=table,
+        figure=figure,
+        targets={
+            "better than every other choice, outputs solved": lambda rows: best_of(rows, "outputs"),
+            "better than every other choice, all weights fitted": lambda rows: best_of(rows, "all"),
+        },
+    ),
+)
 
 if __name__ == "__main__":
-    if "--print" not in sys.argv:
-        run(sys.argv[1:] or list(EPOCHS))
-    show()
+    run_benchmarks(BENCHMARKS, __doc__, __file__)
