@@ -104,6 +104,13 @@ class Part:
         for t in tensors:
             t.detach().view(WHOLE[t.dtype.itemsize]).mul_(self.mask)
 
+    def lift(self, tensors: list[Tensor]) -> None:
+        """Set ``tensors`` of the weight's shape, zero where the mask is False, to one there: by their bits."""
+        dead = ~self.mask
+        for t in tensors:
+            whole = WHOLE[t.dtype.itemsize]
+            t.view(whole).add_(dead, alpha=int(torch.ones((), dtype=t.dtype).view(whole)))
+
     def marks(self, optimizer: torch.optim.Optimizer) -> dict[int, tuple[int, int]]:
         """Address and count of in-place changes of the weight and its optimiser slots, by identity."""
         return {id(t): (t.data_ptr(), t._version) for t in (self.weight, *self.slots(optimizer))}
