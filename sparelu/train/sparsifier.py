@@ -329,7 +329,7 @@ class Sparsifier:
     def _lift(self) -> list[tuple[Part, list[Tensor]]]:
         """Put ones in place of the zeros off the support in slots of which the step takes square roots; those slots.
 
-        The root that torch calls on a CPU takes six times as long for zeros. Where the gradient is 0 a weight of 0 moves
+        The root that torch calls on a CPU takes six times as long for zeros. With a gradient of 0 a weight of 0 moves
         by 0 over that root, so that what the slot holds there, until it is cleared after the step, changes nothing.
         """
         if not self._keeps_zeros():
