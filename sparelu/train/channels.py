@@ -104,18 +104,16 @@ def _select(module: nn.Module, key: str, axis: int, index: Tensor) -> None:
 
 def _resize(module: nn.Module, place: Place, width: int, *, reading: bool) -> None:
     """The sizes that the module states, whose names depend on its kind."""
-    size = width * place.block
     if isinstance(module, nn.Linear):
-        names = ("in_features",) if reading else ("out_features",)
+        names = ["in_features" if reading else "out_features"]
     elif isinstance(module, nn.modules.conv._ConvNd):
-        depthwise = module.groups > 1
-        names = (
-            ("in_channels", "out_channels", "groups") if depthwise else ("in_channels" if reading else "out_channels",)
-        )
+        names = ["in_channels" if reading else "out_channels"]
+        if module.groups > 1:
+            names = ["in_channels", "out_channels", "groups"]
     else:
-        names = ("num_features",)
+        names = ["num_features"]
     for name in names:
-        setattr(module, name, size)
+        setattr(module, name, width * place.block)
 
 
 def _weight(model: nn.Module, place: Place) -> Tensor:

@@ -253,11 +253,10 @@ class Chase(Sparsifier):
             for place in places:
                 index = gone.repeat_interleave(place.block).nonzero()[:, 0]
                 held = model.get_submodule(place.module)._parameters
-                for parameter in (held[k] for k in keys if held.get(k) is not None):
-                    slots = self.optimizer.state.get(parameter, {}).values()
-                    for tensor in (parameter.detach(), *(s for s in slots if isinstance(s, Tensor))):
-                        if tensor.shape == parameter.shape:
-                            tensor.index_fill_(0, index.to(tensor.device), 0)
+                for parameter in (p for k in keys if (p := held.get(k)) is not None):
+                    slots = [s for s in self.optimizer.state.get(parameter, {}).values() if isinstance(s, Tensor)]
+                    for tensor in (parameter.detach(), *(s for s in slots if s.shape == parameter.shape)):
+                        tensor.index_fill_(0, index.to(tensor.device), 0)
 
     def _part(self, place: Place) -> Part:
         return self.parts[f"{place.module}.weight"]

@@ -1,7 +1,10 @@
 """Two small convolutional networks for experiments: plain and residual, with batch normalisation."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+
+Traced = Tensor | fx.Proxy
+"""A tensor, or what stands for one while torch.fx records the graph."""
 
 
 def small_conv(width: int = 16, depth: int = 2, inputs: int = 3, classes: int = 10, stride: int = 1) -> nn.Sequential:
@@ -37,7 +40,7 @@ class ResidualBlock(nn.Module):
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Traced) -> Traced:
         """Images (n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
         out = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
         return torch.relu(out + self.shortcut(x))

@@ -273,11 +273,12 @@ class _Reader:
         return Value(value.stream, 0, rows=True)
 
     def _mean(self, node: fx.Node, name: str) -> Value | None:
-        value, dims = self._first(node), node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        value = self._first(node)
+        dims: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
         if value is None or dims is None:
             return self._unknown(node, name)
         axes = 2 + value.spatial
-        over = {int(d) % axes for d in (dims if isinstance(dims, Iterable) else (dims,))}  # type: ignore[call-overload]
+        over = {int(d) % axes for d in (dims if isinstance(dims, Iterable) else (dims,))}
         if not value.spatial or min(over) < 2:
             return self._unknown(node, name)
         keep = node.args[2] if len(node.args) > 2 else node.kwargs.get("keepdim", False)
@@ -303,8 +304,9 @@ class _Reader:
             return None
         return self._unknown(node, "an index")
 
-    def _unknown(self, node: fx.Node, name: str) -> None:
+    def _unknown(self, node: fx.Node, name: str) -> Value | None:
         self._keep(node.all_input_nodes, f"{name} may mix its channels or count them")
+        return None
 
     def _first(self, node: fx.Node) -> Value | None:
         source = node.args[0] if node.args else None

@@ -1,0 +1,242 @@
+"""Test accuracy on CIFAR-10 of a small residual network: dense, SET, RigL, and Chase with channels removed; latencies.
+
+Run: OMP_NUM_THREADS=1 SPARELU_DATA=... python benchmarks/chase.py
+Rows go to results/chase.jsonl as they are done, and those that are there are not repeated. All methods see the same
+minibatches. Accuracies of Chase are those of the smaller dense model; its latency is taken in turn with that of the
+dense and of the masked model in the same process, on one thread: medians with 95% intervals of the median, processor
+time beside the clock's.
+"""
+
+import argparse
+import inspect
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
+
+from sparelu.datasets import load
+from sparelu.train.chase import Chase, Removal, SoftBound
+from sparelu.train.convnets import small_resnet
+from sparelu.train.dynamic import SET, RigL
+from sparelu.train.plans import Exploration
+from sparelu.train.sparsifier import Sparsifier
+
+RESULTS = Path(__file__).parent / "results" / "chase.jsonl"
+MOMENTUM, DECAY = 0.9, 5e-4
+METHODS = (("dense", 0.0), ("SET", 0.0), ("RigL", 0.0), ("Chase", 0.0), ("Chase", 0.3), ("Chase", 0.4))
+
+Images = tuple[Tensor, Tensor]
+
+
+def row(
+    *,
+    method: str,
+    channel_sparsity: float = 0.0,
+    seed: int = 0,
+    density: float = 0.2,
+    width: int = 16,
+    blocks: int = 1,
+    rows: int = 20_000,
+    epochs: int = 7,
+    batch: int = 64,
+    rate: float = 0.1,
+    every: int = 50,
+    floor: float = 0.5,
+    repeats: int = 50,
+) -> dict[str, Any]:
+    """Train one network and measure it: ``method`` is "dense", "SET", "RigL" or "Chase".
+
+    ``rows`` are the first of the training rows, flipped at random; ``every`` steps the support moves. SGD with momentum
+    0.9, weight decay 5e-4 and a step size from ``rate`` along half a cosine.
+    """
+    train, test = cifar(rows)
+    torch.manual_seed(seed)
+    model = network(width, blocks)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=MOMENTUM, weight_decay=DECAY)
+    steps = epochs * (rows // batch)
+    sparsifier = made(method, model, optimizer, steps, density, channel_sparsity, every, floor, seed)
+    start = time.process_time()
+    fit(model, optimizer if sparsifier is None else sparsifier, train, steps, batch, seed)
+    found: dict[str, Any] = {"train_seconds": round(time.process_time() - start, 1), "steps": steps}
+    dense = network(width, blocks)
+    found |= {"accuracy": accuracy(model, test), "weights": weights(dense), "macs_of_dense": 1.0}
+    if sparsifier is not None:
+        found |= {"nonzeros": sparsifier.nonzeros, "visited": round(sparsifier.visited, 4)}
+    if isinstance(sparsifier, Chase):
+        small = sparsifier.shrink()
+        found |= {"masked_accuracy": found["accuracy"], "accuracy": accuracy(small, test)}
+        found |= {"small_weights": weights(small), "macs_of_dense": round(macs(small) / macs(dense), 4)}
+        found["channels"] = {n: f"{int((~r).sum())} of {len(r)}" for n, r in sparsifier.removed.items()}
+        found["largest_difference"] = difference(model, small, test[0][:256])
+        found["latency"] = latencies({"dense": dense, "masked": model, "removed": small}, repeats)
+    return found
+
+
+def made(
+    method: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    density: float,
+    channel_sparsity: float,
+    every: int,
+    floor: float,
+    seed: int,
+) -> Sparsifier | None:
+    """The sparsifier of a method; none for "dense"."""
+    common: dict[str, Any] = {"total_steps": steps, "density": density, "seed": seed}
+    if method == "SET":
+        return SET(model, optimizer, plan=Exploration(every=every), **common)
+    if method == "RigL":
+        return RigL(model, optimizer, plan=Exploration(every=every), **common)
+    if method == "Chase":
+        removal = Removal(every=every, floor=floor)
+        plan = SoftBound(every=every)
+        return Chase(model, optimizer, channel_sparsity=channel_sparsity, plan=plan, removal=removal, **common)
+    if method != "dense":
+        raise ValueError(f"unknown method {method!r}: choose dense, SET, RigL or Chase")
+    return None
+
+
+def network(width: int, blocks: int) -> nn.Module:
+    """Channels lie last in memory, which is quicker on a CPU."""
+    return small_resnet(width, blocks, stride=2).to(memory_format=torch.channels_last)
+
+
+def fit(
+    model: nn.Module, stepper: torch.optim.Optimizer | Sparsifier, train: Images, steps: int, batch: int, seed: int
+) -> None:
+    """An ordinary loop over shuffled rows."""
+    optimizer = stepper.optimizer if isinstance(stepper, Sparsifier) else stepper
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    model.train()
+    for x, y in batches(train, steps, batch, torch.Generator().manual_seed(seed)):
+        optimizer.zero_grad()
+        cross_entropy(model(x), y).backward()
+        stepper.step()
+        schedule.step()
+
+
+def batches(train: Images, steps: int, batch: int, g: torch.Generator) -> Iterator[Images]:
+    """Epoch after epoch in random order, each image mirrored with probability 1/2."""
+    x, y = train
+    order = torch.empty(0, dtype=torch.int64)
+    for _ in range(steps):
+        if len(order) < batch:
+            order = torch.randperm(len(x), generator=g)
+        chosen, order = order[:batch], order[batch:]
+        mirrored = (torch.rand(batch, generator=g) < 0.5)[:, None, None, None]
+        images = x[chosen]
+        yield torch.where(mirrored, images.flip(3), images).contiguous(memory_format=torch.channels_last), y[chosen]
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, test: Images) -> float:
+    """Share of the test rows that are right."""
+    model.eval()
+    right = [int((model(x).argmax(1) == y).sum()) for x, y in zip(*(t.split(500) for t in test), strict=True)]
+    return sum(right) / len(test[0])
+
+
+@torch.no_grad()
+def difference(model: nn.Module, small: nn.Module, x: Tensor) -> float:
+    """The largest difference of outputs."""
+    return float((model.eval()(x) - small.eval()(x)).abs().max())
+
+
+def weights(model: nn.Module) -> int:
+    """Weights of convolutions and linear layers."""
+    return sum(p.numel() for p in model.parameters() if p.ndim > 1)
+
+
+def macs(model: nn.Module) -> int:
+    """Multiplications for one image, zeros included."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(torch.zeros(1, 3, 32, 32))
+    return counter.get_total_flops() // 2
+
+
+@torch.no_grad()
+def latencies(models: dict[str, nn.Module], repeats: int, warmup: int = 10) -> dict[str, Any]:
+    """Milliseconds of a forward pass for batches of 1, 2 and 64, the models in turn: median and its 95% interval."""
+    found: dict[str, Any] = {}
+    for size in (1, 2, 64):
+        x = torch.randn(size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+        for i in range(warmup + repeats):
+            for name, model in models.items():
+                start = time.process_time(), time.perf_counter()
+                model.eval()(x)
+                if i >= warmup:
+                    times[name].append((time.process_time() - start[0], time.perf_counter() - start[1]))
+        found[str(size)] = {
+            name: {kind: interval([1e3 * t[k] for t in taken]) for k, kind in enumerate(("processor", "clock"))}
+            for name, taken in times.items()
+        }
+    return found
+
+
+def interval(values: list[float]) -> list[float]:
+    """Median, and the order statistics between which it lies with 95% (binomial, normal approximation)."""
+    ordered, n = sorted(values), len(values)
+    half = 0.98 * n**0.5
+    low, high = max(0, int(n / 2 - half)), min(n - 1, int(n / 2 + half))
+    return [round(v, 4) for v in (statistics.median(ordered), ordered[low], ordered[high])]
+
+
+LOADED: dict[int, tuple[Images, Images]] = {}
+
+
+def cifar(rows: int) -> tuple[Images, Images]:
+    """The first training rows and all test rows, each colour with mean 0 and deviation 1 over the training rows."""
+    if rows not in LOADED:
+        data = load("cifar10")
+        parts = []
+        for part, n in ((data, rows), (data.test, None)):
+            x = torch.as_tensor(np.asarray(part.x[:n], dtype=np.float32)).reshape(-1, 32, 32, 3).permute(0, 3, 1, 2)
+            parts.append((x, torch.as_tensor(np.asarray(part.y[:n])).long()))
+        mean, deviation = (f(parts[0][0], (0, 2, 3)).reshape(1, 3, 1, 1) for f in (torch.mean, torch.std))
+        train, test = (((x - mean) / deviation, y) for x, y in parts)
+        LOADED[rows] = train, test
+    return LOADED[rows]
+
+
+def main() -> None:
+    """Append one line for each method and seed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=3)
+    for name in ("density", "rate", "floor"):
+        parser.add_argument(f"--{name}", type=float)
+    for name in ("width", "blocks", "rows", "epochs", "every"):
+        parser.add_argument(f"--{name}", type=int)
+    choices = {k: v for k, v in vars(parser.parse_args()).items() if v is not None}
+    seeds = choices.pop("seeds")
+    torch.set_num_threads(1)
+    defaults = {n: p.default for n, p in inspect.signature(row).parameters.items() if n != "method"}
+    for seed in range(seeds):
+        for method, channel_sparsity in METHODS:
+            asked = {"method": method, "channel_sparsity": channel_sparsity, "seed": seed, **choices}
+            settings = {**defaults, **asked}
+            done = (
+                [json.loads(line)["settings"] for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+            )
+            if settings in done:
+                continue
+            line = json.dumps(
+                {"settings": settings, "found": row(**settings), "threads": 1, "torch": torch.__version__}
+            )
+            with RESULTS.open("a") as file:
+                file.write(line + "\n")
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
