@@ -41,7 +41,7 @@ class Task(ABC):
 class Call(Task):
     """A measured function ``function(**settings) -> dict`` of JSON values, in the study called ``name``.
 
-    The function is called by its keyword arguments; the row has them in ``trial``, what it returned in ``measured``,
+    The function is called by its keyword arguments; the row has them all in ``trial``, what it returned in ``measured``,
     and its seconds and peak memory.
     """
 
@@ -51,16 +51,20 @@ class Call(Task):
     device: str = "cpu"
 
     def request(self) -> dict[str, Any]:
-        """The study and the settings."""
-        return {"study": self.name, "settings": dict(self.settings)}
+        """The study and all settings, the function's defaults among them."""
+        return {"study": self.name, "settings": {**self._defaults(), **self.settings}}
 
     def address(self) -> dict[str, Any]:
         """The study and the settings that are not at the function's default."""
-        default = {p.name: p.default for p in signature(self.function).parameters.values()}
+        default = self._defaults()
         changed = {
             k: v for k, v in self.settings.items() if canonical_json(v) != canonical_json(default.get(k, object()))
         }
         return {"study": self.name, "settings": changed}
+
+    def _defaults(self) -> dict[str, Any]:
+        given = signature(self.function).parameters.values()
+        return {p.name: p.default for p in given if p.default is not p.empty}
 
     def seeds(self) -> dict[str, int]:
         """The setting ``seed``, where there is one."""

@@ -38,7 +38,7 @@ def test_the_address_is_the_content_of_the_settings() -> None:
 
 def test_rows_have_settings_results_and_circumstances(tmp_path: Path) -> None:
     (row,) = sweep([Call("squares", squares, {"n": 3, "seed": 2})], tmp_path / "t.jsonl")
-    assert row["trial"] == {"study": "squares", "settings": {"n": 3, "seed": 2}}
+    assert row["trial"] == {"study": "squares", "settings": {"n": 3, "seed": 2, "kind": "plain"}}
     assert row["measured"] == {"square": 9, "root": 0.5, "list": [3], "kind": "plain"}
     assert (row["status"], row["seeds"]) == ("measured", {"seed": 2})
     assert {"versions", "threads", "cpu", "finished", "seconds", "processor_seconds", "peak_memory"} <= set(row)
