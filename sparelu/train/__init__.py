@@ -8,6 +8,12 @@ from sparelu.train.at_init import grasp as grasp
 from sparelu.train.at_init import sanity_checks as sanity_checks
 from sparelu.train.at_init import snip as snip
 from sparelu.train.at_init import synflow as synflow
+from sparelu.train.channels import remove_channels as remove_channels
+from sparelu.train.chase import Chase as Chase
+from sparelu.train.chase import Removal as Removal
+from sparelu.train.chase import SoftBound as SoftBound
+from sparelu.train.convnets import small_conv as small_conv
+from sparelu.train.convnets import small_resnet as small_resnet
 from sparelu.train.dynamic import MEST as MEST
 from sparelu.train.dynamic import SET as SET
 from sparelu.train.dynamic import SNFS as SNFS
