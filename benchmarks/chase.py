@@ -12,7 +12,7 @@ import inspect
 import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,44 @@ def row(
     if isinstance(sparsifier, Chase):
         small = sparsifier.shrink()
         found |= {"masked_accuracy": found["accuracy"], "accuracy": accuracy(small, test)}
-        found |= {"small_weights": weights(small), "macs_of_dense": round(macs(small) / macs(dense), 4)}
-        found["channels"] = {n: f"{int((~r).sum())} of {len(r)}" for n, r in sparsifier.removed.items()}
-        found["largest_difference"] = difference(model, small, test[0][:256])
-        found["latency"] = latencies({"dense": dense, "masked": model, "removed": small}, repeats)
+        found |= shrunk(sparsifier, small, dense, test[0][:256], repeats)
     return found
+
+
+def speed_row(
+    *,
+    channel_sparsity: float,
+    residual: bool,
+    width: int = 64,
+    blocks: int = 1,
+    density: float = 0.2,
+    floor: float = 0.5,
+    repeats: int = 50,
+) -> dict[str, Any]:
+    """Latencies of a wider network, removed after a few steps on noise: accuracy is not asked for.
+
+    Which layers lose channels is then a matter of the initial weights, widest layers first, as in the trained rows.
+    """
+    torch.manual_seed(0)
+    model, steps = network(width, blocks), 16
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=MOMENTUM)
+    plan, removal = SoftBound(every=4), Removal(every=4, floor=floor)
+    choices: dict[str, Any] = {"density": density, "channel_sparsity": channel_sparsity, "residual": residual}
+    chase = Chase(model, optimizer, total_steps=steps, plan=plan, removal=removal, **choices)
+    x, y = torch.randn(256, 3, 32, 32), torch.randint(10, (256,))
+    fit(model, chase, (x, y), steps, 16, 0)
+    return shrunk(chase, chase.shrink(), network(width, blocks), x, repeats)
+
+
+def shrunk(chase: Chase, small: nn.Module, dense: nn.Module, x: Tensor, repeats: int) -> dict[str, Any]:
+    """What the removal of channels gives: sizes, work, the difference of outputs on ``x``, latencies."""
+    return {
+        "small_weights": weights(small),
+        "macs_of_dense": round(macs(small) / macs(dense), 4),
+        "channels": {n: f"{int((~r).sum())} of {len(r)}" for n, r in chase.removed.items()},
+        "largest_difference": difference(chase.model, small, x),
+        "latency": latencies({"dense": dense, "masked": chase.model, "removed": small}, repeats),
+    }
 
 
 def made(
@@ -210,7 +243,7 @@ def cifar(rows: int) -> tuple[Images, Images]:
 
 
 def main() -> None:
-    """Append one line for each method and seed."""
+    """Append one line for each method and seed, then the latencies of a wider network."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=3)
     for name in ("density", "rate", "floor"):
@@ -218,24 +251,26 @@ def main() -> None:
     for name in ("width", "blocks", "rows", "epochs", "every"):
         parser.add_argument(f"--{name}", type=int)
     choices = {k: v for k, v in vars(parser.parse_args()).items() if v is not None}
-    seeds = choices.pop("seeds")
     torch.set_num_threads(1)
-    defaults = {n: p.default for n, p in inspect.signature(row).parameters.items() if n != "method"}
-    for seed in range(seeds):
+    for seed in range(choices.pop("seeds")):
         for method, channel_sparsity in METHODS:
-            asked = {"method": method, "channel_sparsity": channel_sparsity, "seed": seed, **choices}
-            settings = {**defaults, **asked}
-            done = (
-                [json.loads(line)["settings"] for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-            )
-            if settings in done:
-                continue
-            line = json.dumps(
-                {"settings": settings, "found": row(**settings), "threads": 1, "torch": torch.__version__}
-            )
-            with RESULTS.open("a") as file:
-                file.write(line + "\n")
-            print(line, flush=True)
+            append(row, {"method": method, "channel_sparsity": channel_sparsity, "seed": seed, **choices})
+    for channel_sparsity in (0.3, 0.4):
+        for residual in (False, True):
+            append(speed_row, {"channel_sparsity": channel_sparsity, "residual": residual})
+
+
+def append(measure: Callable[..., dict[str, Any]], asked: dict[str, Any]) -> None:
+    """Measure and write one row, unless it is there."""
+    defaults = {n: p.default for n, p in inspect.signature(measure).parameters.items() if n not in asked}
+    settings = {**defaults, **asked}
+    done = [json.loads(line)["settings"] for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    if settings in done:
+        return
+    line = json.dumps({"settings": settings, "found": measure(**settings), "threads": 1, "torch": torch.__version__})
+    with RESULTS.open("a") as file:
+        file.write(line + "\n")
+    print(line, flush=True)
 
 
 if __name__ == "__main__":
