@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sparelu.network import Layer, Network
+from sparelu.ranks import ALONE, Ranks
 
 CHUNK = 65536
 """Rows read at a time from a source that is not in memory; fewer where a row is long."""
@@ -49,7 +50,8 @@ class Data:
 
     Labels of any kind are encoded as 0..c-1 in the order of ``classes``. ``names`` are the d input names,
     ``image`` the (height, width[, channels]) that a row is the pixels of, ``test`` rows that the source keeps apart.
-    ``device`` is where batches are put. Raises :class:`DataError` for shapes that do not fit.
+    ``device`` is where batches are put. ``ranks`` are the processes that share the rows: what is read in pieces here
+    are this process's own, counts and statistics are of all. Raises :class:`DataError` for shapes that do not fit.
     """
 
     x: Rows
@@ -62,6 +64,7 @@ class Data:
     image: tuple[int, ...] | None = None
     test: "Data | None" = None
     device: str = "cpu"
+    ranks: Ranks = ALONE
 
     def __post_init__(self) -> None:
         if self.task not in ("regression", "classification"):
@@ -86,8 +89,13 @@ class Data:
 
     @property
     def n(self) -> int:
-        """Number of rows."""
+        """Number of rows, those of other ranks too."""
         return self.x.shape[0]
+
+    @property
+    def own(self) -> slice:
+        """The rows of this rank."""
+        return self.ranks.rows(self.n)
 
     @property
     def inputs(self) -> int:
@@ -117,39 +125,50 @@ class Data:
         return min(CHUNK, max(256, CHUNK_NUMBERS // self.inputs))
 
     def chunks(self, rows: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Consecutive pieces (x, y) of at most ``rows`` rows (default: :attr:`chunk`), in order."""
-        size = rows or self.chunk
-        for start in range(0, self.n, size):
-            yield np.asarray(self.x[start : start + size]), np.asarray(self.y[start : start + size])
+        """Consecutive pieces (x, y) of :attr:`own` rows, at most ``rows`` (default: :attr:`chunk`) each, in order."""
+        size, own = rows or self.chunk, self.own
+        for start in range(own.start, own.stop, size):
+            piece = slice(start, min(start + size, own.stop))
+            yield np.asarray(self.x[piece]), np.asarray(self.y[piece])
 
     def batches(
-        self, size: int, rng: np.random.Generator | None = None, dtype: torch.dtype | None = None
+        self,
+        size: int,
+        rng: np.random.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        whole: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass in minibatches (x (b, d), y (b, k) or labels (b,)) on ``device``.
 
         With ``rng`` the rows are shuffled: all of them when in memory, else pieces of ``chunk`` rows in random
-        order and the rows within each, so that the file is read in long runs. The last batch may be smaller.
+        order and the rows within each, so that the file is read in long runs. The last batch of a piece may be smaller;
+        with ``whole`` those of fewer than min(size, n) rows are left out. Of every piece a rank reads its part alone,
+        and of a batch it yields the rows in that part, which may be none.
         """
         chunk = self.n if self.in_memory else max(self.chunk, size)
         starts = np.arange(0, self.n, chunk)
         for start in starts if rng is None else rng.permutation(starts):
-            x, y = np.asarray(self.x[start : start + chunk]), np.asarray(self.y[start : start + chunk])
-            order = np.arange(len(x)) if rng is None else rng.permutation(len(x))
-            for at in range(0, len(x), size):
-                rows = slice(at, at + size) if rng is None else order[at : at + size]
-                yield self._tensors(x[rows], y[rows], dtype)
+            count = int(min(chunk, self.n - start))
+            part = self.ranks.rows(count)
+            piece = slice(start + part.start, start + part.stop)
+            x, y = np.asarray(self.x[piece]), np.asarray(self.y[piece])
+            order = np.arange(count) if rng is None else rng.permutation(count)
+            for at in range(0, count, size):
+                if not whole or count - at >= min(size, self.n):
+                    rows = self.ranks.held(order[at : at + size], part)
+                    yield self._tensors(x[rows], y[rows], dtype)
 
     def tensors(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-        """All rows at once: x (n, d) and y (n, k), or labels (n,) of int64."""
-        return self._tensors(np.asarray(self.x[:]), np.asarray(self.y[:]), dtype)
+        """All :attr:`own` rows at once: x (n, d) and y (n, k), or labels (n,) of int64."""
+        return self._tensors(np.asarray(self.x[self.own]), np.asarray(self.y[self.own]), dtype)
 
     def _tensors(self, x: np.ndarray, y: np.ndarray, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
         d = dtype or self.dtype
         return torch.tensor(x, dtype=d, device=self.device), self._target_tensor(y, d)
 
     def targets(self) -> Tensor:
-        """The targets of all rows alone, as :meth:`tensors` gives them."""
-        return self._target_tensor(np.asarray(self.y[:]), self.dtype)
+        """The targets of all :attr:`own` rows alone, as :meth:`tensors` gives them."""
+        return self._target_tensor(np.asarray(self.y[self.own]), self.dtype)
 
     def _target_tensor(self, y: np.ndarray, dtype: torch.dtype) -> Tensor:
         if self.task == "classification":
@@ -163,19 +182,20 @@ class Data:
         Raises :class:`DataError` for NaN or infinity (naming rows), a constant target, or a single class.
         """
         sums = _Moments(self.inputs), _Moments(self.outputs if self.task == "regression" else 1)
-        seen: set[int] = set()
-        for i, (x, y) in enumerate(self.chunks()):
-            _check_finite(x, i * self.chunk, "inputs", self.names)
-            _check_finite(y.reshape(len(y), -1), i * self.chunk, "the target", (self.target,))
+        seen, start = torch.zeros(len(self.classes)), self.own.start
+        for x, y in self.chunks():
+            _check_finite(x, start, "inputs", self.names)
+            _check_finite(y.reshape(len(y), -1), start, "the target", (self.target,))
             sums[0].add(x)
             sums[1].add(y.reshape(len(y), -1))
             if self.task == "classification":
-                seen |= set(np.unique(y).tolist())
-        if self.task == "classification" and len(seen) < 2:
+                seen[torch.from_numpy(np.unique(y))] = 1
+            start += len(x)
+        if self.task == "classification" and int(torch.count_nonzero(self.ranks.sum(seen))) < 2:
             raise DataError(
                 f"the target {self.target!r} has one class only ({self.classes[0]!r}): at least two are needed"
             )
-        stats = Statistics(*sums[0].result(), *sums[1].result())
+        stats = Statistics(*sums[0].result(self.ranks), *sums[1].result(self.ranks))
         if self.task == "regression" and not stats.y_sd.any():
             raise DataError(f"the target {self.target!r} is constant ({stats.y_mean[0]:g}): there is nothing to fit")
         return stats
@@ -186,7 +206,12 @@ class Data:
         low, high = np.full(self.inputs, np.inf), np.full(self.inputs, -np.inf)
         for x, _ in self.chunks():
             low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
-        return low.astype(np.float64), high.astype(np.float64)
+        ends = self.ranks.maximum(torch.from_numpy(np.concatenate([-low, high]).astype(np.float64))).numpy()
+        return -ends[: self.inputs], ends[self.inputs :]
+
+    def share(self, ranks: Ranks) -> "Data":
+        """The same rows, of which every rank works on its part; all ranks must have the same."""
+        return replace(self, ranks=ranks, test=None if self.test is None else self.test.share(ranks))
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "Data":
         """The named rows alone; of a source that is not in memory, a view that reads them when asked."""
@@ -237,6 +262,10 @@ class Split:
     test: Data
     how: str
     test_rows: np.ndarray | None
+
+    def share(self, ranks: Ranks) -> "Split":
+        """Both parts as :meth:`Data.share` has them."""
+        return replace(self, train=self.train.share(ranks), test=self.test.share(ranks))
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,8 +364,13 @@ class _Moments:
         self.mean += gap * len(part) / total
         self.n = total
 
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.mean, np.sqrt(self.square / self.n)
+    def result(self, ranks: Ranks) -> tuple[np.ndarray, np.ndarray]:
+        """Of the rows of all ranks, pooled about the mean of the first rank."""
+        count = ranks.total(self.n)
+        centre = ranks.from_first(torch.from_numpy(self.mean.copy())).numpy()
+        mean = centre + ranks.sum(torch.from_numpy(self.n * (self.mean - centre))).numpy() / count
+        square = ranks.sum(torch.from_numpy(self.square + self.n * (self.mean - mean) ** 2)).numpy()
+        return mean, np.sqrt(square / count)
 
 
 def _check_finite(part: np.ndarray, start: int, what: str, names: Sequence[str]) -> None:

@@ -185,7 +185,13 @@ class Fitter(Method, ABC):
     Laws, tested over the whole catalogue: the network keeps the budget exactly; the seed decides the result;
     data are not changed; ``steps`` resumed from any state ends in the same bits; progress rises to 1; bad input is
     refused with a reason.
+
+    With ``sums_over_rows`` it fits over ranks as well: all that it learns of the rows are sums of what
+    :meth:`Data.chunks`, :meth:`Data.batches` and the like yield, made by ``data.ranks``. The result is then that of one
+    process to rounding, with the same bits on all ranks. ``network`` and ``state`` of an iterate ask for no sums.
     """
+
+    sums_over_rows: ClassVar[bool] = False
 
     @abstractmethod
     def refuses(self, data: Data, budget: Budget) -> str | None:

@@ -17,7 +17,11 @@ from sparelu.data import Budget, Data, Standardisation
 from sparelu.meter import Meter
 from sparelu.method import Certifier, Compressor, Fitter, Refusal
 from sparelu.network import Network, zero_network
-from sparelu.outcome import Certificate, Iterate, Solution, Status
+from sparelu.outcome import Certificate, Iterate, Solution, State, Status
+from sparelu.ranks import RankLost, Ranks
+
+ROUNDING = 1e-11
+"""Relative difference up to which two statistics of the same rows are one."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,15 @@ def fit(
     ``watch`` sees every iterate; ``stop`` is asked after every round and ends the fit as interrupted. With
     ``checkpoint`` the state is kept on disk, and ``resume`` goes on from it bit for bit.
 
+    When ``data`` are shared by several ranks, all of them call this with the same arguments and get the same network.
+    The first alone writes the checkpoint, which all of them, or another number of ranks, can go on from.
+
     Raises :class:`~sparelu.method.Refusal` with the method's reason, :class:`~sparelu.data.DataError` for unusable
-    data, and :class:`~sparelu.store.StoreError` when the checkpoint belongs to another fit.
+    data, :class:`~sparelu.store.StoreError` when the checkpoint belongs to another fit, and
+    :class:`~sparelu.ranks.RankLost` when another rank is gone.
     """
+    if data.ranks.size > 1 and not method.sums_over_rows:
+        raise Refusal(f"{method.name} needs all rows in one process and cannot fit over {data.ranks.size} ranks")
     _ = data.statistics  # refuses NaN, constant targets and single classes before anything is spent
     work, way = data.standardised() if standardise else (data, None)
     reason = method.refuses(work, budget)
@@ -91,11 +101,11 @@ def fit(
         start = _restore(checkpoint.path, identity, meter, rng, progress)
     if progress.status is None:
         steps = method.steps(work, budget, rng, start)
-        keep = _Keeper(checkpoint, identity, meter, rng)
+        keep = _Keeper(checkpoint if data.ranks.first else None, identity, meter, rng)
         if start is not None:
             with meter.running():
                 progress.last = next(steps)
-        _loop(steps, progress, meter, limits or Limits(), keep, watch, stop)
+        _loop(steps, progress, meter, limits or Limits(), keep, watch, stop, data.ranks)
     return _solution(method, data, budget, seed, way, progress, meter)
 
 
@@ -107,6 +117,7 @@ def _loop(
     keep: "_Keeper",
     watch: Callable[[Iterate], None] | None,
     stop: Callable[[], bool],
+    ranks: Ranks,
 ) -> None:
     while progress.status is None:
         try:
@@ -124,17 +135,28 @@ def _loop(
         )
         if watch is not None:
             watch(iterate)
-        if stop():
-            progress.status = Status.interrupted
-        elif meter.seconds >= limits.seconds or len(progress.history) >= limits.rounds:
-            progress.status = Status.max_steps
+        over = meter.seconds >= limits.seconds or len(progress.history) >= limits.rounds
+        progress.status = _agreed(Status.interrupted if stop() else Status.max_steps if over else None, iterate, ranks)
         keep(progress)
+
+
+def _agreed(wish: Status | None, iterate: Iterate, ranks: Ranks) -> Status | None:
+    """Stop when one of the ranks would. Raises :class:`RankLost` when their losses are not the same bits."""
+    order = (None, Status.max_steps, Status.interrupted)
+    bits = int(np.float64(iterate.loss).view(np.int64))
+    place, most, least = ranks.maximum(torch.tensor([order.index(wish), bits, -bits])).tolist()
+    if most != -least:
+        raise RankLost(
+            f"the ranks no longer have the same bits after {iterate.progress:.0%} of the fit: "
+            "start them all on machines of one kind, with the same versions and data"
+        )
+    return order[place]
 
 
 class _Keeper:
     """Writes the checkpoint when its time has come, and always when the fit stops."""
 
-    def __init__(self, checkpoint: Checkpoint | None, identity: str, meter: Meter, rng: np.random.Generator) -> None:
+    def __init__(self, checkpoint: Checkpoint | None, identity: State, meter: Meter, rng: np.random.Generator) -> None:
         self.checkpoint, self.identity, self.meter, self.rng = checkpoint, identity, meter, rng
         self.written = 0.0
 
@@ -147,16 +169,16 @@ class _Keeper:
         state = {
             "method": progress.last.state(),
             "rng": self.rng.bit_generator.state,
-            "identity": self.identity,
+            **self.identity,
             "history": progress.history,
             "seconds": self.meter.seconds,
         }
         store.save_state(state, self.checkpoint.path)
 
 
-def _restore(path: Path, identity: str, meter: Meter, rng: np.random.Generator, progress: _Progress) -> Any:
+def _restore(path: Path, identity: State, meter: Meter, rng: np.random.Generator, progress: _Progress) -> Any:
     state = store.load_state(path)
-    if state["identity"] != identity:
+    if state["identity"] != identity["identity"] or not _same_rows(state["rows"], identity["rows"]):
         raise store.StoreError(
             f"{path}: belongs to a fit with other data, method, budget or seed; "
             "give the same ones to resume, or another output folder to start anew"
@@ -167,7 +189,14 @@ def _restore(path: Path, identity: str, meter: Meter, rng: np.random.Generator, 
     return state["method"]
 
 
-def _identity(method: Fitter, data: Data, budget: Budget, seed: int, standardise: bool) -> str:
+def _same_rows(kept: State, found: State) -> bool:
+    """Whether statistics agree but for the rounding of sums in another order, as another number of ranks makes them."""
+    gaps = {name: np.abs(np.asarray(kept[name]) - found[name]) for name in ("x", "y")}
+    return all(bool((gap <= ROUNDING * np.abs(found[name]).sum(axis=0)).all()) for name, gap in gaps.items())
+
+
+def _identity(method: Fitter, data: Data, budget: Budget, seed: int, standardise: bool) -> State:
+    """What a checkpoint must have in common with the fit that goes on from it."""
     s = data.statistics
     parts = [
         method.name,
@@ -176,9 +205,9 @@ def _identity(method: Fitter, data: Data, budget: Budget, seed: int, standardise
         str(seed),
         str(standardise),
         str((data.n, data.inputs)),
-        *(a.tobytes().hex() for a in (s.mean, s.sd, s.y_mean, s.y_sd)),
     ]
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()
+    digest = hashlib.sha256("|".join(parts).encode()).hexdigest()
+    return {"identity": digest, "rows": {"x": np.stack([s.mean, s.sd]), "y": np.stack([s.y_mean, s.y_sd])}}
 
 
 def _solution(
@@ -221,6 +250,7 @@ def _solution(
             "image": None if data.image is None else list(data.image),
             "device": data.device,
             "threads": torch.get_num_threads(),
+            "ranks": data.ranks.size,
             "machine": platform.machine(),
         },
     )

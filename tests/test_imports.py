@@ -18,7 +18,7 @@ LEVELS = [
     ("outcome",),
     ("data",),
     ("network", "canonical", "modules"),
-    ("gaussian", "support"),
+    ("gaussian", "support", "ranks"),
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
 TOGETHER = {

@@ -68,6 +68,7 @@ class AIHT(Fitter):
     name: ClassVar[str] = "aiht"
     question: ClassVar[str] = "recover"
     paper: ClassVar[str] = "Fridovich-Keil and Pilanci, A Recovery Guarantee for Sparse Neural Networks, ICLR 2026"
+    sums_over_rows: ClassVar[bool] = True
 
     epochs: int = setting(15, "passes over the rows, for each layer", low=1)
     batch: int = setting(0, "rows of a minibatch; 0 takes all rows at once", low=0)
@@ -142,8 +143,8 @@ def _share(data: Data, budget: Budget, below: "list[Hidden]") -> int:
 
 
 def _target(data: Data) -> Tensor:
-    """All targets: float (n,) for one output, float (n, k), or labels (n,) of int64."""
-    y = np.array(data.y[:])
+    """All targets of this rank: float (n,) for one output, float (n, k), or labels (n,) of int64."""
+    y = np.array(data.y[data.own])
     if data.outputs == 1:
         return torch.from_numpy(y.reshape(-1).astype(np.float64)).to(data.device)
     return torch.from_numpy(y.astype(np.int64 if data.task == "classification" else np.float64)).to(data.device)
@@ -220,7 +221,8 @@ class _Fit:
         return self.layer.loss(self._rows(), target, gates)
 
     def _rows(self) -> Rows:
-        return Rows(self.data.n, self.shape.d, all_rows(self.data), tuple(h.matrix() for h in self.below))
+        own, below = self.data.own, tuple(h.matrix() for h in self.below)
+        return Rows(own.stop - own.start, self.shape.d, all_rows(self.data), below, self.data.ranks)
 
     def _batches(self, rng: np.random.Generator) -> Iterator[tuple[Rows, Tensor]]:
         whole = self._rows()

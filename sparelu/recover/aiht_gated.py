@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sparelu.data import Data
+from sparelu.ranks import ALONE, Ranks
 
 CELLS = 2**18
 """Numbers held at a time in a chunk of rows: 2 MB, which stays in a core's cache."""
@@ -63,13 +64,20 @@ def empty_vector(device: str | torch.device) -> SparseVector:
 class Rows:
     """``n`` rows of ``inputs`` numbers, read in chunks through the ``below`` hidden layers, trained before.
 
-    ``pieces(size, columns)`` yields consecutive chunks of the raw rows, transposed, in float64.
+    ``pieces(size, columns)`` yields consecutive chunks of the raw rows, transposed, in float64. The rows are those of
+    this process, one of ``ranks``.
     """
 
     n: int
     inputs: int
     pieces: Pieces
     below: tuple[Tensor, ...] = ()
+    ranks: Ranks = ALONE
+
+    @property
+    def total(self) -> float:
+        """Rows of all ranks."""
+        return self.ranks.total(self.n)
 
     def chunks(self, cells: int, columns: Tensor | None = None) -> Iterator[tuple[slice, Float[Tensor, "d c"]]]:
         """Row numbers and transposed rows (their ``columns`` alone), ``CELLS / cells`` rows at a time."""
@@ -84,7 +92,7 @@ class Rows:
 
 
 def all_rows(data: Data) -> Pieces:
-    """The pieces of all rows of ``data``."""
+    """The pieces of this rank's rows of ``data``."""
 
     def pieces(size: int, columns: Tensor | None) -> Iterator[Tensor]:
         kept = slice(None) if columns is None else columns.cpu().numpy()
@@ -98,7 +106,7 @@ def batch_rows(x: Float[Tensor, "b d"]) -> Pieces:
     """The pieces of a batch in memory."""
 
     def pieces(size: int, columns: Tensor | None) -> Iterator[Tensor]:
-        for part in x.split(size):
+        for part in x.split(size) if len(x) else ():
             yield (part if columns is None else part[:, columns]).T.contiguous()
 
     return pieces
@@ -214,7 +222,7 @@ class Restricted:
     def __call__(
         self, z: Float[Tensor, " s"], target: Float[Tensor, " n"] | None = None, adjoint: bool = True
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, " s"]]:
-        """q = A_S z - target, and A_S' q (zeros without ``adjoint``), in one pass over the rows."""
+        """q = A_S z - target for the rows here, and A_S' q (zeros without ``adjoint``) over all ranks, in one pass."""
         q = z.new_zeros(self.rows.n) if target is None else -target
         live = self.neurons.numel()
         if not live:
@@ -228,15 +236,20 @@ class Restricted:
             if adjoint:
                 gate *= q[part]
                 total += gate @ x.T if self.dense else (gate[self.row] * x[self.column]).sum(1)
-        return q, total[self.row, self.column] if self.dense else total
+        p = total[self.row, self.column] if self.dense else total
+        return q, self.rows.ranks.sum(p) if adjoint else p
+
+    def square(self, q: Float[Tensor, " n"]) -> float:
+        """||q||^2 over all ranks."""
+        return self.rows.ranks.total(float(q @ q))
 
 
 def block_gradient(
     rows: Rows, gates: Gates, neurons: Int[Tensor, " b"], r: Float[Tensor, " n"]
 ) -> Float[Tensor, "b d"]:
-    """A' r for the columns of ``neurons``."""
+    """A' r over all ranks, for the columns of ``neurons``."""
     h = gates.matrix(neurons, None)
     total = r.new_zeros(neurons.numel(), rows.inputs)
     for part, x in rows.chunks(rows.inputs + neurons.numel() // 4):
         total += ((h @ x > 0) * r[part]) @ x.T
-    return total
+    return rows.ranks.sum(total)

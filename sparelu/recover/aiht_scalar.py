@@ -33,7 +33,7 @@ def step_size(on_support: Restricted, g: Float[Tensor, " s"]) -> float:
     if not g.numel():
         return 1e-14
     forward, _ = on_support(g, adjoint=False)
-    return float(g @ g) / (float(forward @ forward) + 1e-8)
+    return float(g @ g) / (on_support.square(forward) + 1e-8)
 
 
 def threshold(
@@ -59,16 +59,18 @@ def refine(
     """
     r0, g0 = on_support(x.value, target)
     z, r, g = x.value, r0, g0
+    size0 = size = on_support.square(r0)
     for _ in range(inner):
         q, p = on_support(g)
         for _ in range(HALVINGS):
             moved = r - mu * q
-            if float(moved @ moved) <= float(r @ r) - 0.9 * mu * float(g @ g):
-                z, r, g = z - mu * g, moved, g - mu * p
+            after = on_support.square(moved)
+            if after <= size - 0.9 * mu * float(g @ g):
+                z, r, g, size = z - mu * g, moved, g - mu * p, after
                 break
             mu /= 2
         else:
-            z, r, g = x.value, r0, g0
+            z, r, g, size = x.value, r0, g0, size0
     return SparseVector(x.index, z), mu
 
 
@@ -94,8 +96,9 @@ class ScalarLayer:
 
     def loss(self, rows: Rows, target: Tensor, gates: Gates) -> float:
         """Mean squared error with the given gates."""
-        r, _ = Restricted(rows, self.x.index, gates)(self.x.value, target, adjoint=False)
-        return float(r @ r) / rows.n
+        on_support = Restricted(rows, self.x.index, gates)
+        r, _ = on_support(self.x.value, target, adjoint=False)
+        return on_support.square(r) / rows.total
 
     def table(self) -> None:
         """No sketch is kept."""

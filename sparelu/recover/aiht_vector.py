@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sparelu.ranks import ALONE, Ranks
 from sparelu.recover.aiht_gated import BLOCK, Gates, Rows, SparseVector, group_random, sparse_matrix
 from sparelu.recover.countsketch import CountSketch
 from sparelu.support import StreamingLargest
@@ -70,16 +71,20 @@ def outputs(rows: Rows, x: SparseVector, gates: Gates, shape: Shape) -> Float[Te
 
 
 def residual(
-    out: Float[Tensor, "n k"], target: Float[Tensor, "n k"] | Int[Tensor, " n"]
+    out: Float[Tensor, "n k"], target: Float[Tensor, "n k"] | Int[Tensor, " n"], ranks: Ranks = ALONE
 ) -> tuple[Float[Tensor, "n k"], float]:
-    """(out - b) / n and mean squared error; for labels (softmax(out) - onehot) / n and cross-entropy in nats."""
+    """(out - b) / N and mean squared error; for labels (softmax(out) - onehot) / N and cross-entropy in nats.
+
+    N rows on all ``ranks``, of which n are here.
+    """
+    total = ranks.total(len(out))
     if target.is_floating_point():
         gap = out - target
-        return gap / len(out), float(gap.square().mean())
-    loss = float(torch.nn.functional.cross_entropy(out, target))
+        return gap / total, ranks.total(float(gap.square().sum())) / (total * out.shape[1])
+    loss = float(torch.nn.functional.cross_entropy(out, target, reduction="sum"))
     gap = torch.softmax(out, dim=1)
     gap[torch.arange(len(out), device=out.device), target] -= 1
-    return gap / len(out), loss
+    return gap / total, ranks.total(loss) / total
 
 
 def moves(
@@ -108,6 +113,8 @@ def moves(
             gate = (h @ batch > 0).to(a.dtype)
             da += (gate * (b @ r[part].T)) @ batch.T
             db += (gate * (a @ batch)) @ r[part]
+        rows.ranks.sum(da)
+        rows.ranks.sum(db)
         yield (neurons[:, None] * shape.d + torch.arange(shape.d).to(neurons)).flatten(), *_moved(a, da, step)
         start = shape.m * shape.d
         yield (start + neurons[:, None] * shape.k + torch.arange(shape.k).to(neurons)).flatten(), *_moved(b, db, step)
@@ -184,7 +191,7 @@ class VectorLayer:
 
     def step(self, rows: Rows, target: Tensor, gates: Gates, fresh: bool) -> float:
         """One step, zero blocks filled when ``fresh``; the loss before it. Nothing moves when that is not finite."""
-        r, loss = residual(outputs(rows, self.x, gates, self.shape), target)
+        r, loss = residual(outputs(rows, self.x, gates, self.shape), target, rows.ranks)
         if math.isfinite(loss):
             fill = Surrogate(self.seed) if fresh else None
             self.x = vector_step(rows, r, self.x, gates, self.shape, self.budget, self.step_size, fill, self.sketch)
@@ -192,7 +199,7 @@ class VectorLayer:
 
     def loss(self, rows: Rows, target: Tensor, gates: Gates) -> float:
         """Mean squared error over rows and outputs, or cross-entropy in nats."""
-        return residual(outputs(rows, self.x, gates, self.shape), target)[1]
+        return residual(outputs(rows, self.x, gates, self.shape), target, rows.ranks)[1]
 
     def table(self) -> Tensor | None:
         """What the sketch has summed."""

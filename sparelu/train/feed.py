@@ -28,7 +28,7 @@ class Feed:
         self.mean = stats.y_mean if regression else None
         self.sd = np.where(stats.y_sd > 0, stats.y_sd, 1.0) if regression else None
         if self.data.in_memory:
-            x = np.take(np.asarray(self.data.x), self.columns.cpu().numpy(), axis=1)
+            x = np.take(np.asarray(self.data.x[self.data.own]), self.columns.cpu().numpy(), axis=1)
             self._x = torch.as_tensor(x, dtype=self.data.dtype, device=self.data.device)
             self._y = self._targets(self.data.targets())
 
@@ -39,15 +39,17 @@ class Feed:
             self._x = None if self._x is None else self._x.index_select(1, places)
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass in random order; rows that do not fill the last batch are left out, unless they are all rows."""
+        """One pass in random order; rows that do not fill the last batch are left out, unless they are all rows.
+
+        Of every batch a rank yields the rows that are its own.
+        """
         if self._x is None:
-            for x, y in self.data.batches(size, rng):
-                if len(x) == min(size, self.data.n):
-                    yield x.index_select(1, self.columns), self._targets(y)
+            for x, y in self.data.batches(size, rng, whole=True):
+                yield x.index_select(1, self.columns), self._targets(y)
             return
         order = torch.as_tensor(rng.permutation(self.data.n), device=self.data.device)
         for i in range(max(1, self.data.n // size)):
-            rows = order[i * size : (i + 1) * size]
+            rows = self.data.ranks.held(order[i * size : (i + 1) * size], self.data.own)
             yield self._x.index_select(0, rows), self._y.index_select(0, rows)
 
     def _targets(self, y: Tensor) -> Tensor:

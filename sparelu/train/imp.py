@@ -107,10 +107,11 @@ class _Run:
     def train(self, rng: np.random.Generator) -> float:
         """One training; the mean loss of its last pass."""
         net, feed, losses = self.net, Feed(self.data, self.net.units[0]), [0.0]
+        ranks = self.data.ranks
         while net.step < self.length and math.isfinite(losses[-1]):
             losses = []
             for x, y in feed.batches(self.method.batch, rng):
-                losses.append(net.backward(x, y, self.loss_of))
+                losses.append(ranks.mean(net.gradient, net.backward(x, y, self.loss_of), len(x)))
                 if net.step == self.length or not math.isfinite(losses[-1]):
                     break
                 net.adam(self.step_size(net.step / self.length))

@@ -83,7 +83,7 @@ class _Run:
         else:
             self.net = MLP.restored(start["net"], data.device)
             self.weights, self.done, self.loss = start["weights"], start["done"], start["loss"]
-        self.feed = Feed(data, self.net.units[0])
+        self.feed, self.ranks = Feed(data, self.net.units[0]), data.ranks
         self.left = self.net.nonzeros
 
     def epoch(self, rng: np.random.Generator) -> None:
@@ -91,7 +91,7 @@ class _Run:
         method, net, losses = self.method, self.net, []
         for x, y in self.feed.batches(method.batch, rng):
             progress = net.step / self.total
-            losses.append(net.backward(x, y, self.loss_of))
+            losses.append(self.ranks.mean(net.gradient, net.backward(x, y, self.loss_of), len(x)))
             if not math.isfinite(losses[-1]):
                 break
             net.adam(method.step_size(progress), method.penalty(progress, self.allowed))

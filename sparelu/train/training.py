@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ LONG, SHORT, SMALL = 100, 60, 1000
 @dataclass(frozen=True)
 class Training(Fitter):
     """Length and refusals of training by minibatches."""
+
+    sums_over_rows: ClassVar[bool] = True
 
     epochs: int | None = setting(None, "passes over the rows; none: 100 up to 1000 nonzeros, 60 above", low=1)
     batch: int = setting(128, "rows of a minibatch; those that do not fill one wait for the next pass", low=1)

@@ -146,7 +146,7 @@ class _Stuck(Restricted):
     """A = I until its third use, then 0: no step size is accepted any more."""
 
     def __init__(self) -> None:
-        self.uses = 0
+        self.uses, self.rows = 0, _rows(np.zeros((2, 1)))
 
     def __call__(
         self, z: torch.Tensor, target: torch.Tensor | None = None, adjoint: bool = True
