@@ -41,8 +41,8 @@ class Task(ABC):
 class Call(Task):
     """A measured function ``function(**settings) -> dict`` of JSON values, in the study called ``name``.
 
-    The function is called by its keyword arguments; the row has them all in ``trial``, what it returned in ``measured``,
-    and its seconds and peak memory.
+    The function is called by its keyword arguments; the row has them all in ``trial``, what it returned in
+    ``measured``, and its seconds and peak memory.
     """
 
     name: str
