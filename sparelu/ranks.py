@@ -84,6 +84,10 @@ class Ranks(ABC):
     def from_first(self, values: Tensor) -> Tensor:
         """``values``, in place those of the first rank."""
 
+    @abstractmethod
+    def leave(self, message: str) -> bool:
+        """Tell the others that this rank ends with an error; whether it is the first to say ``message``."""
+
 
 @dataclass(eq=False)
 class Alone(Ranks):
@@ -107,6 +111,9 @@ class Alone(Ranks):
 
     def from_first(self, values: Tensor) -> Tensor:
         return values
+
+    def leave(self, message: str) -> bool:
+        return True
 
 
 ALONE = Alone()
@@ -153,7 +160,6 @@ class Joined(Ranks):
         return values
 
     def leave(self, message: str) -> bool:
-        """Note that this rank ends with an error; whether it is the first to say ``message``."""
         with contextlib.suppress(RuntimeError):  # the store went with another host
             self._store.set(f"gone/{self.rank}", "")
             return self._store.add(f"said/{hashlib.sha256(message.encode()).hexdigest()}", 1) == 1

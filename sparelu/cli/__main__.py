@@ -59,11 +59,13 @@ def fit(
     budgets: Annotated[str | None, Option(help="Budgets of --path, such as 50,100,200.")] = None,
     folds: Folds = 5,
     select: Select = "one-se",
+    rank_timeout: Annotated[float, Option(help="Seconds that ranks wait for one another under torchrun.")] = 300.0,
     json: Json = False,
 ) -> None:
     """Fit a sparse network to DATA within a budget, and write a run folder with the model and report.html.
 
-    Settings of the method are flags too: see [bold]sparelu methods NAME[/].
+    Settings of the method are flags too: see [bold]sparelu methods NAME[/]. Started as
+    [bold]torchrun --nproc-per-node K -m sparelu fit ...[/], K processes share the rows.
     """
     from sparelu.cli.fitting import Wishes, fit_command
     from sparelu.cli.session import plain_errors
@@ -93,7 +95,7 @@ def fit(
             folds,
             select,
         )
-        fit_command(wishes, json)
+        fit_command(wishes, json, rank_timeout)
 
 
 @app.command(context_settings=EXTRA)

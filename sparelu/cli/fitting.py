@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,19 @@ from typing import Any
 import torch
 from rich.table import Table
 
+from sparelu.catalogue import METHODS
 from sparelu.catalogue import choose as choose_method
 from sparelu.cli import flags
-from sparelu.cli.session import INTERRUPTED, Bar, console, errors, size, stoppable
+from sparelu.cli.session import INTERRUPTED, Bar, console, errors, size, stoppable, together
 from sparelu.data import Split
 from sparelu.experiments import path as budget_path
 from sparelu.experiments.choice import checked_select, choose
 from sparelu.experiments.finish import finish
 from sparelu.experiments.folder import RunFolder, key
 from sparelu.experiments.trial import Judged, Trial, pick_device, score_name
+from sparelu.method import Fitter, Refusal
 from sparelu.outcome import Iterate, Status
+from sparelu.ranks import Ranks
 from sparelu.run import Checkpoint, Limits
 
 MAX_DENSE_WEIGHTS = 2_000_000
@@ -80,26 +83,44 @@ class Wishes:
         return trial
 
 
-def fit_command(wishes: Wishes, as_json: bool) -> None:
-    """Run ``fit`` and print what came of it."""
+def fit_command(wishes: Wishes, as_json: bool, rank_timeout: float) -> None:
+    """Run ``fit`` and print what came of it; the first rank writes the folder."""
+    with together(pick_device(wishes.device), rank_timeout) as ranks:
+        _fit(wishes, as_json, ranks)
+
+
+def _fit(wishes: Wishes, as_json: bool, ranks: Ranks) -> None:
     trial = wishes.trial()
-    split = trial.split()
+    split = trial.split().share(ranks)
+    name = choose_method(split.train, trial.budget())[0] if wishes.method == "auto" else wishes.method
+    _refuse(wishes, name, ranks)
     if wishes.method == "auto":
-        chosen = flags.named_method(choose_method(split.train, trial.budget())[0])
-        trial = replace(trial, settings=flags.method_settings(wishes.extra, chosen))
+        trial = replace(trial, settings=flags.method_settings(wishes.extra, flags.named_method(name)))
     asked = {"budgets": wishes.budgets or "default", "folds": wishes.folds, "select": checked_select(wishes.select)}
     request = {**trial.request(), **(asked if wishes.path else {})}
     if trial.budget().weights(split.train.inputs, split.train.outputs) < ONE_THREAD_WEIGHTS:
         torch.set_num_threads(1)
     default = Path("runs") / f"{Path(trial.data).stem}-{trial.method}-{key(request)}"
     folder = RunFolder(wishes.out or default)
-    with folder.opened(request, wishes.resume):
+    with folder.opened(request, wishes.resume) if ranks.first else nullcontext():
         work = _path if wishes.path else _single
         rows = work(trial, split, folder, wishes)
-    if as_json:
+    if as_json and ranks.first:
         print(json.dumps({"folder": str(folder.path), "rows": rows}, indent=1))
-    else:
+    elif ranks.first:
         _say(trial, split, folder, rows)
+
+
+def _refuse(wishes: Wishes, method: str, ranks: Ranks) -> None:
+    """Raise :class:`Refusal` for what cannot be done over several ranks."""
+    if ranks.size > 1 and wishes.path:
+        raise Refusal("--path fits many networks: start it without torchrun, or fit each budget over ranks")
+    able = [name for name, kind in METHODS.items() if issubclass(kind, Fitter) and kind.sums_over_rows]
+    if ranks.size > 1 and method not in able:
+        raise Refusal(
+            f"{method} needs all rows in one process: start it without torchrun, or choose a method that fits over "
+            f"ranks: {', '.join(able)}"
+        )
 
 
 def _single(trial: Trial, split: Split, folder: RunFolder, wishes: Wishes) -> list[dict[str, Any]]:
@@ -117,7 +138,8 @@ def _single(trial: Trial, split: Split, folder: RunFolder, wishes: Wishes) -> li
     if judged.solution.status is Status.interrupted:
         _interrupted(folder)
     rows = [{**judged.row(), "chosen": True}]
-    finish(folder, judged, rows, split)
+    if split.train.ranks.first:
+        finish(folder, judged, rows, split)
     return rows
 
 

@@ -6,10 +6,13 @@ import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from sparelu.ranks import Ranks
 
 OK, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes: done; an error of ours; bad input or usage; the method refused; stopped by Ctrl-C or kill (resumable)."""
@@ -23,9 +26,12 @@ def plain_errors() -> Iterator[None]:
     """Turn the errors that people can mend into one message and an exit code."""
     from sparelu.experiments.folder import FolderError
     from sparelu.method import Refusal
+    from sparelu.ranks import RankLost
 
     try:
         yield
+    except RankLost as error:
+        _fail(f"{error}. The state saved last is kept: repeat the same command with --resume", FAILED)
     except Refusal as error:
         _fail(str(error), REFUSED)
     except FolderError as error:
@@ -45,6 +51,23 @@ def _system_words(error: OSError) -> str:
 def _fail(message: str, code: int) -> None:
     errors.print(f"[bold red]error:[/] {message}", highlight=False, soft_wrap=True)
     raise SystemExit(code)
+
+
+@contextlib.contextmanager
+def together(device: str, timeout: float) -> Iterator["Ranks"]:
+    """The ranks that torchrun started, of which the first speaks; what ends several of them is said once."""
+    from sparelu.ranks import RankLost, joined
+
+    with joined(device, timeout) as ranks:
+        console.quiet = errors.quiet = not ranks.first
+        try:
+            yield ranks
+        except RankLost as error:
+            errors.quiet = error.reported or not ranks.leave("another rank is lost")
+            raise
+        except Exception as error:
+            errors.quiet = not ranks.leave(str(error))
+            raise
 
 
 @contextlib.contextmanager
@@ -83,7 +106,7 @@ class Bar:
             TimeRemainingColumn(),
             console=errors,
             transient=True,
-            disable=not sys.stderr.isatty(),
+            disable=errors.quiet or not sys.stderr.isatty(),
         )
         self.task = self.progress.add_task("", total=total)
 

@@ -36,7 +36,7 @@ class Measurement:
 
 
 def measure(network: Network, data: Data) -> Measurement:
-    """Judge ``network`` on the rows of ``data``, in chunks, in float64."""
+    """Judge ``network`` on the rows of ``data``, in chunks, in float64; ranks that share the rows all get the same."""
     exact = network.to(torch.float64, "cpu")
     counts = (data.n, network.nonzeros, network.biases, network.skip_nonzeros)
     if data.task == "classification":
@@ -51,6 +51,8 @@ def _regression(network: Network, data: Data, counts: tuple[int, int, int, int])
         row = ((network(x.astype(np.float64)).numpy() - target) ** 2).mean(axis=1)
         squares, fourths = squares + float(row.sum()), fourths + float((row**2).sum())
         top = max(top, float(np.abs(target).max()))
+    squares, fourths = data.ranks.sum(torch.tensor([squares, fourths], dtype=torch.float64)).tolist()
+    top = float(data.ranks.maximum(torch.tensor(top, dtype=torch.float64)))
     mse = squares / data.n
     variance = float((data.statistics.y_sd**2).mean())
     error = math.sqrt(max(fourths / data.n - mse**2, 0.0) / data.n) / variance
@@ -60,7 +62,7 @@ def _regression(network: Network, data: Data, counts: tuple[int, int, int, int])
 
 
 def _classification(network: Network, data: Data, counts: tuple[int, int, int, int]) -> Measurement:
-    right, entropy = 0, 0.0
+    right, entropy = 0.0, 0.0
     for x, y in data.chunks(CHUNK):
         scores = network(x.astype(np.float64))
         if scores.shape[1] == 1:
@@ -68,6 +70,7 @@ def _classification(network: Network, data: Data, counts: tuple[int, int, int, i
         label = torch.as_tensor(y, dtype=torch.int64)
         right += int((scores.argmax(dim=1) == label).sum())
         entropy += float(torch.nn.functional.cross_entropy(scores, label, reduction="sum"))
+    right, entropy = data.ranks.sum(torch.tensor([right, entropy], dtype=torch.float64)).tolist()
     share = right / data.n
     error = math.sqrt(share * (1 - share) / data.n)
     return Measurement(*counts, score=share, score_error=error, accuracy=share, cross_entropy=entropy / data.n)
