@@ -1,21 +1,27 @@
 """Test accuracy of LeNet-300-100 on MNIST for every way to train it sparse, with the same minibatches for all.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/sparse_training.py --epochs 10 --seeds 3 --densities 0.05 0.02 0.01
-Rows are written as they are done. Pruning at initialisation comes with its checks. Iterative pruning shares the
-minibatches equally among its trainings.
+    OMP_NUM_THREADS=1 python benchmarks/sparse_training.py [--where method=RigL density=0.02]
+
+Pruning at initialisation comes with its checks: masks shuffled within their layers, and weights drawn anew. Iterative
+pruning shares the minibatches equally among its trainings.
 """
 
-import argparse
+import functools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from sparelu.data import Data
 from sparelu.datasets import load
+from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmark_run import run_benchmarks
+from sparelu.experiments.figures import score_against_nonzeros
 from sparelu.train.allocation import Masks
 from sparelu.train.at_init import grasp, reinitialised, shuffled, snip, synflow
 from sparelu.train.dynamic import MEST, SET, SNFS, RigL
@@ -68,15 +74,15 @@ def moving(density: float, every: int, seed: int) -> dict[str, Make]:
     }
 
 
-def at_start(density: float, rows: tuple[Tensor, Tensor], seed: int) -> dict[str, Masks]:
+def at_start(name: str, density: float, rows: tuple[Tensor, Tensor], seed: int) -> Masks:
     """Masks of the untrained network."""
     model, (x, y) = lenet(seed), rows
     batch = torch.randint(len(x), (1000,), generator=torch.Generator().manual_seed(seed))
-    return {
-        "SNIP": snip(model, lambda m: cross_entropy(m(x[batch]), y[batch]), density=density),
-        "GraSP": grasp(model, lambda m: cross_entropy(m(x[batch]) / 200, y[batch]), density=density),
-        "SynFlow": synflow(model, (784,), density=density),
-    }
+    if name == "SNIP":
+        return snip(model, lambda m: cross_entropy(m(x[batch]), y[batch]), density=density)
+    if name == "GraSP":
+        return grasp(model, lambda m: cross_entropy(m(x[batch]) / 200, y[batch]), density=density)
+    return synflow(model, (784,), density=density)
 
 
 def ticket(density: float, rows: tuple[Tensor, Tensor], steps: int, seed: int) -> tuple[nn.Module, Masks, int]:
@@ -92,39 +98,40 @@ def ticket(density: float, rows: tuple[Tensor, Tensor], steps: int, seed: int) -
     return last, masks, each
 
 
-def main() -> None:
-    """Print one line for each method, density and seed."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--epochs", type=float, default=10)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--densities", type=float, nargs="+", default=[0.05, 0.02, 0.01])
-    choices = parser.parse_args()
-    torch.set_num_threads(1)
+def way(method: str, density: float, rows: tuple[Tensor, Tensor], steps: int, seed: int) -> tuple[nn.Module, Make, int]:
+    """The model to train, its sparsifier, and the steps."""
+    name, _, check = method.partition(", ")
+    if name == "IMP":
+        model, masks, left = ticket(density, rows, steps, seed)
+        return model, lambda m, o, n: Static(m, o, masks=masks), left
+    if name not in AT_START:
+        return lenet(seed), moving(density, max(1, steps // 60), seed)[name], steps
+    masks, g = at_start(name, density, rows, seed), torch.Generator().manual_seed(seed)
+    model = lenet(seed)
+    if check == "shuffled":
+        masks = shuffled(masks, g)
+    if check == "reinitialised":
+        model = reinitialised(model, g)
+    return model, lambda m, o, n: Static(m, o, masks=masks), steps
+
+
+def row(method: str, density: float, seed: int, epochs: float = 10) -> dict[str, Any]:
+    """One training, judged on the test rows."""
+    rows, test = _mnist()
+    steps = int(epochs * len(rows[0]) / BATCH)
+    start = time.process_time()
+    model, make, left = way(method, density, rows, steps, seed)
+    sparsifier = train(model, make, rows, left, seed)
+    with torch.no_grad():
+        accuracy = float((model(test[0]).argmax(1) == test[1]).double().mean())
+    return {"accuracy": accuracy, "nonzeros": sparsifier.nonzeros, "processor": time.process_time() - start}
+
+
+@functools.cache
+def _mnist() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     data = load("mnist")
-    rows, test = (_tensors(part) for part in (data, data.test))
-    steps = int(choices.epochs * len(rows[0]) / BATCH)
-
-    def report(name: str, model: nn.Module, make: Make, n: int = steps) -> None:
-        start = time.process_time()
-        sparsifier = train(model, make, rows, n, seed)
-        with torch.no_grad():
-            accuracy = float((model(test[0]).argmax(1) == test[1]).double().mean())
-        spent = time.process_time() - start
-        print(f"{density:6.3f} {seed:2d} {name:24} {sparsifier.nonzeros:6d} {accuracy:.4f} {spent:6.1f} s", flush=True)
-
-    for density in choices.densities:
-        for seed in range(choices.seeds):
-            for name, make in moving(density, max(1, steps // 60), seed).items():
-                report(name, lenet(seed), make)
-            for name, masks in at_start(density, rows, seed).items():
-                g = torch.Generator().manual_seed(seed)
-                mixed = shuffled(masks, g)
-                report(name, lenet(seed), lambda m, o, n, k=masks: Static(m, o, masks=k))
-                report(f"{name}, shuffled", lenet(seed), lambda m, o, n, k=mixed: Static(m, o, masks=k))
-                other = reinitialised(lenet(seed), g)
-                report(f"{name}, reinitialised", other, lambda m, o, n, k=masks: Static(m, o, masks=k))
-            model, masks, left = ticket(density, rows, steps, seed)
-            report("IMP", model, lambda m, o, n, k=masks: Static(m, o, masks=k), left)
+    assert data.test is not None
+    return _tensors(data), _tensors(data.test)
 
 
 def _tensors(data: Data) -> tuple[Tensor, Tensor]:
@@ -132,5 +139,70 @@ def _tensors(data: Data) -> tuple[Tensor, Tensor]:
     return x, torch.as_tensor(np.asarray(data.y[:])).long()
 
 
+def table(rows: Rows) -> str:
+    """Means over the seeds, methods against densities."""
+    densities = sorted({r["density"] for r in rows if r["density"] < 1}, reverse=True)
+    body = []
+    for method in METHODS:
+        own = [[r for r in rows if (r["method"], r["density"]) == (method, d)] for d in densities]
+        if any(own):
+            body.append([method, *(_accuracy(cell) for cell in own), _processor([r for cell in own for r in cell])])
+    return markdown(["method", *(f"test % at {100 * d:g} %" for d in densities), "processor s, mean"], body)
+
+
+def _accuracy(rows: Rows) -> str:
+    found = [100 * r["accuracy"] for r in rows]
+    spread = f" ± {np.std(found, ddof=1):.2f}" if len(found) > 2 else ""
+    return f"{np.mean(found):.2f}{spread} ({len(found)})" if found else "-"
+
+
+def _processor(rows: Rows) -> str:
+    return f"{np.mean([r['processor'] for r in rows]):.0f}"
+
+
+def figure(rows: Rows) -> Figure:
+    """Accuracy against weights kept, of the plain methods."""
+    drawn = [{**r, "label": r["method"]} for r in rows if "," not in r["method"]]
+    return score_against_nonzeros(drawn, score="accuracy", name="test accuracy")
+
+
+def _ranking(rows: Rows) -> str:
+    densities = sorted({r["density"] for r in rows})
+    parts = []
+    for d in densities:
+        own = {m: [r["accuracy"] for r in rows if (r["method"], r["density"]) == (m, d)] for m in METHODS}
+        best = max((m for m in own if own[m]), key=lambda m: np.mean(own[m]))
+        parts.append(f"{100 * d:g} %: {best}, {100 * np.mean(own[best]):.2f} %")
+    return "the best at each density: " + "; ".join(parts)
+
+
+AT_START = ("SNIP", "GraSP", "SynFlow")
+METHODS = [
+    "static", "SET", "RigL", "SNFS", "MEST", "gradual", "IMP",
+    *(f"{name}{check}" for name in AT_START for check in ("", ", shuffled", ", reinitialised")),
+]  # fmt: skip
+BENCHMARKS = (
+    Benchmark(
+        name="sparse_training",
+        topic="train",
+        question="Which way to train a module sparse is the most accurate?",
+        text="""LeNet-300-100 on MNIST, Adam with half a cosine, 10 epochs of the same minibatches for every method,
+        official test rows; means over seeds (their number in brackets). All settings are the methods' defaults.
+        "static" is the fair baseline of the moving methods; shuffled masks and weights drawn anew are the published
+        checks of pruning at initialisation; IMP shares the same minibatches among its trainings.""",
+        full=calls(
+            "sparse_training",
+            row,
+            {"seed": [0, 1, 2], "density": [0.05, 0.02, 0.01], "method": METHODS, "epochs": [10]},
+        ),
+        quick=calls(
+            "sparse_training", row, {"seed": [0], "density": [0.02], "method": ["static", "RigL"], "epochs": [0.5]}
+        ),
+        table=table,
+        figure=figure,
+        targets={"all methods side by side, same minibatches": _ranking},
+    ),
+)
+
 if __name__ == "__main__":
-    main()
+    run_benchmarks(BENCHMARKS, __doc__, __file__)
