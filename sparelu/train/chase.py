@@ -123,8 +123,9 @@ class Chase(Sparsifier):
     ``channel_sparsity`` is the share of the channels that go, over all layers that can lose some: those whose channels
     are not the model's output and, without ``residual``, are no residual sum (the paper's "prune skip" has it). A
     channel of a residual sum goes in all the layers that add to it at once, and counts as one. ``score`` ranks them.
-    With a channel go its filters, biases, the normalisation's weights and all weights that read it, for good; the
-    budget stays, so that the other channels become denser. :meth:`shrink` then makes the smaller model.
+    With a channel go its filters, biases, the normalisation's weights and all weights that read it, for good. The
+    budget stays: fewer weights live until the next visit, which grows them elsewhere, as long as there is room.
+    :meth:`shrink` then makes the smaller model.
 
     Layers begin with the numbers of ``allocation`` (exact, where the authors draw each weight) and share one budget
     from the first visit on. A weight dropped and grown in one visit starts again at 0. Ties go to the earlier weight or
