@@ -15,6 +15,11 @@ $(VENV)/ready-dev: $(VENV)/ready
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,fast,onnx,cluster,search]"
 	touch $@
 
+# The published methods that benchmarks compare with are packages of others.
+$(VENV)/ready-benchmarks: $(VENV)/ready-dev
+	$(BIN)/pip install --quiet --constraint constraints.txt splineops pwlf
+	touch $@
+
 demo: $(VENV)/ready
 	$(BIN)/sparelu fit digits --path --budgets 50,100,200,500,1000,2000 --hidden 50 --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
@@ -27,6 +32,14 @@ lint: $(VENV)/ready-dev
 
 types: $(VENV)/ready-dev
 	$(BIN)/mypy
+
+# Measures what is missing in benchmarks/results and writes benchmarks/RESULTS.md; stops after MINUTES, then goes on.
+MINUTES ?= inf
+benchmarks: $(VENV)/ready-benchmarks
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/board.py --run --limit-minutes $(MINUTES)
+
+benchmarks-quick: $(VENV)/ready-benchmarks
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/board.py --run --quick --rerun
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache

@@ -60,7 +60,10 @@ def figure(rows: Rows) -> Figure:
 
 def _falls(rows: Rows) -> str:
     low, high = _values(rows, "width")[0], _values(rows, "width")[-1]
-    own = [mean(rows, "error", d, low) / mean(rows, "error", d, high) for d in _values(rows, "density")]
+    ends = [(mean(rows, "error", d, low), mean(rows, "error", d, high)) for d in _values(rows, "density")]
+    own = [at_low / at_high for at_low, at_high in ends if at_low and at_high]
+    if low == high or not own:
+        return "one width measured"
     expected = (high / low) ** 0.5
     return f"from m = {low} to {high} by a factor of {min(own):.1f} to {max(own):.1f} (square root: {expected:.1f})"
 
