@@ -18,6 +18,9 @@ from sparelu.train.dynamic import MEST as MEST
 from sparelu.train.dynamic import SET as SET
 from sparelu.train.dynamic import SNFS as SNFS
 from sparelu.train.dynamic import RigL as RigL
+from sparelu.train.execution import LayerTiming as LayerTiming
+from sparelu.train.execution import SlowerSparseWarning as SlowerSparseWarning
+from sparelu.train.execution import to_sparse as to_sparse
 from sparelu.train.imp import IterativePruning
 from sparelu.train.magnitude import GradualPruning, OneShotPruning
 from sparelu.train.oneshot import sparsegpt as sparsegpt
@@ -29,6 +32,10 @@ from sparelu.train.plans import Exploration as Exploration
 from sparelu.train.plans import Fixed as Fixed
 from sparelu.train.plans import Gradual as Gradual
 from sparelu.train.rewinding import winning_tickets as winning_tickets
+from sparelu.train.sparse_file import load_sparse as load_sparse
+from sparelu.train.sparse_file import save_sparse as save_sparse
+from sparelu.train.sparse_growth import SparseGrowth as SparseGrowth
+from sparelu.train.sparse_linear import SparseLinear as SparseLinear
 from sparelu.train.sparsifier import Rule as Rule
 from sparelu.train.sparsifier import Sparsifier as Sparsifier
 from sparelu.train.static import GradualMagnitude as GradualMagnitude
