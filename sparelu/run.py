@@ -1,5 +1,6 @@
 """The three verbs: fit, compress, certify. The only outer loop: clock, stopping, history, checkpoints, budget check."""
 
+import functools
 import hashlib
 import math
 import platform
@@ -57,8 +58,12 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
-    found = {name: version(name) for name in ("sparelu", "torch", "numpy", "scipy")}
-    return {**found, "python": platform.python_version()}
+    return {**_installed(), "python": platform.python_version()}
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
+    return {name: version(name) for name in ("sparelu", "torch", "numpy", "scipy")}
 
 
 def fit(

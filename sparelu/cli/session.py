@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 OK, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes: done; an error of ours; bad input or usage; the method refused; stopped by Ctrl-C or kill (resumable)."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space on the disk, in the quota, or below the largest size of a file."""
+
 console = Console()
 errors = Console(stderr=True)
 
@@ -39,12 +42,15 @@ def plain_errors() -> Iterator[None]:
     except ValueError as error:
         _fail(str(error), USAGE)
     except OSError as error:
-        _fail(_system_words(error), FAILED if error.errno == errno.ENOSPC else USAGE)
+        _fail(_system_words(error), FAILED if error.errno in FULL else USAGE)
 
 
 def _system_words(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return "the disk is full: free some space and repeat the command with --resume; the last good state is kept"
+    if error.errno in FULL:
+        return (
+            "the disk is full: free some space and repeat the command (fit and tune with --resume); what was written "
+            "before is kept"
+        )
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 

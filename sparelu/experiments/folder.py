@@ -73,12 +73,14 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise FolderError(f"{self.path}: another process is writing this run; wait, or give --out") from None
+            for part in self.path.rglob(".*.part"):  # of a write that was killed
+                part.unlink()
             self._write_json(REQUEST, request)
             yield
         (self.path / ".lock").unlink(missing_ok=True)
 
     def _check(self, request: Mapping[str, Any], resume: bool) -> None:
-        if not self.path.exists() or not any(self.path.iterdir()):
+        if not self.path.exists() or all(_is_trace(file) for file in self.path.iterdir()):
             return
         if not (self.path / REQUEST).is_file():
             raise FolderError(f"{self.path} is not empty and is not a run: give another folder with --out")
@@ -126,3 +128,8 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise FolderError(f"{self.path / name} cannot be read: {error}") from None
         return found
+
+
+def _is_trace(file: Path) -> bool:
+    """Whether a file is what a run leaves that was killed before it wrote its request."""
+    return file.name == ".lock" or file.name.endswith(".part")

@@ -87,18 +87,18 @@ def derived(method: str, setting: Setting) -> Range | Choice:
     if setting.kind not in (int, float) or setting.default is None or setting.default <= 0:
         name = setting.name
         raise SettingError(f"{method}: no range follows from the default of {name}: give one, --search {name}=LOW:HIGH")
-    low, high = setting.default / SPREAD, setting.default * SPREAD
-    rule = setting.rule
-    low, high = max([low, *_numbers(rule.low)]), min([high, *_numbers(rule.high)])
-    if not rule.allows(low) or not rule.allows(high):  # an open end of the rule lies within the half decade
-        low, high = (e if rule.allows(e) else (e + setting.default) / 2 for e in (low, high))
+    rule, default = setting.rule, setting.default
+    lows = [b for b in (rule.low, _towards(default, rule.above)) if b is not None]
+    highs = [b for b in (rule.high, _towards(default, rule.below)) if b is not None]
+    low, high = max([default / SPREAD, *lows]), min([default * SPREAD, *highs])
     if setting.kind is int:
         return Range(max(1, round(low)), round(high), log=True, whole=True)
     return Range(low, high, log=True)
 
 
-def _numbers(bound: float | None) -> list[float]:
-    return [] if bound is None else [bound]
+def _towards(default: float, bound: float | None) -> float | None:
+    """Nine tenths of the way from the default to an open bound, which itself is not allowed; none at 0."""
+    return None if not bound else default + 0.9 * (bound - default)
 
 
 def _parsed(method: str, setting: Setting, text: str) -> Range | Choice:

@@ -1,0 +1,176 @@
+"""SIGKILL at random moments of a sweep, a fit and a loop of saves: nothing lost, nothing twice, the same tables."""
+
+import csv
+import json
+import multiprocessing
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparelu import store
+from sparelu.experiments.sweep import Table
+from tests.contract.checks import same_bits
+from tests.experiments import victims
+
+MEASURED = ("seconds", "row_seconds", "peak_memory", "finished")
+"""What two runs of the same trial may differ in."""
+
+GRID = """
+format = 1
+[[trials]]
+data = "curve"
+method = "gmp"
+hidden = 16
+nonzeros = [6, 8, 10, 500]
+seed = [0, 1, 2, 3]
+parameters = { shape = "sine", rows = 200 }
+settings.gmp = { epochs = 2, least = 60 }
+[[trials]]
+data = "missing.csv"
+nonzeros = 5
+"""
+SWEEP = ("sweep", "grid.toml", "--out", "table.jsonl", "--workers")
+FIT = (
+    *("fit", "curve:shape=sine,rows=200", "--method", "gmp", "--epochs", "4", "--least", "400", "--hidden", "16"),
+    *("--nonzeros", "10", "--save-every", "0.01", "--out", "run", "--resume"),
+)
+
+
+@dataclass
+class Kills:
+    """Random delays, and how many kills met a process at work."""
+
+    rng: np.random.Generator
+    wanted: int
+    done: int = 0
+
+    def until_finished(self, longest: float, arguments: tuple[Any, ...], group: bool = True) -> None:
+        """Start the command again and again, each time killed after a random part of ``longest`` seconds.
+
+        It is left alone when enough were killed.
+        """
+        while self.done < self.wanted:
+            process = victims.start(victims.command, *arguments)
+            with victims.ending(process):
+                if not victims.kill_after(process, self.rng.uniform(0, longest), group):
+                    assert process.exitcode == 0, victims.said(Path(arguments[0]))
+                    return
+            self.done += 1
+        code, _ = victims.finished(victims.command, *arguments)
+        assert code == 0, victims.said(Path(arguments[0]))
+
+
+def stable(value: Any) -> Any:
+    """A row or result without what was measured."""
+    if isinstance(value, dict):
+        return {k: stable(v) for k, v in value.items() if k not in MEASURED}
+    return [stable(v) for v in value] if isinstance(value, list) else value
+
+
+def swept(folder: Path, workers: int) -> tuple[Path, tuple[Any, ...]]:
+    folder.mkdir()
+    (folder / "grid.toml").write_text(GRID)
+    return folder / "table.jsonl", (str(folder), (*SWEEP, str(workers)))
+
+
+def check_sweep(tmp_path: Path, kills: Kills, workers: int) -> None:
+    whole, arguments = swept(tmp_path / "whole", workers)
+    code, seconds = victims.finished(victims.command, *arguments)
+    assert code == 0, victims.said(tmp_path / "whole")
+    wanted = {row["key"]: stable(row) for row in Table(whole).rows()}
+    assert Counter(row["status"] for row in wanted.values()) == {"max_steps": 12, "refused": 4, "failed": 1}
+    round_ = 0
+    while kills.done < kills.wanted:
+        cut, arguments = swept(tmp_path / f"cut{round_}", workers)
+        kills.until_finished(seconds, arguments, group=round_ % 2 == 0)
+        lines = [json.loads(line) for line in cut.read_text().splitlines() if _whole(line)]
+        often = Counter(line["key"] for line in lines if line["status"] != "failed")
+        assert set(often.values()) == {1}, "a result is on one line, and no trial was run again"
+        found = {row["key"]: stable(row) for row in Table(cut).rows()}
+        assert {k: _without_trace(v) for k, v in found.items()} == {k: _without_trace(v) for k, v in wanted.items()}
+        round_ += 1
+
+
+def _whole(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _without_trace(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in row.items() if k != "trace"}
+
+
+def fitted(folder: Path) -> tuple[Any, ...]:
+    """All that a fit left behind but what was measured, and the names of its files."""
+    run = folder / "run"
+    with (run / "history.csv").open() as file:
+        history = [stable(row) for row in csv.DictReader(file)]
+    names = sorted(path.name for path in run.iterdir())
+    result, request = (stable(json.loads((run / f"{name}.json").read_text())) for name in ("result", "request"))
+    return names, history, result, request
+
+
+def check_fit(tmp_path: Path, kills: Kills) -> None:
+    (tmp_path / "whole").mkdir()
+    code, seconds = victims.finished(victims.command, str(tmp_path / "whole"), FIT)
+    assert code == 0, victims.said(tmp_path / "whole")
+    wanted = fitted(tmp_path / "whole")
+    model = store.load(tmp_path / "whole" / "run" / "model.safetensors").network
+    round_ = 0
+    while kills.done < kills.wanted:
+        folder = tmp_path / f"cut{round_}"
+        folder.mkdir()
+        kills.until_finished(seconds, (str(folder), FIT))
+        assert fitted(folder) == wanted
+        assert same_bits(store.load(folder / "run" / "model.safetensors").network, model)
+        round_ += 1
+
+
+def check_saves(tmp_path: Path, kills: Kills) -> None:
+    path, count = tmp_path / "model.safetensors", 100_000
+    while kills.done < kills.wanted:
+        ours, theirs = multiprocessing.get_context("forkserver").Pipe(duplex=False)
+        path.unlink(missing_ok=True)
+        process = victims.start(victims.saves, str(path), count, theirs)
+        theirs.close()
+        with victims.ending(process):
+            last = int.from_bytes(ours.recv_bytes(), "big")
+            assert victims.kill_after(process, kills.rng.uniform(0, 0.3))
+        kills.done += 1
+        while True:
+            try:
+                last = int.from_bytes(ours.recv_bytes(), "big")
+            except EOFError:
+                break
+        found = store.load(path)
+        assert found.seed in (last, last + 1), "the last save that returned, or the one that was under way"
+        assert float(found.network.layers[0].values[0]) == found.seed + 1
+
+
+@pytest.mark.parametrize("kind", ["sweep", "fit", "saves"])
+def test_a_few_kills(tmp_path: Path, kind: str) -> None:
+    check(tmp_path, kind, kills=4, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sweep", "two workers", "fit", "saves"])
+def test_fifty_kills(tmp_path: Path, kind: str) -> None:
+    check(tmp_path, kind, kills=50, seed=1)
+
+
+def check(tmp_path: Path, kind: str, kills: int, seed: int) -> None:
+    killer = Kills(np.random.default_rng(seed), kills)
+    if kind == "fit":
+        check_fit(tmp_path, killer)
+    elif kind == "saves":
+        check_saves(tmp_path, killer)
+    else:
+        check_sweep(tmp_path, killer, 2 if kind == "two workers" else 1)
+    assert killer.done == kills
