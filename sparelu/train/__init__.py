@@ -22,9 +22,12 @@ from sparelu.train.execution import LayerTiming as LayerTiming
 from sparelu.train.execution import SlowerSparseWarning as SlowerSparseWarning
 from sparelu.train.execution import to_sparse as to_sparse
 from sparelu.train.imp import IterativePruning
+from sparelu.train.lottery import descend as descend
+from sparelu.train.lottery_start import tensor_start as tensor_start
 from sparelu.train.magnitude import GradualPruning, OneShotPruning
 from sparelu.train.oneshot import sparsegpt as sparsegpt
 from sparelu.train.oneshot import wanda as wanda
+from sparelu.train.pags import select_by_topology as select_by_topology
 from sparelu.train.parts import LayerCollapseWarning as LayerCollapseWarning
 from sparelu.train.plans import ITOP_RIGL as ITOP_RIGL
 from sparelu.train.plans import ITOP_SET as ITOP_SET
@@ -41,5 +44,7 @@ from sparelu.train.sparsifier import Sparsifier as Sparsifier
 from sparelu.train.static import GradualMagnitude as GradualMagnitude
 from sparelu.train.static import Magnitude as Magnitude
 from sparelu.train.static import Static as Static
+from sparelu.train.topology import diagnose as diagnose
+from sparelu.train.topology import diagnose_layers as diagnose_layers
 
 METHODS: tuple[type[Method], ...] = (GradualPruning, OneShotPruning, IterativePruning)
