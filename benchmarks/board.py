@@ -39,7 +39,7 @@ HEADINGS = {
     "run": "What do all methods share?",
 }
 DOTS = 130
-COLOURS = 64
+COLOURS = 256
 
 
 @dataclass(frozen=True)

@@ -143,9 +143,9 @@ def minima_table(rows: Rows) -> str:
 
 def minima_figure(rows: Rows) -> Figure:
     """Loss against M."""
-    series = {f"d = {d}, found": [(r["m"], r["found"]) for r in rows if r["d"] == d] for d in PRINTED}
-    series |= {f"d = {d}, bound": [(r["m"], r["bound"]) for r in rows if r["d"] == d] for d in PRINTED}
-    return lines(series, ("neurons M", "population loss"), log=(True, True))
+    found = {f"d = {d}": [(r["m"], r["found"]) for r in rows if r["d"] == d] for d in PRINTED}
+    bound = {f"d = {d}, proved bound": [(r["m"], r["bound"]) for r in rows if r["d"] == d] for d in PRINTED}
+    return lines(found, ("neurons M", "population loss"), log=(True, True), theory=bound)
 
 
 def regimes_table(rows: Rows) -> str:
@@ -169,9 +169,9 @@ def _loss(found: dict[tuple[int, float], Any], m: int, t: float) -> str:
 def regimes_figure(rows: Rows) -> Figure:
     """Loss against t, found and closed."""
     sizes = sorted({r["m"] for r in rows})
-    series = {f"M = {m}": [(r["t"], r["found"]) for r in rows if r["m"] == m] for m in sizes}
-    series |= {f"M = {m}, closed form": [(r["t"], r["closed"]) for r in rows if r["m"] == m] for m in sizes}
-    return lines(series, ("pull t", "population loss, infinitely many neurons"))
+    found = {f"M = {m}": [(r["t"], r["found"]) for r in rows if r["m"] == m] for m in sizes}
+    closed = {f"M = {m}, closed form": [(r["t"], r["closed"]) for r in rows if r["m"] == m] for m in sizes}
+    return lines(found, ("pull t", "least population loss"), theory=closed)
 
 
 def rates_table(rows: Rows) -> str:
@@ -206,12 +206,10 @@ def rates_figure(rows: Rows) -> Figure:
         own = [r for r in rows if (r["d"], r["m"]) == (d, m)]
         sizes = sorted({r["n"] for r in own})
         series[f"d = {d}, M = {m}"] = list(zip(sizes, gaps(own, "law", sizes), strict=True))
-    first = next(iter(series.values()))[0]
-    return lines(
-        {**series, "exponent -1/2": [(n, first[1] * (first[0] / n) ** 0.5) for n in (first[0], 10000)]},
-        ("neurons N of the target", "mean distance from the theory"),
-        log=(True, True),
-    )
+    points = next(iter(series.values()))
+    (first, gap), last = points[0], points[-1][0]
+    slope = {"exponent -1/2": [(n, gap * (first / n) ** 0.5) for n in (first, last)]}
+    return lines(series, ("neurons N of the target", "mean distance from the theory"), log=(True, True), theory=slope)
 
 
 def speed_table(rows: Rows) -> str:
