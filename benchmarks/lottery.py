@@ -32,7 +32,7 @@ PHASE = {
     10: {10: 225, 20: 325, 30: 456, 40: 583, 50: 718},
 }
 """Rows at half success there, by neurons and mask size, d = 50."""
-PER_NEURON = sorted({round(n) for n in np.geomspace(8, 120, 28).tolist()})
+PER_NEURON = sorted({round(n) for n in np.geomspace(8, 110, 18).tolist()})
 RATES = {
     (0.0, 500): {10: 0.9879, 20: 0.9901, 30: 0.9919, 40: 0.9939, 60: 0.9971},
     (0.0, 2000): {10: 0.9840, 20: 0.9845, 30: 0.9851, 40: 0.9857, 60: 0.9870, 80: 0.9886},
@@ -114,8 +114,8 @@ def settings() -> Iterator[dict[str, Any]]:
     tensor = {"study": "tensor", "inputs": 100, "neurons": 3, "start": "tensor"}
     yield from ({**tensor, "samples": n} for n in (500, 1000, 2000, 4000, 16000, 64000))
     yield from ({**tensor, "samples": n, "kept": 100} for n in (1000, 2000, 4000, 8000, 16000, 64000))
-    for neurons in PHASE:
-        for r in range(5, 55, 5):
+    for r in (*range(10, 60, 10), *range(5, 55, 10)):
+        for neurons in PHASE:
             yield from (
                 {"study": "phase", "neurons": neurons, "nonzeros": r, "samples": neurons * n} for n in PER_NEURON
             )
