@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparelu.data import Budget, Data
+from sparelu.interpolate.hats import Series
 from sparelu.interpolate.interpolant import Interpolant, through
 from sparelu.interpolate.knots import Curve, fewer, moved, refitted
 from sparelu.interpolate.slopes import Points
-from sparelu.interpolate.trend import Denoised, Series, denoise, largest_strength, path
+from sparelu.interpolate.trend import Denoised, denoise, largest_strength, path
 from sparelu.interpolate.univariate import line, one_input_reason
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.outcome import Assumption, Certificate, Iterate, State, Status
@@ -82,7 +83,7 @@ class Piecewise(Fitter):
         if self.strength is not None:
             strengths = np.array([self.strength])
         elif budget.count(1, 1) is None:
-            last = self._cross_validated(line(data), strengths, rng)
+            last = self._cross_validated(line(data), strengths, allowed, rng)
             strengths = strengths[: last + 1]
         kept: tuple[Denoised, Curve, float] | None = None
         over: Curve | None = None
@@ -108,9 +109,12 @@ class Piecewise(Fitter):
             strength *= 2
 
     def _cross_validated(
-        self, points: tuple[np.ndarray, np.ndarray], strengths: np.ndarray, rng: np.random.Generator
+        self, points: tuple[np.ndarray, np.ndarray], strengths: np.ndarray, allowed: int, rng: np.random.Generator
     ) -> int:
-        """Number of the strength that cross-validation takes."""
+        """Number of the strength that cross-validation takes.
+
+        A fold's path ends where even the sparsest interpolant, of at least half as many knots, is over ``allowed``.
+        """
         x, y = points
         fold = rng.permutation(np.arange(x.size) % self.folds)
         errors = np.full((self.folds, strengths.size), np.nan)
@@ -119,7 +123,7 @@ class Piecewise(Fitter):
             if rest.x.size < 3 or not (fold == k).any():
                 continue
             for i, solution in enumerate(path(rest, strengths * rest.w.sum() / x.size)):
-                if solution.knots.size > rest.x.size // 2:
+                if solution.knots.size > min(2 * allowed, rest.x.size // 2):
                     break
                 found = curve(rest, solution, self.refit)
                 errors[k, i] = np.mean((found(x[fold == k]) - y[fold == k]) ** 2)

@@ -16,26 +16,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_banded
+
+from sparelu.interpolate.hats import Hats, Series
 
 ENTRY = 1e-9
 """Relative excess of |u| over the strength at which a knot enters."""
 ROUNDS = 2000
-
-
-@dataclass(frozen=True, eq=False)
-class Series:
-    """Sorted distinct ``x`` (n,), mean values ``y`` (n,) and weights ``w`` (n,) of the rows that shared an x."""
-
-    x: np.ndarray
-    y: np.ndarray
-    w: np.ndarray
-
-    @classmethod
-    def of(cls, x: np.ndarray, y: np.ndarray) -> "Series":
-        """Rows in any order; equal x are averaged, which changes the loss by a constant only."""
-        places, where, counts = np.unique(x, return_inverse=True, return_counts=True)
-        return cls(places, np.bincount(where, weights=y) / counts, counts.astype(np.float64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,29 +99,11 @@ def _towards(now: np.ndarray, aim: np.ndarray) -> np.ndarray:
 
 def _fit(series: Series, knots: np.ndarray, signs: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
     """Values (n,) and slope changes (K,) of the minimiser with these knots and signs of slope changes."""
-    x, n = series.x, series.x.size
-    nodes = np.concatenate([[0], knots, [n - 1]])
-    piece = np.minimum(np.searchsorted(nodes, np.arange(n), side="right") - 1, nodes.size - 2)
-    width = np.diff(x[nodes])
-    t = (x - x[nodes[piece]]) / width[piece]
-    size = nodes.size - 1
-    w, wy = series.w, series.w * series.y
-    left, right, both = (
-        np.bincount(piece, weights=v, minlength=size) for v in (w * (1 - t) ** 2, w * t**2, w * t * (1 - t))
-    )
-    bands = np.zeros((3, size + 1))
-    bands[1, :-1] += left
-    bands[1, 1:] += right
-    bands[0, 1:] = bands[2, :-1] = both
-    rhs = np.zeros(size + 1)
-    rhs[:-1] += np.bincount(piece, weights=wy * (1 - t), minlength=size)
-    rhs[1:] += np.bincount(piece, weights=wy * t, minlength=size)
-    slope_force = strength * np.diff(np.concatenate([[0.0], signs, [0.0]])) / width
-    rhs[:-1] -= slope_force
-    rhs[1:] += slope_force
-    z = solve_banded((1, 1), bands, rhs)
-    slopes = np.diff(z) / width
-    return z[piece] + slopes[piece] * (x - x[nodes[piece]]), np.diff(slopes)
+    nodes = np.concatenate([[0], knots, [series.x.size - 1]])
+    hats = Hats.at(series, series.x[nodes])
+    force = strength * np.diff(np.concatenate([[0.0], signs, [0.0]])) / hats.width
+    z = hats.solver()(hats.adjoint(series.y) - np.append(force, 0.0) + np.insert(force, 0, 0.0))
+    return hats.apply(z), np.diff(np.diff(z) / hats.width)
 
 
 def _multiplier(series: Series, theta: np.ndarray, knots: np.ndarray, at_knots: np.ndarray) -> np.ndarray:
