@@ -5,7 +5,8 @@
 
 The model is copied for scoring and stays as it is. Results mean little without the checks of :func:`sanity_checks`:
 accuracy often stays when the mask is shuffled within each layer (Frankle et al., Pruning neural networks at
-initialization: why are we missing the mark?, 2021).
+initialization: why are we missing the mark?, 2021). ``invert`` keeps the weights that a method would remove first,
+which should do worse too; with ``allocation=as_in(masks)`` (:mod:`sparelu.train.pags`) each layer keeps as many.
 """
 
 import copy
@@ -34,6 +35,7 @@ def snip(
     rounds: int = 1,
     layers: Choice | None = None,
     allocation: str | Allocation = "global",
+    invert: bool = False,
 ) -> Masks:
     """Keep the weights whose removal changes the loss most to first order: |w dL/dw|.
 
@@ -43,7 +45,8 @@ def snip(
     Raises ``ValueError`` for a budget or a model that cannot be pruned, and a score that is NaN.
     """
     score = partial(snip_scores, loss=loss)
-    return _cut(copy.deepcopy(unwrapped(model)), score, density, nonzeros, rounds, layers, allocation)
+    model = copy.deepcopy(unwrapped(model))
+    return _cut(model, score, density, nonzeros, rounds, layers, allocation, invert)
 
 
 def grasp(
@@ -54,6 +57,7 @@ def grasp(
     nonzeros: int | None = None,
     layers: Choice | None = None,
     allocation: str | Allocation = "global",
+    invert: bool = False,
 ) -> Masks:
     """Keep the weights whose removal lowers the gradient norm most to first order: the largest w (H g).
 
@@ -65,7 +69,7 @@ def grasp(
     Raises as :func:`snip`.
     """
     score = partial(grasp_scores, loss=loss)
-    return _cut(copy.deepcopy(unwrapped(model)), score, density, nonzeros, 1, layers, allocation)
+    return _cut(copy.deepcopy(unwrapped(model)), score, density, nonzeros, 1, layers, allocation, invert)
 
 
 def synflow(
@@ -77,6 +81,7 @@ def synflow(
     rounds: int = 100,
     layers: Choice | None = None,
     allocation: str | Allocation = "global",
+    invert: bool = False,
 ) -> Masks:
     """Keep the weights that carry the most synaptic flow, without data: |w dR/dw|, R the sum of outputs for ones.
 
@@ -92,7 +97,7 @@ def synflow(
             tensor.abs_()
     ones = torch.ones((1, *shape), dtype=torch.float64, device=next(positive.parameters()).device)
     score = partial(snip_scores, loss=lambda m: m(ones).sum())
-    return _cut(positive, score, density, nonzeros, rounds, layers, allocation)
+    return _cut(positive, score, density, nonzeros, rounds, layers, allocation, invert)
 
 
 def snip_scores(model: nn.Module, parts: dict[str, Part], loss: Loss) -> Masks:
@@ -131,12 +136,18 @@ def reinitialised(model: nn.Module, generator: torch.Generator, layers: Choice |
 
 
 def sanity_checks(
-    model: nn.Module, masks: Masks, train: Train, seed: int = 0, layers: Choice | None = None
+    model: nn.Module,
+    masks: Masks,
+    train: Train,
+    seed: int = 0,
+    layers: Choice | None = None,
+    inverted: Masks | None = None,
 ) -> dict[str, float]:
-    """What ``train(module, masks)`` reaches with the masks, and with four things that should do worse.
+    """What ``train(module, masks)`` reaches with the masks, and with what should do worse.
 
-    "shuffled" within each layer, "reinitialised" weights, and masks drawn at "random" with as many weights spread as by
-    Erdős-Rényi-Kernel. Each starts from its own copy of ``model``.
+    "shuffled" within each layer, "reinitialised" weights, masks drawn at "random" with as many weights spread as by
+    Erdős-Rényi-Kernel, and the masks ``inverted`` where they are given: those of the same method with ``invert``. Each
+    starts from its own copy of ``model``.
     """
     g = seeded(seed)
     shapes = {n: tuple(m.shape) for n, m in masks.items()}
@@ -147,12 +158,15 @@ def sanity_checks(
     for pool in erk(shapes, total):
         drawn.update(pool.select(scores, full, pool.nonzeros))
     original = unwrapped(model)
-    return {
+    found = {
         "chosen": train(copy.deepcopy(original), masks),
         "shuffled": train(copy.deepcopy(original), shuffled(masks, g)),
         "reinitialised": train(reinitialised(original, g, layers), masks),
         "random": train(copy.deepcopy(original), drawn),
     }
+    if inverted is not None:
+        found["inverted"] = train(copy.deepcopy(original), inverted)
+    return found
 
 
 def _cut(
@@ -163,6 +177,7 @@ def _cut(
     rounds: int,
     layers: Choice | None,
     allocation: str | Allocation,
+    invert: bool,
 ) -> Masks:
     """Score and cut ``model``, a copy, in ``rounds`` that each keep the same share of what is left."""
     if rounds < 1:
@@ -170,7 +185,7 @@ def _cut(
     parts = parts_of(model, layers)
     chosen = pools({n: tuple(p.weight.shape) for n, p in parts.items()}, density, nonzeros, allocation)
     for i in range(1, rounds + 1):
-        scores = score(model, parts)
+        scores = {n: -s if invert else s for n, s in score(model, parts).items()}
         masks = {n: p.mask for n, p in parts.items()}
         for pool in chosen:
             for name, mask in pool.select(scores, masks, _left(pool, i / rounds)).items():

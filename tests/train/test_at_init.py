@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sparelu.train.at_init import grasp, reinitialised, sanity_checks, shuffled, snip, snip_scores, synflow
+from sparelu.train.pags import as_in
 from sparelu.train.parts import LayerCollapseWarning, parts_of
 from sparelu.train.static import Static
 
@@ -168,6 +169,50 @@ def test_checks_come_out_below_a_choice_that_matters() -> None:
     assert all(results["chosen"] > 2 * abs(results[n]) for n in ("shuffled", "reinitialised", "random"))
     assert len(set(counts)) == 1
     assert same(dict(model.state_dict()), before)
+
+
+@pytest.mark.parametrize("method", ["snip", "grasp", "synflow"])
+def test_inverted_masks_keep_what_would_go_first(method: str) -> None:
+    """One cut: the smallest scores of each layer, as many as the method keeps there, from slopes by differences."""
+    model, x, y = problem()
+
+    def loss(m: nn.Module) -> Tensor:
+        return nn.functional.cross_entropy(m(x), y)
+
+    def flow(m: nn.Module) -> float:
+        gradients = torch.autograd.grad(loss(m), [m[0].weight, m[2].weight])
+        return float(sum(g.square().sum() for g in gradients))
+
+    linear = nn.Sequential(nn.Linear(4, 5, bias=False), nn.Linear(5, 3, bias=False)).double()
+    positive = copy.deepcopy(linear)
+    for p in positive.parameters():
+        p.data.abs_()
+    choose, slopes = {
+        "snip": (lambda **k: snip(model, loss, **k), derivatives(model, lambda m: loss(m).detach())),
+        "grasp": (lambda **k: grasp(model, loss, **k), derivatives(model, flow)),
+        "synflow": (
+            lambda **k: synflow(linear, (4,), rounds=1, **k),
+            derivatives(positive, lambda m: m(torch.ones(1, 4, dtype=torch.float64)).sum().detach()),
+        ),
+    }[method]
+    masks = choose(nonzeros=12)
+    inverted = choose(nonzeros=12, invert=True, allocation=as_in(masks))
+    for name, mask in masks.items():
+        score = slopes[name] if method == "grasp" else slopes[name].abs()
+        limit = score.flatten().sort().values[int(mask.sum()) - 1]
+        assert torch.equal(inverted[name], score <= limit)
+
+
+def test_inverted_masks_are_checked_where_they_are_given() -> None:
+    model, x, y = problem()
+    masks = {"0.weight": model[0].weight.detach() > 0, "2.weight": model[2].weight.detach() > 0}
+    inverted = {n: ~m for n, m in masks.items()}
+
+    def train(m: nn.Module, chosen: dict[str, Tensor]) -> float:
+        return float(sum((m.get_parameter(n).detach() * mask).sum() for n, mask in chosen.items()))
+
+    results = sanity_checks(model, masks, train, inverted=inverted)
+    assert results["inverted"] < 0 < results["chosen"]
 
 
 def test_bad_input() -> None:
