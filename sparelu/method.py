@@ -6,6 +6,7 @@ command-line flags, sweep grids, estimator parameters and cache keys come from t
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from abc import ABC, abstractmethod
@@ -138,7 +139,11 @@ class Setting:
 
 def settings_of(method: "type[Method] | Method") -> tuple[Setting, ...]:
     """The declared hyperparameters of a method."""
-    kind = method if isinstance(method, type) else type(method)
+    return _settings_of(method if isinstance(method, type) else type(method))
+
+
+@functools.cache
+def _settings_of(kind: "type[Method]") -> tuple[Setting, ...]:
     hints = typing.get_type_hints(kind)
     return tuple(_setting(f, hints[f.name]) for f in dataclasses.fields(kind))
 

@@ -13,6 +13,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -32,8 +34,8 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "lines.markersize": 5,
     "pdf.fonttype": 42,
-    "savefig.dpi": 200,
 }
+DPI = 200
 MARKERS = "osD^vPX"
 REFERENCE = "#595959"
 
@@ -96,14 +98,26 @@ def cost_against_nonzeros(rows: Sequence[FlatRow], *, series: str = "label") -> 
 def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
     """Write ``stem``.png and ``stem``.pdf, each atomically; the same figure gives the same bytes."""
     paths = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".pdf")
-    for path in paths:
-        content = io.BytesIO()
-        undated: dict[str, Any] = {"CreationDate": None} if path.suffix == ".pdf" else {}
-        with matplotlib.rc_context(STYLE):
-            figure.savefig(content, format=path.suffix[1:], metadata=undated)
-        write_atomically(path, content.getvalue())
-        figure.set_layout_engine("none")  # the second file keeps the layout of the first
+    figure.set_dpi(DPI)
+    with matplotlib.rc_context(STYLE):
+        # Each canvas draws once; savefig draws twice, the first time for the layout, which is settled here.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for path, write in zip(paths, (_png, _pdf), strict=True):
+            write_atomically(path, write(figure))
     return paths
+
+
+def _png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(content)
+    return content.getvalue()
+
+
+def _pdf(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    FigureCanvasPdf(figure).print_pdf(content, metadata={"CreationDate": None})
+    return content.getvalue()
 
 
 def count_ticks(axis: Axis) -> None:

@@ -1,6 +1,7 @@
 """The report of a sweep: its figures as PNG and PDF, and one page with all of them and the table of rows."""
 
 import base64
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -33,9 +34,8 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
     that were given; ``parameters.NAME`` and ``settings.NAME``; the results, ``nonzeros``, ``score``, ``seconds``,
     ``peak_memory``, ``status`` and so on, with ``test.NAME`` and ``train.NAME``.
     """
-    request = dict(row["trial"])
-    default = Trial(request["data"])
-    trial = {f.name: request.get(f.name, getattr(default, f.name)) for f in fields(Trial)}
+    request = row["trial"]
+    trial = {name: request.get(name, default) for name, default in _defaults().items()}
     settings, parameters = trial.pop("settings"), trial.pop("parameters")
     asked = next((trial[k] for k in BUDGETS if trial[k] is not None), None)
     given = ", ".join(f"{k} {v}" for k, v in settings.items())
@@ -49,6 +49,11 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("test", "train"):
         found |= {f"{name}.{k}": v for k, v in row.get(name, {}).items()}
     return found | {k: v for k, v in row.items() if k not in ("trial", "test", "train")}
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return {f.name: getattr(Trial(""), f.name) for f in fields(Trial)}
 
 
 def write_sweep_report(folder: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Path:
