@@ -65,6 +65,10 @@ class Status(Enum):
     """How a fit ended; the value says what to do next."""
 
     converged = "The method reached its own stopping rule."
+    best_found = (
+        "The best network that was found; the data do not prove that it is the right one. Its certificates say how far "
+        "off it is and why: more rows, labels without noise, a larger budget or more cycles may settle it."
+    )
     max_steps = "All rounds were used. Give more rounds or time if the loss was still falling."
     diverged = "The loss became infinite or NaN; the network returned is empty. Lower the step size or scale the data."
     interrupted = "Stopped from outside. Run the same command with --resume to go on."

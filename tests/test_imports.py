@@ -14,7 +14,7 @@ LEVELS = [
     ("catalogue",),
     ("recover", "interpolate", "train", "compress", "certify"),
     ("run",),
-    ("method", "store", "meter"),
+    ("method", "store", "meter", "identify"),
     ("outcome",),
     ("data",),
     ("network", "canonical", "modules"),

@@ -8,16 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparelu.data import Budget, Data
+from sparelu.data import Budget, Data, Taken
+from sparelu.identify import condition, unsuited
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.network import Network
-from sparelu.outcome import Iterate, State, Status
+from sparelu.outcome import Certificate, Iterate, State, Status
+from sparelu.recover.evidence import DELTA, Evidence, apart, weigh
 from sparelu.recover.found import Found, orient_scalar, scalar, trimmed, within
 from sparelu.recover.kinks import Kinks, Sample
 from sparelu.recover.moments import moments
 from sparelu.recover.outputs import all_outputs
 from sparelu.recover.refit import ROUNDING
 from sparelu.recover.search import Plan, Search, advance, begin
+
+ROWS_PER_STUDENT = 65
+"""Rows of the first student for each of its neurons, at least."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +36,16 @@ class Exact(Fitter):
     the number; with one, the weights of least saliency are dropped. ``hidden`` only bounds the number of neurons.
 
     Departs from the paper, which thresholds gradient steps on fixed random gates: no gates are drawn, the kinks move.
-    Converged means that on all rows no weight is below and no candidate above its threshold: with noiseless labels the
-    residual is then that of rounding. ``max_steps`` means that the network is the best found: the search was not at
-    rest, or the budget cut weights that the data ask for.
+    Converged means exact: rows that no fit has seen are met to the rounding of their labels, the search was at rest,
+    and the budget cut nothing (:mod:`.evidence`). Anything else, noise included, is ``best_found``; the first
+    certificate says how far off it is and why, the second whether rows decide such a support (:mod:`sparelu.identify`).
     """
 
     name: ClassVar[str] = "exact"
     question: ClassVar[str] = "recover"
     paper: ClassVar[str] = "Fridovich-Keil and Pilanci, A Recovery Guarantee for Sparse Neural Networks, ICLR 2026"
 
-    rows: int = setting(10000, "rows of the penalised student in its first cycle", low=100)
+    rows: int = setting(10000, "rows of the penalised student in its first cycle, at least", low=100)
     iterations: int = setting(400, "most L-BFGS iterations of one student stage", low=20)
     cycles: int = setting(8, "most returns from refits to the student", low=1)
     students: int | None = setting(None, "students at the start; none: 1.5 hidden + 20, at most 3 inputs", low=1)
@@ -69,37 +74,43 @@ class Exact(Fitter):
         else:
             yield run.iterate()
         while run.found is None:
-            if run.search.phase in ("done", "stuck"):
+            if run.search.phase == "done":
                 run.finish()
             else:
                 run.search = advance(run.search, run.rows, run.order, run.plan, rng)
             run.rounds += 1
             yield run.iterate()
-        return Status.converged if run.search.phase == "done" and not run.cut else Status.max_steps
+        return Status.converged if run.exact else Status.best_found
 
 
 class _Run:
     """The parts of one fit that its rounds share; everything but the state is made again from data and seed."""
 
     def __init__(self, method: Exact, data: Data, budget: Budget, seed: int) -> None:
-        self.data, self.budget, self.seed, self.rounds, self.cut = data, budget, seed, 0, False
+        self.data, self.budget, self.seed, self.rounds = data, budget, seed, 0
         self.found: Found | None = None
+        self.evidence: Evidence | None = None
         own = np.random.default_rng(seed)
         y = np.asarray(data.y[:], dtype=np.float64).reshape(data.n, -1)
         sd = y.std(axis=0)
         mix = own.standard_normal(y.shape[1]) / np.where(sd > 0, sd, 1.0) if y.shape[1] > 1 else np.ones(1)
         target = y @ mix
-        self.y, self.scale = y, float(target.std())
+        self.scale = float(target.std())
         size = np.sqrt(data.statistics.mean**2 + data.statistics.sd**2)
         size[size == 0] = 1.0
         self.units = torch.as_tensor(np.append(size, 1.0)).to(data.device)
-        self.rows = Sample(data.x, target / self.scale, data.device, size)
-        self.order = own.permutation(data.n)
-        x, goal = self.rows.rows(self.order[: method.rows]).tensors(torch.float64)
+        order = own.permutation(data.n)
+        held, kept = np.sort(order[: apart(data.n)]), np.sort(order[apart(data.n) :])
+        self.held = Sample(Taken(data.x, held), target[held] / self.scale, data.device, size)
+        self.rows = Sample(Taken(data.x, kept), target[kept] / self.scale, data.device, size)
+        self.y, self.held_y = y[kept], y[held]
+        self.order = own.permutation(len(kept))
+        width = method.students or min(3 * budget.hidden[0] // 2 + 20, 3 * data.inputs)
+        rows = min(max(method.rows, ROWS_PER_STUDENT * width), len(kept))
+        x, goal = self.rows.rows(self.order[:rows]).tensors(torch.float64)
         first = moments(x, goal)
         self.affine, self.power = first.affine, x.square().mean(0)
-        width = method.students or min(3 * budget.hidden[0] // 2 + 20, 3 * data.inputs)
-        self.plan = Plan(width, min(method.rows, data.n), data.n, method.iterations, method.cycles, first.negative)
+        self.plan = Plan(width, rows, len(kept), method.iterations, method.cycles, first.negative)
         self.search: Search
 
     @classmethod
@@ -109,32 +120,46 @@ class _Run:
     @classmethod
     def restored(cls, method: Exact, data: Data, budget: Budget, state: State) -> "_Run":
         run = cls(method, data, budget, state["seed"])
-        run.rounds, run.cut = state["rounds"], state["cut"]
+        run.rounds = state["rounds"]
         tensors = {k: v.to(data.device) for k, v in state["kinks"].items()}
         mask = tensors.pop("mask")
-        run.search = Search(Kinks(**tensors), mask.bool(), **state["search"])
+        kept = Kinks(**{k: v.to(data.device) for k, v in state["kept"].items()}) if state["kept"] else None
+        run.search = Search(Kinks(**tensors), mask.bool(), kept=kept, **state["search"])
         if state["found"]:
             run.found = Found(**{k: v.to(data.device) for k, v in state["found"].items()})
+            run.evidence = Evidence(**state["evidence"])
         return run
 
     def state(self) -> dict[str, Any]:
-        kinks, s = self.search.kinks, self.search
-        names = ("sign", "weight", "tilt", "affine")
-        found = {} if self.found is None else {k: getattr(self.found, k) for k in Found.__dataclass_fields__}
+        s = self.search
+        tensors = ("kinks", "mask", "kept")
         return {
             "seed": self.seed,
             "rounds": self.rounds,
-            "cut": self.cut,
-            "kinks": {**{k: getattr(kinks, k) for k in names}, "mask": s.mask},
-            "search": {k: getattr(s, k) for k in Search.__dataclass_fields__ if k not in ("kinks", "mask")},
-            "found": found,
+            "kinks": {**_fields(s.kinks), "mask": s.mask},
+            "kept": {} if s.kept is None else _fields(s.kept),
+            "search": {k: v for k, v in _fields(s).items() if k not in tensors},
+            "found": {} if self.found is None else _fields(self.found),
+            "evidence": {} if self.evidence is None else self.evidence.state,
         }
 
     def iterate(self) -> Iterate:
         s = self.search
         numbers = {"kinks": float(len(s.kinks)), "nonzeros": float(s.kinks.nonzeros), "cycle": float(s.cycle)}
         progress = 1.0 if self.found is not None else 1 - 2 ** (-self.rounds / 8)
-        return Iterate(progress, s.mse * self.scale**2, self.network, self.state, numbers)
+        return Iterate(progress, s.mse * self.scale**2, self.network, self.state, numbers, self.certificates)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every premise of the evidence was checked."""
+        return self.evidence is not None and self.evidence.certificate("").holds
+
+    def certificates(self) -> tuple[Certificate, ...]:
+        """What proves the network, and whether its support is one that rows decide."""
+        if self.evidence is None:
+            return ()
+        own, network = self.evidence.certificate(Exact.paper), self.network()
+        return (own,) if unsuited(network) else (own, condition(network, self.data, DELTA))
 
     @property
     def _targets(self) -> Tensor:
@@ -154,16 +179,17 @@ class _Run:
         return self._many(self.search.kinks).on(self.units).network()
 
     def finish(self) -> None:
-        """Trim to the budget, orient, and give every output its weights."""
+        """Trim to the budget, orient, give every output its weights, and weigh the evidence."""
         allowed = self.allowed if self.y.shape[1] == 1 else None
         fit = trimmed(self.search.kinks, self.rows, allowed, self.budget.hidden[0])
-        self.cut = fit.mse > 1.1 * self.search.mse + ROUNDING
+        cut = fit.mse > 1.1 * self.search.mse + ROUNDING
         if self.y.shape[1] == 1:
             fit = orient_scalar(fit, self.rows, self.power)
             self.found = scalar(fit.kinks, self.scale)
         else:
             self.found = self._many(fit.kinks)
-            self.cut |= self.found.nonzeros < self._uncut(fit.kinks).nonzeros
+            cut |= self.found.nonzeros < self._uncut(fit.kinks).nonzeros
+        self.evidence = weigh(self.found, fit, self.held, self.held_y, self.search.rest, cut)
         self.search = replace(self.search, kinks=fit.kinks, mask=fit.kinks.weight != 0, mse=fit.mse)
 
     def _uncut(self, kinks: Kinks) -> Found:
@@ -171,6 +197,11 @@ class _Run:
 
     def _many(self, kinks: Kinks) -> Found:
         return _cut(self._uncut(kinks), self.allowed, self.budget.hidden[0])
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass, not copied."""
+    return {k: getattr(value, k) for k in value.__dataclass_fields__}
 
 
 def _cut(found: Found, allowed: int | None, width: int) -> Found:

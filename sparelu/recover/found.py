@@ -41,6 +41,11 @@ class Found:
         linear = Layer.from_dense(skip[:, :-1]) if bool(skip[:, :-1].any()) else None
         return Network((Layer.from_dense(w[:, :-1], bias), Layer.from_dense(self.outputs.T.cpu(), constant)), linear)
 
+    def __call__(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "n outs"]:
+        """Values for rows whose last column is 1."""
+        z = x @ self.weight.T
+        return x @ self.affine.T + (z.abs() + z * self.tilt) @ self.outputs / 2
+
     def on(self, scale: Float[Tensor, " inputs"]) -> "Found":
         """The same function of inputs that are larger by ``scale`` (1 for the constant)."""
         return replace(self, weight=self.weight / scale, affine=self.affine / scale)

@@ -12,8 +12,10 @@ from sparelu.recover.refit import ROUNDING, Fit, factor
 
 RESOLVED = 1e-6
 """Share of a new column that must lie outside the span of the present ones."""
-SEARCH_ROWS = 10000
+SEARCH_ROWS = 20000
 RANDOM_STARTS = 30
+PAIRS = 100
+"""Pairs of inputs with the largest second moment of the residual, whose planes give starts."""
 
 
 def _normalised(r: Tensor) -> tuple[Tensor, float]:
@@ -82,15 +84,16 @@ def _shorter(kinks: Kinks, most: int = 400) -> Float[Tensor, "c inputs"]:
 
 
 def _stationary(sample: Sample, r: Float[Tensor, " n"], rng: np.random.Generator, rounds: int = 8) -> Tensor:
-    """Directions after rounds of u <- +- sum_i r_i sign(u.x_i) x_i, each with its own sign, from axes and at random.
+    """Directions after rounds of u <- +- sum_i r_i sign(u.x_i) x_i, each with its own sign.
 
-    ``r`` has unit variance. Entries within four standard deviations of noise are set to zero, the largest excepted.
+    Starts are the axes, directions in the planes of pairs of inputs, and random ones. ``r`` has unit variance. Entries
+    within four standard deviations of noise are set to zero, the largest excepted.
     """
     x = torch.cat([x for x, _ in sample.rows(np.arange(min(sample.n, SEARCH_ROWS))).blocks(dtype=torch.float32)])
     r = r[: len(x)] - r[: len(x)].mean()
     start = torch.as_tensor(rng.standard_normal((RANDOM_STARTS, x.shape[1]))).to(x)
     start[:, -1] *= 0.5
-    unit = torch.cat([_axes(sample, x), start / start.norm(dim=1, keepdim=True)])
+    unit = torch.cat([_axes(sample, x), _planes(x, r), start / start.norm(dim=1, keepdim=True)])
     z = x @ unit.T
     sign = ((z.abs() - z.abs().mean(0)).T @ r).sign()
     for _ in range(rounds):
@@ -100,6 +103,24 @@ def _stationary(sample: Sample, r: Float[Tensor, " n"], rng: np.random.Generator
         unit = unit / unit.norm(dim=1, keepdim=True).clamp_min(1e-30)
         z = x @ unit.T
     return unit[unit.norm(dim=1) > 0.5]
+
+
+def _planes(x: Float[Tensor, "n inputs"], r: Float[Tensor, " n"]) -> Float[Tensor, "c inputs"]:
+    """Four directions in the plane of each pair of inputs whose second moment with the residual is not noise.
+
+    A kink of few weights leaves E[r x_i x_i'] of order w_i w_i' / |w| at each pair of its inputs.
+    """
+    inner = x[:, :-1]
+    t = ((inner * r[:, None]).T @ inner).abs().triu(1) / math.sqrt(len(x))
+    top = t.flatten().topk(min(PAIRS, t.numel()))
+    chosen = top.indices[top.values > 4]
+    first, second = chosen // len(t), chosen % len(t)
+    planes, place = [], torch.arange(len(chosen), device=x.device)
+    for angle in (math.pi / 8, 3 * math.pi / 8, 5 * math.pi / 8, 7 * math.pi / 8):
+        unit = x.new_zeros(len(chosen), x.shape[1])
+        unit[place, first], unit[place, second] = math.cos(angle), math.sin(angle)
+        planes.append(unit)
+    return torch.cat(planes)
 
 
 def _explained(fit: Fit, sample: Sample, r: Float[Tensor, " n"], unit: Tensor) -> tuple[Tensor, Tensor]:

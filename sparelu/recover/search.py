@@ -1,4 +1,4 @@
-"""The rounds of exact recovery: student stages with a falling penalty, and refits that drop, merge and add.
+"""The rounds of exact recovery: student stages with a falling penalty, and refits that drop, merge, split and add.
 
 A state is a plain value; :func:`advance` makes the next one, so a search can be written down and resumed.
 """
@@ -13,6 +13,7 @@ from torch import Tensor
 from sparelu.recover.growth import more_kinks, more_weights
 from sparelu.recover.kinks import Kinks, Sample, merged, residual
 from sparelu.recover.refit import ROUNDING, Fit, Support, refit, saliency
+from sparelu.recover.split import more_splits
 from sparelu.recover.student import stage
 
 FIRST_PENALTY = 0.35
@@ -27,9 +28,11 @@ FEWEST_ROWS = 8000
 NOISELESS = 1e-12
 """Relative error below which labels are exact, if only in float32."""
 MERGE = 30.0
-"""Refitted kinks are one when joining them costs less than this many mse / n."""
-STUDENT_MERGE = 0.02
-"""Students of the first cycle are one when joining them costs less than this many mse."""
+"""Kinks are one when joining them costs less than this many mse / n."""
+FALL = 3.0
+"""What the penalty is divided by from stage to stage."""
+FRESH = 0.2
+"""Students that join before every stage but the first, as a share of the kinks."""
 MOST_REFITS = 8
 """Refits in a row before the student is asked again."""
 
@@ -53,10 +56,11 @@ class Plan:
 class Search:
     """Where a search stands.
 
-    ``phase`` is "student", "refit", "done" or "stuck"; ``round`` counts rounds within the phase, ``cycle`` phases of
+    ``phase`` is "student", "refit" or "done"; ``round`` counts rounds within the phase, ``cycle`` phases of
     the student, which uses ``rows`` rows; ``mse`` is relative to the variance of y; ``full`` says that refits use all
     rows; ``best`` and ``size`` are the least mse and the last number of weights within the phase, ``settled`` the mse
-    when nothing was left to do.
+    when nothing was left to do. ``kept`` are the best kinks of all refits by ``score``, and ``rest`` says whether
+    nothing was left to do there: an extra cycle that ends worse loses nothing.
     """
 
     kinks: Kinks
@@ -71,6 +75,9 @@ class Search:
     rows: int = 0
     size: int = -1
     settled: float = 1e300
+    kept: Kinks | None = None
+    score: float = math.inf
+    rest: bool = False
 
 
 def begin(affine: Tensor, plan: Plan, rng: np.random.Generator) -> Search:
@@ -98,19 +105,20 @@ def advance(search: Search, rows: Sample, order: np.ndarray, plan: Plan, rng: np
 
 def _student_round(search: Search, sample: Sample, plan: Plan, rng: np.random.Generator) -> Search:
     x, y = sample.tensors(torch.float32)
-    done = stage(
-        x, y, search.kinks, search.penalty, plan.steps, STUDENT_MERGE if search.cycle == 0 else MERGE / sample.n
-    )
+    done = stage(x, y, search.kinks, search.penalty, plan.steps, MERGE / sample.n)
     kappa = search.penalty * math.sqrt(sample.n / max(done.mse, 1e-300))
     kinks = _largest(done.kinks, 3 * search.size + 200) if search.size > 0 else done.kinks
     few = kinks.nonzeros <= FEW
-    stages = (2 if few else 4) - min(search.cycle, 1)
+    stages = (2 if few else 3) - min(search.cycle, 1)
     last = search.round >= stages or (few and kappa > 5 and done.mse < 1e-2)
     if last or (kappa < EXPLAINED and search.round >= 1):
         return replace(
             search, kinks=kinks, mask=kinks.weight != 0, phase="refit", round=0, mse=done.mse, best=1e300, size=-1
         )
-    return replace(search, kinks=kinks, penalty=search.penalty / 3, round=search.round + 1, mse=done.mse)
+    if not few and search.cycle == 0:
+        count = max(20, int(FRESH * len(kinks)))
+        kinks = _fresh(kinks, count, math.sqrt(done.mse / (count * x.shape[1])), plan.negative, rng)
+    return replace(search, kinks=kinks, penalty=search.penalty / FALL, round=search.round + 1, mse=done.mse)
 
 
 def _largest(kinks: Kinks, most: int) -> Kinks:
@@ -128,19 +136,36 @@ def _refit_round(search: Search, rows: Sample, order: np.ndarray, plan: Plan, rn
     count = rows.n if search.full else min(rows.n, max(FEWEST_ROWS, 8 * (size + rows.inputs)))
     sample = rows.rows(order[:count])
     fit, dropped = _prune(search, sample)
-    kinks, mse, r = fit.kinks, fit.mse, residual(fit.kinks, sample)
-    mask, weights, strongest = more_weights(kinks, sample, r, _threshold(kinks), max(10, size // 10))
-    grown, strength = more_kinks(fit, sample, r, _threshold(kinks), max(3, len(kinks) // 10), rng)
-    added = weights + len(grown) - len(kinks)
+    kinks, mse = fit.kinks, fit.mse
+    grown, mask, strongest = _grown(fit, sample, rng)
+    changed = dropped + int(mask.sum()) - int(torch.count_nonzero(kinks.weight))
     same = kinks.nonzeros == search.size and mse > 0.99 * search.best
-    marginal = max(strongest, strength) < 3 * _threshold(kinks)
-    if added + dropped == 0 or (same and marginal):
+    if changed == 0 or (same and strongest < 3 * _threshold(kinks)):
         return _settled(search, fit, sample.n == rows.n, plan, rng)
     if (search.round >= 2 and mse > 0.8 * search.best) or search.round >= MOST_REFITS:
-        return _back_to_student(search, kinks, mse, plan, rng)
-    mask = torch.cat([mask, grown.weight[len(kinks) :] != 0])
+        return _back_to_student(_remembered(search, fit, rest=False), kinks, mse, plan, rng)
     best = min(search.best, mse)
     return replace(search, kinks=grown, mask=mask, mse=mse, round=search.round + 1, best=best, size=kinks.nonzeros)
+
+
+def _grown(fit: Fit, sample: Sample, rng: np.random.Generator) -> tuple[Kinks, Tensor, float]:
+    """With the weights, splits and kinks that the residual asks for; the mask; the strongest of them."""
+    kinks, threshold, count = fit.kinks, _threshold(fit.kinks), len(fit.kinks)
+    r = residual(kinks, sample)
+    mask, _, weight = more_weights(kinks, sample, r, threshold, max(10, kinks.nonzeros // 10))
+    parts, gain = more_splits(kinks, sample, r, threshold, max(10, count // 5))
+    added, strength = more_kinks(fit, sample, r, threshold, max(3, count // 10), rng)
+    grown = parts.with_kinks(added.sign[count:], added.weight[count:])
+    return grown, torch.cat([mask, grown.weight[count:] != 0]), max(weight, gain, strength)
+
+
+def _remembered(search: Search, fit: Fit, rest: bool) -> Search:
+    """With this fit as the one to return, unless an earlier one is better: log mse + p log n / n, as of Schwarz."""
+    n, floor = fit.rows, max(fit.mse, ROUNDING)
+    score = math.log(floor) + len(fit.support) * math.log(n) / n
+    if score > search.score or (score == search.score and not rest):
+        return search
+    return replace(search, kept=fit.kinks, score=score, rest=rest)
 
 
 def _settled(search: Search, fit: Fit, full: bool, plan: Plan, rng: np.random.Generator) -> Search:
@@ -149,29 +174,38 @@ def _settled(search: Search, fit: Fit, full: bool, plan: Plan, rng: np.random.Ge
     mask = kinks.weight != 0
     if not full:
         return replace(search, kinks=kinks, mask=mask, mse=mse, full=True, round=0, best=1e300)
+    search = _remembered(search, fit, rest=True)
     if mse > NOISELESS and mse < 0.9 * search.settled and search.cycle + 1 < plan.cycles:
         return replace(_back_to_student(search, kinks, mse, plan, rng), settled=mse)
-    return replace(search, kinks=kinks, mask=mask, mse=mse, phase="done")
+    return _ended(search, mse)
+
+
+def _ended(search: Search, mse: float) -> Search:
+    """The best kinks of the whole search."""
+    assert search.kept is not None
+    return replace(search, kinks=search.kept, mask=search.kept.weight != 0, mse=mse, phase="done")
 
 
 def _back_to_student(search: Search, kinks: Kinks, mse: float, plan: Plan, rng: np.random.Generator) -> Search:
     if search.cycle + 1 >= plan.cycles:
-        return replace(search, kinks=kinks, mask=kinks.weight != 0, mse=mse, phase="stuck")
+        return _ended(search, mse)
     count = max(20, (3 * len(kinks)) // 10)
     size = math.sqrt(mse / (count * kinks.affine.numel()))
     more = _fresh(kinks, count, size, plan.negative, rng)
-    sample = min(2 * search.rows, plan.most_rows)
-    penalty = SAMPLING * math.sqrt(mse / sample)
-    return Search(
-        more,
-        more.weight != 0,
-        "student",
-        penalty,
-        mse,
-        search.cycle + 1,
-        rows=sample,
-        size=search.size,
-        settled=search.settled,
+    rows = min(2 * search.rows, plan.most_rows)
+    penalty = SAMPLING * math.sqrt(mse / rows)
+    return replace(
+        search,
+        kinks=more,
+        mask=more.weight != 0,
+        phase="student",
+        penalty=penalty,
+        mse=mse,
+        cycle=search.cycle + 1,
+        round=0,
+        full=False,
+        best=1e300,
+        rows=rows,
     )
 
 

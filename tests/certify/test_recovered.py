@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from sparelu.certify.recovered import Recovered, Support, extremes, identifiability
+from sparelu.certify.recovered import Recovered
 from sparelu.data import Data
+from sparelu.identify import Support, extremes, identifiability
 from sparelu.network import Layer, Network
 from sparelu.run import certify
 

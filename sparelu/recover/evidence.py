@@ -1,0 +1,148 @@
+"""What tells an exact recovery from the best network found.
+
+Some rows are kept apart from every fit. If the network gives the labels of all h of them to rounding, then with
+probability 1 - delta it differs from the function behind the labels on a share of inputs below log(1 / delta) / h: the
+chance that h independent rows miss a set of that share is (1 - share)^h < delta. Noise hides the same question:
+a support found through it is the one that explains the rows best, and is not called exact.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from sparelu.outcome import Assumption, Certificate
+from sparelu.recover.found import Found
+from sparelu.recover.kinks import Sample
+from sparelu.recover.refit import ROUNDING, Fit, saliency
+
+ROUNDINGS = 30.0
+"""Roundings of a label that arithmetic in its precision may have added up to."""
+DELTA = 0.01
+MOST_APART = 5000
+
+
+def apart(n: int) -> int:
+    """Rows that are kept apart of ``n``: a tenth, at most ``MOST_APART``."""
+    return min(n // 10, MOST_APART)
+
+
+def rounding(y: np.ndarray) -> np.ndarray:
+    """Standard deviation of the rounding of every label; labels that float32 holds are taken to be in float32."""
+    single = y.astype(np.float32)
+    spacing = np.spacing(np.abs(single)).astype(np.float64) if np.array_equal(single, y) else np.spacing(np.abs(y))
+    return spacing / math.sqrt(12)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of a network of ``weights`` nonzeros and ``numbers`` fitted numbers, found on ``fitted`` rows.
+
+    ``rows`` were kept apart; on them the error has root mean square ``error``, relative to the standard deviation of
+    the labels (of all outputs together), and ``wrong`` rows differ by more than rounding explains, which has root mean
+    square ``rounding``. ``inside`` is the error on the fitted rows. ``rest`` says whether the search found
+    nothing left to do, ``cut`` whether the budget took weights that the data ask for; ``least`` is the smallest |t|
+    of a weight (infinite: not computed).
+    """
+
+    weights: int
+    numbers: int
+    fitted: int
+    rows: int
+    wrong: int
+    error: float
+    rounding: float
+    inside: float
+    rest: bool
+    cut: bool
+    least: float
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    def certificate(self, source: str) -> Certificate:
+        """The claim that the network is the one behind the labels, whose value is ``error``."""
+        bound = min(1.0, math.log(1 / DELTA) / self.rows) if self.rows else 1.0
+        known = bound < 1
+        claim = (
+            f"the network is the one behind the labels: it differs on less than {100 * bound:.2g}% of the inputs, with "
+            f"{100 * (1 - DELTA):g}% confidence"
+        )
+        premises = (self._met(), self._enough(), self._at_rest(), self._uncut(), self._clear())
+        return Certificate(claim, self.error, "sd of the labels, on rows kept apart", premises, not known, source)
+
+    def _met(self) -> Assumption:
+        words = (
+            f"{self.wrong} of {self.rows} rows differ by more than {ROUNDINGS:g} roundings; error {self.error:.3g} sd "
+            f"of the labels ({_decibel(self.error)}), {self.inside:.3g} on rows fitted, rounding {self.rounding:.2g}"
+        )
+        if self.wrong:
+            words += (
+                "; noise, or a part that the search did not find or the budget does not allow: these rows cannot tell"
+            )
+        state = "checked" if self.wrong == 0 and self.rows > 0 else "violated"
+        return Assumption("rows kept apart are met to rounding", state, words)
+
+    def _enough(self) -> Assumption:
+        words = f"{self.fitted} rows for {self.numbers} numbers"
+        return Assumption("rows outnumber what is fitted", _checked(self.fitted >= 2 * self.numbers), words)
+
+    def _at_rest(self) -> Assumption:
+        words = (
+            "no weight below and no candidate above its threshold" if self.rest else "the search used all its cycles"
+        )
+        return Assumption("nothing is left to add, drop, split or merge", _checked(self.rest), words)
+
+    def _uncut(self) -> Assumption:
+        words = f"{self.weights} nonzeros" + (", after the budget took some that the data ask for" if self.cut else "")
+        return Assumption("the budget holds the whole network", _checked(not self.cut), words)
+
+    def _clear(self) -> Assumption:
+        text = "every weight stands clear of zero"
+        if math.isinf(self.least):
+            return Assumption(text, "taken on trust", "not computed for several outputs")
+        return Assumption(text, _checked(self.least > 5), f"least |t| = {self.least:.3g}")
+
+
+def _checked(good: bool) -> str:
+    return "checked" if good else "violated"
+
+
+def _decibel(error: float) -> str:
+    return f"{-20 * math.log10(max(error, 1e-17)):.0f} dB below it"
+
+
+def weigh(found: Found, fit: Fit, held: Sample, labels: np.ndarray, rest: bool, cut: bool) -> Evidence:
+    """Compare ``found`` with ``labels`` (h, outs), those of the rows ``held``, as they were given."""
+    sd = np.maximum(labels.std(axis=0), np.finfo(np.float64).tiny) if len(labels) else np.ones(labels.shape[1])
+    parts = [found(x).cpu().numpy() for x, _ in held.blocks()]
+    error = np.concatenate(parts) - labels if parts else np.zeros_like(labels)
+    fine = rounding(labels)
+    level = np.sqrt((fine**2).mean(axis=0)) if len(labels) else np.zeros(labels.shape[1])
+    level = np.maximum(level, math.sqrt(ROUNDING) * sd)
+    wrong = (np.abs(error) > ROUNDINGS * np.maximum(fine, level)).any(axis=1)
+    scalar = labels.shape[1] == 1
+    least = float(saliency(fit).min().sqrt()) if scalar and len(fit.support) else math.inf
+    numbers = len(fit.support) + int(torch.count_nonzero(found.affine)) + (0 if scalar else found.outputs.numel())
+    return Evidence(
+        weights=int(torch.count_nonzero(found.weight[:, :-1])),
+        numbers=numbers,
+        fitted=fit.rows,
+        rows=len(labels),
+        wrong=int(wrong.sum()),
+        error=_mean_square(error / sd),
+        rounding=_mean_square(np.broadcast_to(level / sd, error.shape)),
+        inside=math.sqrt(fit.mse),
+        rest=rest,
+        cut=cut,
+        least=least,
+    )
+
+
+def _mean_square(values: np.ndarray) -> float:
+    return math.sqrt(float((values**2).mean())) if values.size else 0.0
