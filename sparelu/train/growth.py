@@ -5,8 +5,8 @@ from torch import Tensor
 
 from sparelu.support import StreamingLargest
 
-BLOCK = 1 << 20
-"""Entries of the gradient that exist at one time: 4 MB in float32."""
+BLOCK = 1 << 18
+"""Entries of the gradient that exist at one time: 1 MB in float32."""
 
 
 def largest_gradients(
@@ -26,15 +26,49 @@ def largest_gradients(
     columns, outputs = x.shape[1], g.shape[1]
     if not 0 <= k <= outputs * columns - len(taken):
         raise ValueError(f"cannot grow {k} weights: {outputs * columns - len(taken)} places are free")
-    best = StreamingLargest(k)
+    best = _Largest(k)
     rows = max(1, block // columns)
     for start in range(0, outputs, rows):
         gradient = (g[:, start : start + rows].T @ x).reshape(-1)
-        if not bool(torch.isfinite(gradient).all()):
-            raise ValueError("a gradient is not finite and cannot say where to grow: skip this batch")
         first, last = torch.searchsorted(taken, taken.new_tensor([start * columns, start * columns + len(gradient)]))
-        free = torch.ones_like(gradient, dtype=torch.bool)
-        free[taken[int(first) : int(last)] - start * columns] = False
-        places = free.nonzero()[:, 0]
-        best.add(gradient[places].abs(), places + start * columns, gradient[places])
+        best.offer(gradient, start * columns, taken[int(first) : int(last)])
     return best.result()
+
+
+class _Largest:
+    """The ``k`` largest magnitudes of a stream of blocks. What may be among them waits until there are k more.
+
+    A ranking of k takes longer than a product of a block: ranked only then, a stream in no special order is ranked
+    about as often as the logarithm of its length over k.
+    """
+
+    def __init__(self, k: int) -> None:
+        self.best = StreamingLargest(k)
+        self.places: list[Tensor] = []
+        self.gradients: list[Tensor] = []
+        self.waiting = 0
+
+    def offer(self, gradient: Tensor, start: int, taken: Tensor) -> None:
+        """A block of places from ``start`` on, of which ``taken`` are none."""
+        magnitude = gradient.abs()
+        if not bool(torch.isfinite(magnitude.max())):
+            raise ValueError("a gradient is not finite and cannot say where to grow: skip this batch")
+        magnitude[taken - start] = -1.0
+        floor = self.best.scores.min() if len(self.best.scores) == self.best.k > 0 else magnitude.new_zeros(())
+        places = (magnitude >= floor).nonzero()[:, 0]
+        self.places.append(places + start)
+        self.gradients.append(gradient[places])
+        self.waiting += len(places)
+        if self.waiting >= max(self.best.k, len(gradient)):
+            self._rank()
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """Places in increasing order, and the gradients there."""
+        self._rank()
+        return self.best.result()
+
+    def _rank(self) -> None:
+        if self.waiting:
+            gradients = torch.cat(self.gradients)
+            self.best.add(gradients.abs(), torch.cat(self.places), gradients)
+            self.places, self.gradients, self.waiting = [], [], 0

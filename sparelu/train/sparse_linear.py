@@ -244,13 +244,19 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
     if layer.passes is not None:
         layer.passes.append((x.detach(), g.detach()))
     if ctx.needs_input_grad[0]:
-        indptr, indices, order = layer.transposed()
-        across = csr(indptr, indices, values.index_select(0, order), (layer.in_features, layer.out_features))
-        dx = torch.sparse.mm(across, g.t()).t()
+        dx = _across(layer, values, g)
     if ctx.needs_input_grad[1]:
-        pattern = csr(ctx.indptr, ctx.indices, torch.zeros_like(values), layer.shape)
-        dv = torch.sparse.sampled_addmm(pattern, g.t(), x, beta=0.0).values()
+        dv = torch.zeros_like(values)
+        pattern = csr(ctx.indptr, ctx.indices, dv, layer.shape)
+        torch.sparse.sampled_addmm(pattern, g.t(), x, beta=0.0, out=pattern)
     return dx, dv, None
+
+
+def _across(layer: SparseLinear, values: Tensor, g: Tensor) -> Tensor:
+    """G W, a function of its own so that the values in the other order do not outlive it."""
+    indptr, indices, order = layer.transposed()
+    weight = csr(indptr, indices, values.index_select(0, order), (layer.in_features, layer.out_features))
+    return torch.sparse.mm(weight, g.t()).t()
 
 
 def csr(indptr: Tensor, indices: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -118,7 +118,7 @@ def test_what_a_weight_has_moves_with_it() -> None:
 
 
 def test_memory_of_growth_is_that_of_a_block() -> None:
-    """A dense gradient takes 576 MB; one move adds less than 90 bytes a nonzero and 60 an entry of a block."""
+    """A dense gradient takes 576 MB, and so do the places that its ranking sorts; one move takes less than a tenth."""
     nonzeros, block = 144_000, 1 << 17
     layer = SparseLinear.random(12_000, 12_000, nonzeros=nonzeros)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
@@ -127,7 +127,7 @@ def test_memory_of_growth_is_that_of_a_block() -> None:
     old = layer.places
     meter = Meter()
     growth.step()
-    assert meter.peak_memory < 90 * nonzeros + 60 * block
+    assert meter.peak_memory < 57e6
     assert not torch.equal(layer.places, old)
     assert layer.nonzeros == nonzeros
 
