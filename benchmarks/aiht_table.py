@@ -85,6 +85,8 @@ def _agrees(rows: Rows) -> str:
     exact = [(m, s) for (m, s), there in THERE.items() if np.min(there) >= EXACT and cell(rows, m, s)]
     repeated = sum(all(r["train.psnr"] >= EXACT for r in cell(rows, m, s)) for m, s in exact)
     others = [(m, s) for m, s in THERE if (m, s) not in exact and cell(rows, m, s)]
+    if not others:
+        return f"exact in {repeated} of the {len(exact)} measured cells that are exact there"
     off = np.median([np.mean([r["train.psnr"] for r in cell(rows, *c)]) - np.mean(THERE[c]) for c in others])
     return (
         f"exact in {repeated} of the {len(exact)} cells that are exact there; elsewhere {off:+.1f} dB (median of cells)"

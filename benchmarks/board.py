@@ -22,7 +22,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sparelu.experiments.benchmark import TOPICS, Benchmark, markdown, with_results
+from sparelu.experiments.benchmark import TOPICS, Benchmark, markdown
 from sparelu.experiments.benchmark_run import add_options, folder_of, run_all
 from sparelu.experiments.figures import STYLE
 from sparelu.experiments.sweep import Table, trial_key
@@ -53,7 +53,7 @@ class Section:
     @property
     def results(self) -> list[dict[str, Any]]:
         """The flat rows that have results."""
-        return with_results(self.rows)
+        return self.benchmark.results(self.rows)
 
 
 def declared(folder: Path = HERE) -> dict[str, Sequence[Benchmark]]:

@@ -223,7 +223,7 @@ def speed_table(rows: Rows) -> str:
 def _minima_met(rows: Rows) -> str:
     proved = [r for r in rows if r["m"] <= r["d"] + 1]
     above = max(r["found"] - r["printed"] for r in rows)
-    off = max(abs(r["found"] - r["bound"]) for r in proved)
+    off = max((abs(r["found"] - r["bound"]) for r in proved), default=0.0)
     return f"largest found - printed {above:.1e}; largest distance from the proved bound where M <= d + 1: {off:.1e}"
 
 

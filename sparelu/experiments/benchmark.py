@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from sparelu.experiments.report_rows import FlatRow
+from sparelu.experiments.sweep import trial_key
 from sparelu.experiments.task import Call, Row, Task
 
 Rows = Sequence[FlatRow]
@@ -49,6 +50,12 @@ class Benchmark:
         """The file of rows in ``folder``."""
         return folder / f"{self.name}.jsonl"
 
+    def results(self, rows: Iterable[Row]) -> list[dict[str, Any]]:
+        """The flat rows of what neither failed nor was refused; settings that came later have their default."""
+        asked = {trial_key(task): task.request() for task in (*self.full, *self.quick)}
+        own = [row for row in rows if row["status"] not in ("failed", "refused")]
+        return [flattened({**row, "trial": asked.get(row["key"], row["trial"])}) for row in own]
+
 
 def calls(name: str, function: Callable[..., Mapping[str, Any]], *blocks: Mapping[str, Sequence[Any]]) -> list[Call]:
     """The calls of a measured function over grids: the lists of a block are multiplied, the blocks are joined."""
@@ -64,11 +71,6 @@ def flattened(row: Row) -> dict[str, Any]:
         return flat(row)
     circumstances = {k: v for k, v in row.items() if k not in ("trial", "measured")}
     return {**circumstances, **row["trial"]["settings"], **row.get("measured", {})}
-
-
-def with_results(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """The flat rows of what neither failed nor was refused."""
-    return [flattened(row) for row in rows if row["status"] not in ("failed", "refused")]
 
 
 def markdown(headings: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:

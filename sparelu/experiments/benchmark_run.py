@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from sparelu.experiments.benchmark import Benchmark, flattened, with_results
+from sparelu.experiments.benchmark import Benchmark, flattened
 from sparelu.experiments.sweep import Table, in_process, joblib_engine, sweep, trial_key
 from sparelu.experiments.task import Row, Task
 
@@ -140,5 +140,5 @@ def _agrees(where: Sequence[str], task: Task) -> bool:
 def show(benchmarks: Sequence[Benchmark], folder: Path) -> None:
     """Print the tables of the rows in ``folder``."""
     for benchmark in benchmarks:
-        rows = with_results(Table(benchmark.path(folder)).rows())
+        rows = benchmark.results(Table(benchmark.path(folder)).rows())
         print(f"\n{benchmark.question}\n\n{benchmark.table(rows) if rows else 'nothing measured yet'}")

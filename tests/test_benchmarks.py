@@ -1,0 +1,155 @@
+"""Every benchmark declares itself, its kept rows can be read, and the page is written from them without running any."""
+
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sparelu.experiments import benchmark_run, task, trial
+from sparelu.experiments.benchmark import TOPICS, Benchmark, calls, markdown
+from sparelu.experiments.benchmark_figures import lines
+from sparelu.experiments.benchmark_run import missing, run
+from sparelu.experiments.sweep import Table, run_row, trial_key
+from sparelu.experiments.task import Call
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+RESULTS = FOLDER / "results"
+
+
+def _board() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("board", FOLDER / "board.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["board"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+BOARD = _board()
+DECLARED: dict[str, Sequence[Benchmark]] = BOARD.declared()
+EVERY = [b for own in DECLARED.values() for b in own]
+NAMES = [b.name for b in EVERY]
+
+
+def test_every_file_declares() -> None:
+    assert {p.name for p in FOLDER.glob("*.py")} - {"board.py"} == set(DECLARED)
+    assert len(set(NAMES)) == len(NAMES)
+    assert {b.topic for b in EVERY} <= set(TOPICS)
+    assert {p.name for p in RESULTS.iterdir()} <= {f"{name}.jsonl" for name in NAMES}, "rows that nothing shows"
+
+
+@pytest.mark.parametrize("benchmark", EVERY, ids=NAMES)
+def test_grids_are_of_different_tasks_with_a_question(benchmark: Benchmark) -> None:
+    assert benchmark.question.endswith("?")
+    assert benchmark.targets
+    for tasks in (benchmark.full, benchmark.quick):
+        keys = [trial_key(t) for t in tasks]
+        assert keys
+        assert len(set(keys)) == len(keys)
+        assert all(json.loads(json.dumps(t.request())) == t.request() for t in tasks)
+    assert len(benchmark.quick) <= len(benchmark.full)
+
+
+@pytest.mark.parametrize("benchmark", EVERY, ids=NAMES)
+def test_kept_rows_are_those_of_the_grid(benchmark: Benchmark) -> None:
+    """A moved address would leave hours of rows unseen; each line is a whole row."""
+    path = benchmark.path(RESULTS)
+    if not path.exists() or not path.stat().st_size:
+        pytest.skip("nothing measured yet")
+    kept = [json.loads(line) for line in path.read_text().splitlines() if line]
+    assert {"key", "trial", "status", "versions", "finished", "commit"} <= set.intersection(*(set(r) for r in kept))
+    wanted = {trial_key(t): t.request() for t in benchmark.full}
+    found = [row for row in kept if row["key"] in wanted]
+    assert found, "no kept row has an address of the grid"
+    assert all(_settings(row["trial"]).items() <= _settings(wanted[row["key"]]).items() for row in found)
+
+
+def _settings(request: dict[str, Any]) -> dict[str, str]:
+    """As text, so that lists compare; an argument that came later is not in an old row."""
+    return {k: json.dumps(v) for k, v in request.get("settings", request).items()}
+
+
+@pytest.mark.parametrize("benchmark", EVERY, ids=NAMES)
+def test_tables_and_targets_stand_with_few_rows(benchmark: Benchmark) -> None:
+    """A chunk of a run, or a quick one, is shown too."""
+    rows = benchmark.results(Table(benchmark.path(RESULTS)).rows())
+    for part in (rows[:1], rows[-1:], rows[: len(rows) // 2]):
+        if part:
+            assert benchmark.table(part).count("|") > 4
+            assert all(isinstance(say(part), str) for say in benchmark.targets.values())
+
+
+def test_the_page_is_written_from_kept_rows_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("the page runs nothing")
+
+    monkeypatch.setattr(task.Call, "outcome", never)
+    monkeypatch.setattr(trial.Trial, "outcome", never)
+    BOARD.write_page(RESULTS, tmp_path / "RESULTS.md", quick=False)
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert all(f"### {b.question}" in page for b in EVERY)
+    assert all(asked in page for b in EVERY for asked in b.targets)
+    pictures = re.findall(r"\((figures/\w+\.png)\)", page)
+    assert len(pictures) == len({p.name for p in (tmp_path / "figures").iterdir()}) > 0
+    for picture in pictures:
+        assert (tmp_path / picture).stat().st_size < 100_000
+        with Image.open(tmp_path / picture) as image:
+            assert image.size[0] > 400
+    headings = {BOARD.anchor(line.lstrip("# ")) for line in page.splitlines() if line.startswith("#")}
+    assert set(re.findall(r"\]\(#([^)]*)\)", page)) <= headings
+
+
+def halves(n: int, seed: int = 0) -> dict[str, float]:
+    if n < 0:
+        raise ValueError("too small")
+    return {"half": n / 2}
+
+
+def _toy(full: list[Call]) -> Benchmark:
+    return Benchmark("toy", "run", "Halves?", "none", full, full[:1], lambda rows: markdown(["n"], [(len(rows),)]))
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = _toy(calls("toy", halves, {"n": [4, -1], "seed": [0]}, {"n": [6]}))
+    monkeypatch.setattr(benchmark_run, "commit", lambda: "abc1234")
+    first = run(toy, tmp_path, toy.full, stop=lambda: True)
+    assert [r["measured"] for r in first] == [{"half": 2.0}]
+    assert missing(toy, tmp_path, toy.full) == 2
+    rows = run(toy, tmp_path, toy.full)
+    assert [r["status"] for r in rows] == ["measured", "failed", "measured"]
+    assert {r["commit"] for r in rows} == {"abc1234"}
+    assert missing(toy, tmp_path, toy.full) == 1, "a failure is not a result"
+    assert [r["half"] for r in toy.results(rows)] == [2.0, 3.0]
+
+
+def test_flat_rows_have_results_and_todays_defaults() -> None:
+    toy = _toy(calls("toy", halves, {"n": [5]}))
+    row = run_row(toy.full[0])
+    row["trial"]["settings"].pop("seed")  # measured before there was a seed
+    (found,) = toy.results([row])
+    assert (found["n"], found["seed"], found["half"], found["status"]) == (5, 0, 2.5, "measured")
+
+
+def test_markdown_by_hand() -> None:
+    assert (
+        markdown(["a", "b"], [(1234, 0.12345), (None, True)])
+        == "| a | b |\n| --- | --- |\n| 1,234 | 0.123 |\n| - | yes |"
+    )
+
+
+def test_lines_draw_the_points_and_the_theory() -> None:
+    figure = lines({"b": [(3, 1.0), (1, 2.0)], "none": []}, ("x", "y"), log=(True, False), theory={"t": [(1, 5.0)]})
+    drawn = {line.get_label(): line for line in figure.axes[0].lines}
+    assert drawn["b"].get_xydata().tolist() == [[1, 2], [3, 1]]
+    assert (drawn["b"].get_linestyle(), drawn["t"].get_linestyle()) == ("None", "--")
+    assert list(drawn) == ["b", "t"]
+    with pytest.raises(ValueError, match="nothing to draw"):
+        lines({"none": []}, ("x", "y"))
