@@ -223,15 +223,18 @@ class Data:
     def split(self, fraction: float, seed: int) -> "Split":
         """Keep ``fraction`` of the rows apart as test rows, at random; the source's own test rows, where it has them.
 
-        Raises :class:`DataError` when either part would be empty.
+        0 keeps none, and scores are of the training rows: for points that are to be met. Raises :class:`DataError`
+        when another fraction leaves either part empty.
         """
         if self.test is not None:
             return Split(replace(self, test=None), self.test, "the source's own test rows", None)
+        if fraction == 0:
+            return Split(self, self, "no row is kept for testing: scores are of the training rows", None, "training")
         held = round(fraction * self.n)
         if not 0 < held < self.n:
             raise DataError(
                 f"a test fraction of {fraction:g} leaves {held} of {self.n} rows for testing: "
-                "give more rows, or a fraction that leaves some on both sides"
+                "give more rows, a fraction that leaves some on both sides, or 0 to test on the training rows"
             )
         order = np.random.default_rng([seed, 0x5EED]).permutation(self.n)
         test = np.sort(order[:held])
@@ -256,12 +259,16 @@ class Data:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Training and test rows, how they were chosen, and the test row numbers (None when the source chose)."""
+    """Training and test rows, how they were chosen, and the test row numbers (None when the source chose).
+
+    ``scored`` names the rows that scores are of: "test", or "training" where none were kept apart.
+    """
 
     train: Data
     test: Data
     how: str
     test_rows: np.ndarray | None
+    scored: str = "test"
 
     def share(self, ranks: Ranks) -> "Split":
         """Both parts as :meth:`Data.share` has them."""

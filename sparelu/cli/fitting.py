@@ -200,10 +200,10 @@ def _interrupted(folder: RunFolder) -> None:
 def _say(trial: Trial, split: Split, folder: RunFolder, rows: list[dict[str, Any]]) -> None:
     name = score_name(split.train.task)
     table = Table(
-        title=f"{split.train.name}: {split.train.n} training rows, {split.test.n} test rows ({split.how})",
+        title=f"{split.train.name}: {split.train.n} training rows, {_kept(split)}",
         title_justify="left",
     )
-    for heading in ("", "nonzeros", "biases", "stored", f"test {name}", "time", "peak memory"):
+    for heading in ("", "nonzeros", "biases", "stored", f"{split.scored} {name}", "time", "peak memory"):
         table.add_column(heading, justify="left" if not heading else "right")
     for r in rows:
         mark = r.get("label") or ("chosen" if r["chosen"] and len(rows) > 1 else r["method"])
@@ -228,6 +228,10 @@ def _say(trial: Trial, split: Split, folder: RunFolder, rows: list[dict[str, Any
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _kept(split: Split) -> str:
+    return split.how if split.scored == "training" else f"{split.test.n} test rows ({split.how})"
 
 
 def _score(value: float, name: str) -> str:

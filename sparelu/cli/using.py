@@ -74,7 +74,7 @@ def show_command(run: Path, everything: bool, as_json: bool) -> None:
     console.print(
         f"{solution.method} on {solution.about.get('data')}: {network.nonzeros:,} nonzeros, "
         f"{network.biases:,} biases, {size(store.weight_bytes(network))} stored; {result['score_name']} "
-        f"{result['test']['score']:.4f} on {result['test']['rows']:,} test rows",
+        f"{result['test']['score']:.4f} on {result['test']['rows']:,} rows",
         highlight=False,
     )
     console.print(layer_table(network))

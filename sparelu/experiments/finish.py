@@ -11,6 +11,7 @@ from sparelu.data import Split
 from sparelu.experiments.choice import Validated
 from sparelu.experiments.folder import RunFolder
 from sparelu.experiments.report import CrossValidation, Point, write_report
+from sparelu.experiments.report_function import drawn_rows
 from sparelu.experiments.trial import Judged
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -29,6 +30,10 @@ def finish(
     there is one, ``label``; ``notes`` are added to the result.
     """
     result = {**judged.result(), **notes, "rows": list(rows), "mean_image": _mean_image(split)}
+    if split.scored == "training":
+        result["score_name"] = f"training {result['score_name']}"
+    if (drawn := drawn_rows(split.train)) is not None:
+        result["drawn_rows"] = drawn
     if split.test_rows is not None:
         result["test_rows"] = split.test_rows.tolist()
     folder.write(judged.solution, result)
@@ -56,4 +61,14 @@ def report(folder: RunFolder) -> None:
     if "validation" in result:
         curve = tuple(Validated.of(row) for row in result["validation"])
         validation = CrossValidation(curve, result["folds"], result["select"], solution.task)
-    write_report(folder.report, solution, points, result["score_name"], result["split"], mean, extra, validation)
+    write_report(
+        folder.report,
+        solution,
+        points,
+        result["score_name"],
+        result["split"],
+        mean_image=mean,
+        extra=extra,
+        validation=validation,
+        rows=result.get("drawn_rows"),
+    )

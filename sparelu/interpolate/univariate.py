@@ -88,7 +88,10 @@ class Univariate(Fitter):
 def one_input_reason(data: Data) -> str | None:
     """Why these are not points on a line with one target; None when they are."""
     if data.task != "regression" or data.outputs != 1:
-        return f"it serves regression with one target, got {data.task} with {data.outputs} output(s)"
+        return (
+            f"it serves regression with one target, got {data.task} with {data.outputs} output(s); "
+            "a target of few whole numbers is taken for classes unless task = regression is given"
+        )
     if data.inputs != 1:
         return f"it serves one input, got {data.inputs}: for several take 'few-weights' or 'reweighted'"
     return None
