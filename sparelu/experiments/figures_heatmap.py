@@ -1,5 +1,7 @@
 """Heatmaps of a sweep: phase transitions with their 50% contour and a theory line, and panels on one colour scale."""
 
+import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,9 @@ MISSING = "#d9d9d9"
 LINE = "#d55e00"
 COLUMNS = 3
 TICKS = 7
+TICK_SIZE = 7.5
+LETTERS = 34
+"""Letters of a label that fit beside one line of panels."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,19 @@ class Theory:
 
     name: str
     y: Callable[[np.ndarray], np.ndarray]
+
+
+def sampling_line(weights: int) -> Theory:
+    """The nonzeros s that n samples determine among N = ``weights`` candidates, by n = 2 s log(N / s).
+
+    That is the threshold of l1 recovery from N independent Gaussian columns as s / N -> 0 (Donoho and Tanner, Counting
+    faces of randomly projected polytopes, 2009). The gated columns of a ReLU network are neither independent nor known:
+    for them n >= C s log(e N / s) suffices with a C that grows with their condition number (Fridovich-Keil and Pilanci,
+    2026, Lemma 1). So the line is a scale to compare with and no bound.
+    """
+    s = np.geomspace(1e-6, weights / math.e, 2000)  # 2 s log(N / s) rises up to s = N / e
+    n = 2 * s * np.log(weights / s)
+    return Theory("rows = 2 s log(d m / s), Donoho and Tanner 2009", lambda x: np.interp(x, n, s, left=math.nan, right=math.nan))
 
 
 def phase_transition(
@@ -98,12 +116,13 @@ def _panels(
             if theory is not None:
                 _theory(axes, x, theory)
             axes.set_title(str(group), fontsize=9)
-            axes.tick_params(labelbottom=i + columns >= len(groups))
+            axes.tick_params(labelbottom=i + columns >= len(groups), labelsize=TICK_SIZE)
         for axes in grid.flat[len(groups) :]:
             axes.set_visible(False)
         figure.supxlabel(titles[0], fontsize=9)
         figure.supylabel(titles[1], fontsize=9)
-        figure.colorbar(ScalarMappable(norm, "viridis"), ax=list(grid.flat), label=label, shrink=0.9)
+        wrapped = "\n".join(textwrap.wrap(label, LETTERS * lines))
+        figure.colorbar(ScalarMappable(norm, "viridis"), ax=list(grid.flat), label=wrapped, shrink=0.9)
         found = {name: line for axes in grid.flat for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
         if found:
             figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=2, facecolor="#bdbdbd")

@@ -47,6 +47,8 @@ def read_grid(path: Path) -> list[Trial]:
 
 def trials_of(content: Mapping[str, Any]) -> list[Trial]:
     """The trials of a grid as a mapping, without repetitions, in order. Raises :class:`GridError`."""
+    if not isinstance(content.get("format", FORMAT), int):
+        raise GridError(f"format must be a whole number, got {content['format']!r}")
     if content.get("format", FORMAT) > FORMAT:
         raise GridError(
             f"written for a newer sparelu (format {content['format']}, this one reads up to {FORMAT}): upgrade it"
@@ -54,8 +56,11 @@ def trials_of(content: Mapping[str, Any]) -> list[Trial]:
     for name in content:
         if name not in ("format", "name", "trials"):
             raise GridError(f"there is no key {name!r}; {nearest(name, ('format', 'name', 'trials'))}")
+    blocks = content.get("trials", [])
+    if not isinstance(blocks, list) or not all(isinstance(block, Mapping) for block in blocks):
+        raise GridError("trials must be [[trials]] blocks, in double brackets")
     found: dict[str, Trial] = {}
-    for block in content.get("trials", []):
+    for block in blocks:
         for trial in _block(block):
             found.setdefault(repr(trial), trial)
     if not found:

@@ -19,6 +19,7 @@ COLUMNS = (  # name in the row, heading, number format ("" for text), unit, widt
     ("label", "method", "", 1.0, 190),
     ("hidden", "hidden", "", 1.0, 80),
     ("budget", "budget", "0,0.[000]", 1.0, 70),
+    ("budget_of", "budget of", "", 1.0, 80),
     ("seed", "seed", "0", 1.0, 45),
     ("nonzeros", "nonzeros", "0,0", 1.0, 75),
     ("score", "score", "0.0000", 1.0, 70),

@@ -11,8 +11,9 @@ from typing import Any
 from bokeh.model import Model
 from matplotlib.figure import Figure
 
+from sparelu.datasets import DATASETS
 from sparelu.experiments.figures import cost_against_nonzeros, save, score_against_nonzeros
-from sparelu.experiments.figures_heatmap import panels, phase_transition
+from sparelu.experiments.figures_heatmap import panels, phase_transition, sampling_line
 from sparelu.experiments.report_board import board_chart, board_table, source_of
 from sparelu.experiments.report_page import embedded, render
 from sparelu.experiments.report_rows import FlatRow, cells, finite
@@ -21,34 +22,57 @@ from sparelu.experiments.trial import Trial
 from sparelu.store import write_atomically
 
 SHAPES = 3
-BUDGETS = ("nonzeros", "density", "sparsity", "compression")
+BUDGETS = {
+    "nonzeros": "budget of nonzeros",
+    "density": "budget as density (share of weights kept)",
+    "sparsity": "budget as sparsity (share of zeros)",
+    "compression": "budget as compression (all weights / kept)",
+}
+"""What a budget may be given as, and what its axis is called."""
 RECOVERED = 150.0
 """Held-out PSNR in dB from which a planted network counts as recovered: rounding is all that is left."""
+CRITERION = f"held-out PSNR of at least {RECOVERED:g} dB"
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """One level of names for a row of :func:`sparelu.experiments.sweep.sweep`.
 
     The fields of the trial with their defaults; ``variant``, the data and those of its parameters that repeat no other
-    field; ``budget``, the number asked; ``width`` of the first hidden layer; ``label``, the method and the settings
-    that were given; ``parameters.NAME`` and ``settings.NAME``; the results, ``nonzeros``, ``score``, ``seconds``,
-    ``peak_memory``, ``status`` and so on, with ``test.NAME`` and ``train.NAME``.
+    field, and ``family``, the same without the number of rows; ``budget``, the number asked, and ``budget_of`` what;
+    ``samples`` and ``inputs`` where the data have them as parameters; ``width`` of the first hidden layer; ``label``,
+    the method and the settings that were given; ``parameters.NAME`` and ``settings.NAME``; the results, ``nonzeros``,
+    ``score``, ``seconds``, ``peak_memory``, ``status`` and so on, with ``test.NAME`` and ``train.NAME``.
     """
     request = row["trial"]
     trial = {name: request.get(name, default) for name, default in _defaults().items()}
     settings, parameters = trial.pop("settings"), trial.pop("parameters")
-    asked = next((trial[k] for k in BUDGETS if trial[k] is not None), None)
+    kind = next((k for k in BUDGETS if trial[k] is not None), None)
+    asked = None if kind is None else trial[kind]
     given = ", ".join(f"{k} {v}" for k, v in settings.items())
-    own = [f"{k} {plain(v)}" for k, v in parameters.items() if k != "seed" and plain(trial.get(k)) != plain(v)]
+    own = {k: f"{k} {plain(v)}" for k, v in parameters.items() if k != "seed" and plain(trial.get(k)) != plain(v)}
     method = row.get("method", trial["method"])
     found = {k: v for k, v in trial.items() if k not in BUDGETS}
-    found |= {"variant": ", ".join([trial["data"], *own]), "hidden": tuple(trial["hidden"])}
-    found |= {"budget": asked, "width": trial["hidden"][0], "label": f"{method} ({given})" if given else method}
+    found |= {"variant": ", ".join([trial["data"], *own.values()]), "hidden": tuple(trial["hidden"])}
+    found["family"] = ", ".join([trial["data"], *(text for k, text in own.items() if k != "rows")])
+    known = _parameters(trial["data"]) | parameters
+    found |= {name: known[k] for name, k in (("samples", "rows"), ("inputs", "inputs")) if k in known}
+    found |= {
+        "budget": asked,
+        "budget_of": kind,
+        "width": trial["hidden"][0],
+        "label": f"{method} ({given})" if given else method,
+    }
     for name, part in (("settings", settings), ("parameters", parameters)):
         found |= {f"{name}.{k}": v for k, v in part.items()}
     for name in ("test", "train"):
         found |= {f"{name}.{k}": v for k, v in row.get(name, {}).items()}
     return found | {k: v for k, v in row.items() if k not in ("trial", "test", "train")}
+
+
+@functools.cache
+def _parameters(data: str) -> dict[str, Any]:
+    """The parameters of a named data set with their defaults; of a file none."""
+    return {p.name: p.default for p in DATASETS[data].parameters} if data in DATASETS else {}
 
 
 @functools.cache
@@ -65,12 +89,9 @@ def write_sweep_report(folder: Path, rows: Sequence[Mapping[str, Any]], title: s
         raise ValueError("the sweep has no rows: run it first")
     table = [flat(row) for row in rows]
     pictures = []
-    for (data,), group in cells(table, "variant").items():
-        for name, (caption, figure) in figures_of(group).items():
-            stem = folder / re.sub(r"[^A-Za-z0-9]+", "-", f"{data} {name}")
-            png, _ = save(figure, stem)
-            image = "data:image/png;base64," + base64.b64encode(png.read_bytes()).decode()
-            pictures.append({"data": str(data), "caption": caption, "image": image, "stem": stem.name})
+    for name, draw in (("variant", figures_of), ("family", transitions_of)):
+        for (data,), group in cells(table, name).items():
+            pictures += [_picture(folder, str(data), *found) for found in draw(group).items()]
     source, score_name = source_of(table), _score_name(table)
     chart = board_chart(table, source, score_name)
     charts: dict[str, Model] = {"table": board_table(source)} | ({} if chart is None else {"chart": chart})
@@ -85,6 +106,15 @@ def write_sweep_report(folder: Path, rows: Sequence[Mapping[str, Any]], title: s
     }
     write_atomically(folder / "board.html", render("board.html", context))
     return folder / "board.html"
+
+
+def _picture(folder: Path, data: str, name: str, drawn: tuple[str, Figure]) -> dict[str, str]:
+    """Write a figure as PNG and PDF; what the page shows of it."""
+    caption, figure = drawn
+    stem = folder / re.sub(r"[^A-Za-z0-9]+", "-", f"{data} {name}")
+    png, _ = save(figure, stem)
+    image = "data:image/png;base64," + base64.b64encode(png.read_bytes()).decode()
+    return {"data": data, "caption": caption, "image": image, "stem": stem.name}
 
 
 def figures_of(rows: Sequence[FlatRow]) -> dict[str, tuple[str, Figure]]:
@@ -104,13 +134,38 @@ def figures_of(rows: Sequence[FlatRow]) -> dict[str, tuple[str, Figure]]:
         found[f"score{where}"] = f"{name} against nonzeros{where}", score_against_nonzeros(group, name=name, dense=line)
         if all(any(row.get(cost) for row in group) for cost in ("peak_memory", "seconds")):
             found[f"cost{where}"] = f"peak memory and time against nonzeros{where}", cost_against_nonzeros(group)
-    if _several(sparse, "width") and _several(sparse, "budget"):
-        titles = "hidden width", "budget of nonzeros"
-        found["panels"] = f"mean {name}", panels(sparse, "width", "budget", "score", f"mean {name}", titles=titles)
-        if all(row["data"] == "planted" for row in sparse):
-            criterion = f"held-out PSNR of at least {RECOVERED:g} dB"
-            figure = phase_transition(sparse, "width", "budget", _recovered, criterion, titles=titles)
-            found["recovered"] = f"share of seeds with {criterion}", figure
+    for (kind,), group in cells(sparse, "budget_of").items():
+        if _several(group, "width") and _several(group, "budget"):
+            found |= _over_widths(group, name, kind)
+    return found
+
+
+def _over_widths(rows: Sequence[FlatRow], name: str, kind: str) -> dict[str, tuple[str, Figure]]:
+    """Panels over width and budget, and for planted networks the share of them that was recovered."""
+    titles = "hidden width", BUDGETS[kind]
+    where = "" if kind == "nonzeros" else f", {kind}"
+    drawn = panels(rows, "width", "budget", "score", f"mean {name}", titles=titles)
+    found = {f"panels{where}": (f"mean {name}{where}", drawn)}
+    if all(row["data"] == "planted" for row in rows):
+        drawn = phase_transition(rows, "width", "budget", _recovered, CRITERION, titles=titles)
+        found[f"recovered{where}"] = f"share of seeds with {CRITERION}{where}", drawn
+    return found
+
+
+def transitions_of(rows: Sequence[FlatRow]) -> dict[str, tuple[str, Figure]]:
+    """For planted data with several numbers of rows: the share recovered over rows and nonzeros, a figure a width."""
+    scored = [
+        row for row in rows if row["data"] == "planted" and row["budget_of"] == "nonzeros" and finite(row, "psnr")
+    ]
+    widths = cells(scored, "hidden", "inputs")
+    found: dict[str, tuple[str, Figure]] = {}
+    for (hidden, inputs), group in widths.items() if len(widths) <= SHAPES else ():
+        if _several(group, "samples") and _several(group, "budget"):
+            where = f", hidden {plain(hidden)}" if len(widths) > 1 else ""
+            line = sampling_line(inputs * hidden[0])
+            titles = "training rows", BUDGETS["nonzeros"]
+            drawn = phase_transition(group, "samples", "budget", _recovered, CRITERION, theory=line, titles=titles)
+            found[f"samples{where}"] = f"share of seeds with {CRITERION} against rows{where}", drawn
     return found
 
 

@@ -25,8 +25,8 @@ format = 1
 data = "curve"
 method = "gmp"
 hidden = 16
-nonzeros = [6, 8, 10, 500]
-seed = [0, 1, 2, 3]
+nonzeros = [6, 8, 500]
+seed = [0, 1, 2]
 parameters = { shape = "sine", rows = 200 }
 settings.gmp = { epochs = 2, least = 60 }
 [[trials]]
@@ -87,7 +87,7 @@ def check_sweep(tmp_path: Path, kills: Kills, workers: int) -> None:
     code, seconds = victims.finished(victims.command, *arguments)
     assert code == 0, victims.said(tmp_path / "whole")
     wanted = {row["key"]: stable(row) for row in Table(whole).rows()}
-    assert Counter(row["status"] for row in wanted.values()) == {"max_steps": 12, "refused": 4, "failed": 1}
+    assert Counter(row["status"] for row in wanted.values()) == {"max_steps": 6, "refused": 3, "failed": 1}
     round_ = 0
     while kills.done < kills.wanted:
         cut, arguments = swept(tmp_path / f"cut{round_}", workers)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparelu.experiments.report_sweep import flat, write_sweep_report
+from sparelu.experiments.report_sweep import figures_of, flat, transitions_of, write_sweep_report
 from tests.experiments.browser import chromium, hover, opened, problems, requests, shown
 
 METHODS = ("gmp", "imp", "magnitude")
@@ -151,3 +151,39 @@ def test_hover_on_a_dot_shows_its_row(board: Any) -> None:
       return texts(document).flat().join(' ')
     """
     assert "digits" in shown(board, texts, "digits")
+
+
+def _planted(rows: int, s: int, seed: int, psnr: float) -> dict[str, Any]:
+    parameters = {"rows": rows, "hidden": 20, "nonzeros": s}
+    trial = {"data": "planted", "method": "aiht", "nonzeros": s, "hidden": [20], "seed": seed, "parameters": parameters}
+    row = {"trial": trial, "method": "aiht", "status": "converged", "nonzeros": s, "score": 0.9, "score_name": "R2"}
+    return row | {"psnr": psnr, "seconds": 1.0, "peak_memory": 10**6, "stored_bytes": 100}
+
+
+def test_planted_rows_and_nonzeros_get_a_transition_with_the_sampling_line() -> None:
+    rows = [
+        flat(_planted(n, s, seed, 160 if n > 20 * s else 30)) for n in (100, 400) for s in (5, 50) for seed in (0, 1)
+    ]
+    ((name, (caption, figure)),) = transitions_of(rows).items()
+    assert name == "samples"
+    assert "150 dB" in caption
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    label = "rows = 2 s log(d m / s), Donoho and Tanner 2009"
+    n, s = lines[label].get_data()
+    drawn = np.isfinite(s)
+    np.testing.assert_allclose(2 * s[drawn] * np.log(100 * 20 / s[drawn]), n[drawn], rtol=1e-4)
+    assert label in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert transitions_of([row for row in rows if row["samples"] == 100]) == {}
+
+
+def test_budgets_given_as_a_density_have_panels_of_their_own() -> None:
+    wide = [{**r, "trial": {**r["trial"], "hidden": [w]}} for w in (10, 20) for r in sweep_rows(18)]
+    dense = [
+        {**r, "trial": {"data": "digits", "hidden": [w], "density": share, "method": "gmp"}}
+        for w in (10, 20)
+        for share in (0.1, 0.5)
+        for r in sweep_rows(1)
+    ]
+    found = figures_of([flat(row) for row in wide + dense])
+    titles = {name: figure.get_supylabel() for name, (_, figure) in found.items() if name.startswith("panels")}
+    assert titles == {"panels": "budget of nonzeros", "panels, density": "budget as density (share of weights kept)"}
