@@ -12,12 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sparelu.experiments import benchmark_run, task, trial
-from sparelu.experiments.benchmark import TOPICS, Benchmark, calls, markdown
-from sparelu.experiments.benchmark_figures import lines
-from sparelu.experiments.benchmark_run import missing, run
-from sparelu.experiments.sweep import Table, run_row, trial_key
-from sparelu.experiments.task import Call
+from sparelu.experiments import task, trial
+from sparelu.experiments.benchmark import TOPICS, Benchmark
+from sparelu.experiments.sweep import Table, trial_key
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 RESULTS = FOLDER / "results"
@@ -105,51 +102,3 @@ def test_the_page_is_written_from_kept_rows_alone(tmp_path: Path, monkeypatch: p
             assert image.size[0] > 400
     headings = {BOARD.anchor(line.lstrip("# ")) for line in page.splitlines() if line.startswith("#")}
     assert set(re.findall(r"\]\(#([^)]*)\)", page)) <= headings
-
-
-def halves(n: int, seed: int = 0) -> dict[str, float]:
-    if n < 0:
-        raise ValueError("too small")
-    return {"half": n / 2}
-
-
-def _toy(full: list[Call]) -> Benchmark:
-    return Benchmark("toy", "run", "Halves?", "none", full, full[:1], lambda rows: markdown(["n"], [(len(rows),)]))
-
-
-def test_a_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    toy = _toy(calls("toy", halves, {"n": [4, -1], "seed": [0]}, {"n": [6]}))
-    monkeypatch.setattr(benchmark_run, "commit", lambda: "abc1234")
-    first = run(toy, tmp_path, toy.full, stop=lambda: True)
-    assert [r["measured"] for r in first] == [{"half": 2.0}]
-    assert missing(toy, tmp_path, toy.full) == 2
-    rows = run(toy, tmp_path, toy.full)
-    assert [r["status"] for r in rows] == ["measured", "failed", "measured"]
-    assert {r["commit"] for r in rows} == {"abc1234"}
-    assert missing(toy, tmp_path, toy.full) == 1, "a failure is not a result"
-    assert [r["half"] for r in toy.results(rows)] == [2.0, 3.0]
-
-
-def test_flat_rows_have_results_and_todays_defaults() -> None:
-    toy = _toy(calls("toy", halves, {"n": [5]}))
-    row = run_row(toy.full[0])
-    row["trial"]["settings"].pop("seed")  # measured before there was a seed
-    (found,) = toy.results([row])
-    assert (found["n"], found["seed"], found["half"], found["status"]) == (5, 0, 2.5, "measured")
-
-
-def test_markdown_by_hand() -> None:
-    assert (
-        markdown(["a", "b"], [(1234, 0.12345), (None, True)])
-        == "| a | b |\n| --- | --- |\n| 1,234 | 0.123 |\n| - | yes |"
-    )
-
-
-def test_lines_draw_the_points_and_the_theory() -> None:
-    figure = lines({"b": [(3, 1.0), (1, 2.0)], "none": []}, ("x", "y"), log=(True, False), theory={"t": [(1, 5.0)]})
-    drawn = {line.get_label(): line for line in figure.axes[0].lines}
-    assert drawn["b"].get_xydata().tolist() == [[1, 2], [3, 1]]
-    assert (drawn["b"].get_linestyle(), drawn["t"].get_linestyle()) == ("None", "--")
-    assert list(drawn) == ["b", "t"]
-    with pytest.raises(ValueError, match="nothing to draw"):
-        lines({"none": []}, ("x", "y"))
