@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 from scipy.linalg import svdvals
-from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence, svds
 
 DENSE = 200
@@ -33,22 +32,21 @@ TOLERANCE = 1e-10
 
 @dataclass(frozen=True)
 class Convention:
-    """What counts as a nested graph, and how they are averaged.
+    """Which graphs have a gap, and how those of nested graphs are averaged.
 
-    repeats: inputs of one degree that make one. outputs: where True, mean degrees of outputs below 3 are left out, as
-    those of inputs are always; otherwise those of 1. expansion: where True, a nested graph with l inputs and r outputs
-    counts max(l, r) / (l + r - 1) times.
+    The mean degree of inputs is 3 at least. That of outputs is 3 at least too where ``strict``, and above 1 elsewhere,
+    for which a nested graph needs three inputs or two. With ``expansion`` one of l inputs and r outputs counts
+    max(l, r) / (l + r - 1) times.
     """
 
-    repeats: int
-    outputs: bool
+    strict: bool
     expansion: bool
 
 
-PARENT = Convention(3, True, False)
+PARENT = Convention(strict=True, expansion=False)
 """The first paper."""
 
-COORDINATE = Convention(2, False, True)
+COORDINATE = Convention(strict=False, expansion=True)
 """The second paper."""
 
 
@@ -87,7 +85,7 @@ def topology(edges: sparse.csr_array, convention: Convention = COORDINATE) -> To
     gap, bound = _gap(graph, convention)
     first, second = leading(graph)
     gaps, weighted = [], []
-    for nested in _nested(graph, convention.repeats):
+    for nested in _nested(graph):
         own, _ = _gap(nested, convention)
         if math.isnan(own):
             continue
@@ -117,42 +115,22 @@ def alive(edges: sparse.csr_array) -> sparse.csr_array:
 
 
 def leading(matrix: sparse.csr_array) -> tuple[float, float]:
-    """The two largest singular values of the absolute values of ``matrix``; the second is 0 where there is one only.
+    """The two largest singular values of the absolute values of ``matrix``; 0 where there is none.
 
-    Short matrices are decomposed whole. Of others each connected component is taken alone: the largest singular value
-    of one is simple (Perron and Frobenius), so that Lanczos iterations from one vector cannot miss its double; they
-    could where two components are alike.
+    Short matrices are decomposed whole; others by Lanczos iterations, or whole where these do not settle. A largest
+    value that two components share is found twice (tested with components that are alike).
     """
-    values = [0.0, 0.0]
-    matrix = abs(matrix)
-    matrix.eliminate_zeros()
-    for part in [matrix] if min(matrix.shape) <= DENSE else _components(matrix):
-        values += _largest(part)
-    first, second = sorted(values)[:-3:-1]
-    return first, second
-
-
-def _largest(matrix: sparse.csr_array) -> list[float]:
-    """The two largest singular values, or the one that there is."""
-    short = min(matrix.shape)
+    short, matrix = min(matrix.shape), abs(matrix)
     if short > DENSE:
         start = np.random.default_rng(0).uniform(0.5, 1.5, short)
         try:
-            return [float(s) for s in svds(matrix, 2, tol=TOLERANCE, v0=start, return_singular_vectors=False)]
+            low, high = sorted(svds(matrix, 2, tol=TOLERANCE, v0=start, return_singular_vectors=False))
+            return float(high), float(low)
         except ArpackNoConvergence:
             pass
-    return [float(s) for s in svdvals(matrix.toarray())[:2]] if short else []
-
-
-def _components(matrix: sparse.csr_array) -> list[sparse.csr_array]:
-    rows, columns = matrix.shape
-    both = sparse.block_array([[None, matrix], [matrix.T, None]], format="csr")
-    count, label = connected_components(both, directed=False)
-    if count == 1:
-        return [matrix]
-    members = np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label))[:-1])
-    split = [(m[m < rows], m[m >= rows] - rows) for m in members]
-    return [matrix[r][:, c] for r, c in split if len(r) and len(c)]
+    values = svdvals(matrix.toarray()) if short else ()
+    first, second, *_ = (*values, 0.0, 0.0)
+    return float(first), float(second)
 
 
 def _gap(graph: sparse.csr_array, convention: Convention) -> tuple[float, float]:
@@ -161,7 +139,7 @@ def _gap(graph: sparse.csr_array, convention: Convention) -> tuple[float, float]
     if not graph.nnz:
         return math.nan, math.nan
     of_inputs, of_outputs = graph.nnz / left, graph.nnz / right
-    if of_inputs < 3 or of_outputs <= 1 or (convention.outputs and of_outputs < 3):
+    if of_inputs < 3 or of_outputs <= 1 or (convention.strict and of_outputs < 3):
         return math.nan, math.nan
     bound = math.sqrt(of_inputs - 1) + math.sqrt(of_outputs - 1)
     pattern = graph.copy()
@@ -169,12 +147,12 @@ def _gap(graph: sparse.csr_array, convention: Convention) -> tuple[float, float]
     return bound - leading(pattern)[1], bound
 
 
-def _nested(graph: sparse.csr_array, repeats: int) -> Iterator[sparse.csr_array]:
-    """The inputs of every degree that at least ``repeats`` of them have, with their outputs."""
+def _nested(graph: sparse.csr_array) -> Iterator[sparse.csr_array]:
+    """The inputs of every degree that several of them have, with their outputs; one alone is a star without a gap."""
     by_input = graph.tocsc()
     degrees = np.diff(by_input.indptr)
     for degree, count in zip(*np.unique(degrees, return_counts=True), strict=True):
-        if count >= repeats:
+        if count > 1:
             places = by_input.indptr[:-1][degrees == degree, None] + np.arange(degree)
             outputs, rows = np.unique(by_input.indices[places], return_inverse=True)
             ends = np.arange(0, places.size + 1, degree)

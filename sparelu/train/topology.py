@@ -77,7 +77,7 @@ def diagnose(weights: Weights, *, draws: int = DRAWS, seed: int = 0, convention:
     """The topology of a matrix (outputs, inputs), dense or sparse, and of ``draws`` random masks of its density.
 
     A mask of bool has weights 1. Memory and time follow the nonzeros where both sides are long. Raises ``ValueError``
-    for what is no matrix, holds numbers that are not finite, or has no nonzero.
+    for what is no matrix, or holds numbers that are not finite.
     """
     return _diagnosis(edges_of(weights), draws, [seed], convention)
 
@@ -174,8 +174,6 @@ def scattered(edges: sparse.csr_array, rng: np.random.Generator) -> sparse.csr_a
 
 
 def _checked(edges: sparse.csr_array) -> sparse.csr_array:
-    if not edges.nnz:
-        raise ValueError(f"a matrix of {edges.shape[0]} x {edges.shape[1]} has no nonzero: it has no topology")
     if not np.isfinite(edges.data).all():
         raise ValueError("weights are not finite: the training diverged or the file is damaged")
     return edges

@@ -161,9 +161,14 @@ def test_every_number_is_printed_with_its_control() -> None:
     assert str(Compared(2.0, 2.0, 1.5, 2.5)) == "2 (random: 2, 1.5 to 2.5)"
 
 
+def test_a_layer_left_empty_has_no_numbers() -> None:
+    found = diagnose(np.zeros((80, 60)), draws=2)
+    assert (found.topology.density, found.topology.inputs, found.topology.outputs) == (0, 0, 0)
+    assert found.topology.length == 0
+    assert math.isnan(found.numbers["gap"].value)
+
+
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match="80 x 60 has no nonzero"):
-        diagnose(np.zeros((80, 60)))
     with pytest.raises(ValueError, match="got 4 dimensions"):
         diagnose(torch.ones(2, 3, 3, 3))
     with pytest.raises(ValueError, match="not finite"):
