@@ -128,8 +128,8 @@ def leading(matrix: sparse.csr_array) -> tuple[float, float]:
             return float(high), float(low)
         except ArpackNoConvergence:
             pass
-    values = svdvals(matrix.toarray()) if short else ()
-    first, second, *_ = (*values, 0.0, 0.0)
+    values = svdvals(matrix.toarray()) if short else np.empty(0)
+    first, second = np.pad(values, (0, 2))[:2]
     return float(first), float(second)
 
 
