@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import socket
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ TIMEOUT = 300.0
 """Seconds that ranks wait for one another before the fit ends."""
 ROLL_CALL = 5.0
 """Seconds in which the ranks that live answer after an exchange failed."""
+CALL = "call"
+"""Name of the roll call in the store that all ranks see."""
 LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Environment that torchrun gives to a process that it starts."""
 
@@ -123,13 +126,14 @@ class Joined(Ranks):
     """The ranks of ``torch.distributed``, by gloo on processors and NCCL on CUDA devices.
 
     Every rank must ask for the same exchanges in the same order. When one fails, the ranks that live answer a roll
-    call, and :class:`RankLost` names those that do not.
+    call, and :class:`RankLost` names those that do not. A thread answers it, since the rank itself may be waiting in an
+    exchange. They meet at the ``store``.
     """
 
-    def __init__(self, store: "dist.Store", rank: int, size: int) -> None:
+    def __init__(self, store: dist.Store, rank: int, size: int) -> None:
         self.rank, self.size, self.exchanged = rank, size, 0
         self._store = store
-        store.set(f"who/{rank}", f"host {socket.gethostname()}, process {os.getpid()}")
+        self._store.set(f"who/{rank}", f"host {socket.gethostname()}, process {os.getpid()}")
 
     def held(self, index: Index, part: slice) -> Index:
         inside: Index = index[(index >= part.start) & (index < part.stop)] - part.start
@@ -166,8 +170,6 @@ class Joined(Ranks):
         return True
 
     def _lost(self, reason: str) -> RankLost:
-        # Sockets are closed before the roll call: a rank that waits for this one alone then learns of the failure too.
-        dist.destroy_process_group()
         try:
             silent, reported = self._roll_call()
         except RuntimeError:
@@ -179,13 +181,34 @@ class Joined(Ranks):
 
     def _roll_call(self) -> tuple[list[int], bool]:
         """The ranks that do not answer, and whether one of them ended with an error that it has reported."""
-        self._store.set(f"here/{self.rank}", "")
+        self._store.set(CALL, "")
         end = time.monotonic() + ROLL_CALL
         silent = list(range(self.size))
         while silent and time.monotonic() < end:
             silent = [r for r in silent if not self._store.check([f"here/{r}"])]
             time.sleep(0.05)
         return silent, any(self._store.check([f"gone/{r}"]) for r in silent)
+
+
+@contextlib.contextmanager
+def _answering(store: dist.Store, rank: int) -> Iterator[None]:
+    """Answer a roll call while the rank is at work."""
+    done = threading.Event()
+
+    def answer() -> None:
+        with contextlib.suppress(RuntimeError):  # the store went with its host
+            while not done.wait(ROLL_CALL / 5):
+                if store.check([CALL]):
+                    store.set(f"here/{rank}", "")
+                    return
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 @contextlib.contextmanager
@@ -208,8 +231,9 @@ def joined(device: str = "cpu", timeout: float = TIMEOUT) -> Iterator[Ranks]:
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=wait)
     except RuntimeError as error:
         raise RankLost(f"not all of the {size} ranks came within {timeout:g} seconds: {error}") from None
+    own, other = (dist.PrefixStore("sparelu", s) for s in (store, store.clone()))
     try:
-        yield Joined(dist.PrefixStore("sparelu", store), rank, size)
+        with _answering(other, rank):
+            yield Joined(own, rank, size)
     finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        dist.destroy_process_group()
