@@ -183,9 +183,9 @@ BENCHMARKS = (
         topic="compress",
         question="Which neurons of a trained network should stay?",
         text="""Networks of 512 and 2048 neurons trained by Adam, compressed to M. Choices: magnitude (largest
-        |w||v|), k-means of directions, greedy (orthogonal matching pursuit under the Gaussian of the data: the
-        published kernel method), population (ours). Every choice with outputs solved on the same rows, and after the
-        same fit of all weights: the fair comparison. Held-out rows; loss is 1 - R2 or cross-entropy, gap is the
+        |w||v|), k-means of directions, greedy (orthogonal matching pursuit under the Gaussian of the data, as
+        published kernel methods do), population (ours). Every choice with outputs solved on the same rows, and after
+        the same fit of all weights: the fair comparison. Held-out rows; loss is 1 - R2 or cross-entropy, gap is the
         squared distance from the original network's outputs or the Kullback-Leibler divergence from its classes.""",
         full=calls("compression_trained", row, *({"data": [name], **SIZES} for name in EPOCHS)),
         quick=calls("compression_trained", row, {"data": ["diabetes"], "width": [512], "m": [8]}),
