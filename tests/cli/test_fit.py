@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from sparelu import store
 from sparelu.cli.__main__ import app
 from sparelu.cli.session import FAILED, INTERRUPTED, OK, REFUSED, USAGE
+from sparelu.experiments.choice import Validated, choose
 from tests.contract.checks import same_bits
 
 QUICK = ["--method", "gmp", "--epochs", "3"]
@@ -96,13 +97,17 @@ def test_json_is_one_object(table: Path) -> None:
 
 def test_a_path_chooses_on_validation_rows(table: Path) -> None:
     done = invoke("fit", "flowers.csv", "--target", "kind", "--path", "--budgets", "4,20,40", "--hidden", "10",
-                  "--out", "run", "--json")  # fmt: skip
+                  "--folds", "3", "--out", "run", "--json", *QUICK, "--least", "60")  # fmt: skip
     assert done.exit_code == OK, done.output
     rows = json.loads(done.stdout)["rows"]
     assert [r.get("label") for r in rows] == [None, None, None, "dense"]
     assert sum(r["chosen"] for r in rows) == 1
     chosen = next(r for r in rows if r["chosen"])
     assert store.load("run/model.safetensors").network.nonzeros == chosen["nonzeros"]
+    curve = [Validated.of(row) for row in json.loads(Path("run/result.json").read_text())["validation"]]
+    assert [len(p.losses) for p in curve] == [3, 3, 3]
+    assert [p.nonzeros for p in curve if p.chosen] == [p.nonzeros for p in choose(curve, "one-se") if p.chosen]
+    assert "How the budget was chosen" in Path("run/report.html").read_text()
 
 
 BAD = {
