@@ -139,7 +139,8 @@ class Setting:
 
 def settings_of(method: "type[Method] | Method") -> tuple[Setting, ...]:
     """The declared hyperparameters of a method."""
-    return _settings_of(method if isinstance(method, type) else type(method))
+    kind: Any = method if isinstance(method, type) else type(method)  # mypy takes a class for an instance's hash
+    return _settings_of(kind)
 
 
 @functools.cache
