@@ -1,20 +1,15 @@
 """Does the topology of a mask tell its accuracy, beyond the densities of its layers?
 
-    SPARELU_DATA=FOLDER python benchmarks/topology.py            runs what is missing, then prints the tables
-    SPARELU_DATA=FOLDER python benchmarks/topology.py --print    prints what is there
-    python benchmarks/topology.py --spectra                      times whole decompositions beside iterations
+    SPARELU_DATA=FOLDER python benchmarks/topology.py [topology | topology_spectra]
 
 LeNet-300-100 on MNIST, masks chosen before training, trained as in sparse_training.py for one epoch. Every mask comes
 with its shuffle within each layer: the same densities, no topology. "random" has the same density in every layer, PAGS
 chooses among candidates of SNIP. Ranks are correlated over methods and seeds at each density.
 """
 
-import argparse
 import functools
-import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +23,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from sparelu.datasets import load
+from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmark_run import run_benchmarks
 from sparelu.train.allocation import Masks
 from sparelu.train.at_init import shuffled
 from sparelu.train.pags import select_by_topology, snip_candidates
@@ -35,7 +32,6 @@ from sparelu.train.spectra import TOLERANCE
 from sparelu.train.static import Static
 from sparelu.train.topology import NUMBERS, diagnose_layers, mean_over_layers
 
-RESULTS = Path(__file__).parent / "results" / "topology.jsonl"
 METHODS = ("random", "ERK", "SNIP", "SynFlow", "PAGS")
 DENSITIES = (0.02, 0.05, 0.1)
 SEEDS = (0, 1, 2)
@@ -71,7 +67,6 @@ def masks_of(method: str, density: float, seed: int) -> Masks:
 
 def row(*, method: str, check: str, density: float, seed: int, epochs: float = 1) -> dict[str, Any]:
     """Topology before and accuracy after one training; ``check`` is "" or "shuffled"."""
-    settings = dict(locals())
     x, y, x_test, y_test = mnist()
     began = time.process_time()
     masks = masks_of(method, density, seed)
@@ -83,7 +78,6 @@ def row(*, method: str, check: str, density: float, seed: int, epochs: float = 1
     with torch.no_grad():
         accuracy = float((model(x_test).argmax(1) == y_test).double().mean())
     return {
-        **settings,
         "accuracy": accuracy,
         "layer_density": float(np.mean([float(m.double().mean()) for m in masks.values()])),
         **{name: round(number.value, 5) for name, number in numbers.items()},
@@ -92,85 +86,130 @@ def row(*, method: str, check: str, density: float, seed: int, epochs: float = 1
     }
 
 
-def done() -> list[dict[str, Any]]:
-    """Rows that are there."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
-def run_missing() -> None:
-    """Run every setting that has no row, and add each row as it ends."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    there = {(r["method"], r["check"], r["density"], r["seed"]) for r in done()}
-    for seed in SEEDS:
-        for density in DENSITIES:
-            for method in METHODS:
-                for check in ("", "shuffled"):
-                    if (method, check, density, seed) not in there:
-                        found = row(method=method, check=check, density=density, seed=seed)
-                        with RESULTS.open("a") as file:
-                            file.write(json.dumps(found) + "\n")
-
-
 def partial(a: Sequence[float], b: Sequence[float], given: Sequence[float]) -> float:
     """The rank correlation of a and b when that with ``given`` is taken off both."""
     ab, ag, bg = (float(np.corrcoef(rankdata(u), rankdata(v))[0, 1]) for u, v in ((a, b), (a, given), (b, given)))
     return (ab - ag * bg) / np.sqrt((1 - ag**2) * (1 - bg**2))
 
 
-def show(rows: list[dict[str, Any]]) -> None:
+def table(rows: Rows) -> str:
     """Accuracies with those of the shuffled masks, and what they are correlated with."""
-    print("test accuracy in percent, mean over seeds, and of the same masks shuffled within each layer")
+    body = []
     for method in METHODS:
-        cells = []
-        for density in DENSITIES:
-            found = [
-                [100 * r["accuracy"] for r in rows if (r["method"], r["check"], r["density"]) == (method, c, density)]
-                for c in ("", "shuffled")
-            ]
-            if all(found):
-                cells.append(f"{density:g}: {np.mean(found[0]):.2f} / {np.mean(found[1]):.2f} ({len(found[0])})")
-        print(f"{method:>8}  " + "   ".join(cells))
+        cells = [[_accuracies(rows, method, check, d) for check in ("", "shuffled")] for d in DENSITIES]
+        if any(all(pair) for pair in cells):
+            body.append([method, *(_pair(*pair) for pair in cells)])
+    parts = ["Test accuracy in percent / of the same masks shuffled within each layer, means (seeds):"]
+    parts.append(markdown(["masks", *(f"density {d:g}" for d in DENSITIES)], body))
+    if told := correlations(rows):
+        parts.append(
+            "Rank correlation with the accuracy; what is left given the layer densities; of the random control:"
+        )
+        parts.append(told)
+    return "\n\n".join(parts)
+
+
+def _accuracies(rows: Rows, method: str, check: str, density: float) -> list[float]:
+    return [100 * r["accuracy"] for r in rows if (r["method"], r["check"], r["density"]) == (method, check, density)]
+
+
+def _pair(plain: list[float], mixed: list[float]) -> str | None:
+    return f"{np.mean(plain):.2f} / {np.mean(mixed):.2f} ({len(plain)})" if plain and mixed else None
+
+
+def correlations(rows: Rows) -> str:
+    """A line for each number, a column for each density of four masks or more; empty where there is none."""
+    columns = {}
     for density in DENSITIES:
         own = [r for r in rows if r["density"] == density and not r["check"]]
-        if len(own) < 4:
-            continue
-        accuracy, layer = ([r[name] for r in own] for name in ("accuracy", "layer_density"))
-        print(f"density {density:g}, {len(own)} masks, rank correlation with accuracy; given layer density")
-        print(f"  layer density {spearmanr(layer, accuracy)[0]:+.2f}")
-        for name in NUMBERS:
-            value, chance = ([r[key] for r in own] for key in (name, f"random_{name}"))
-            words = f"{spearmanr(value, accuracy)[0]:+.2f}; {partial(value, accuracy, layer):+.2f}"
-            print(f"  {name.replace('_', ' ')} {words}; of its random control {spearmanr(chance, accuracy)[0]:+.2f}")
+        if len(own) >= 4:
+            accuracy, layer = ([r[name] for r in own] for name in ("accuracy", "layer_density"))
+            columns[f"density {density:g}, {len(own)} masks"] = [f"{spearmanr(layer, accuracy)[0]:+.2f}"] + [
+                _three([r[name] for r in own], [r[f"random_{name}"] for r in own], accuracy, layer) for name in NUMBERS
+            ]
+    if not columns:
+        return ""
+    names = ["layer density", *(name.replace("_", " ") for name in NUMBERS)]
+    return markdown(["", *columns], zip(names, *columns.values(), strict=True))
 
 
-def spectra() -> None:
-    """Processor seconds for the two largest singular values, all of them decomposed beside iterations for two."""
-    rng = np.random.default_rng(0)
-    for shape in ((100, 300), (200, 200), (300, 784), (400, 400), (512, 4608), (1000, 1000), (2000, 2000)):
-        for density in (0.01, 0.05, 0.2):
-            matrix = sparse.random_array(shape, density=density, rng=rng, format="csr")
-            start = rng.uniform(0.5, 1.5, min(shape))
-            began = time.process_time()
-            whole = svdvals(matrix.toarray())[:2]
-            between = time.process_time()
-            few = svds(matrix, 2, tol=TOLERANCE, v0=start, return_singular_vectors=False)
-            ended = time.process_time()
-            error = np.abs(np.sort(few)[::-1] / whole - 1).max()
-            print(f"{shape} {density}: {between - began:.4f} and {ended - between:.4f}, apart by {error:.0e}")
+def _three(value: list[float], chance: list[float], accuracy: list[float], layer: list[float]) -> str:
+    given = partial(value, accuracy, layer)
+    return f"{spearmanr(value, accuracy)[0]:+.2f}; {given:+.2f}; {spearmanr(chance, accuracy)[0]:+.2f}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--print", action="store_true", dest="only_print")
-    parser.add_argument("--spectra", action="store_true")
-    ask = parser.parse_args()
-    if ask.spectra:
-        spectra()
-        return
-    if not ask.only_print:
-        run_missing()
-    show(done())
+def spectra(rows: int, columns: int, density: float) -> dict[str, float]:
+    """Processor seconds for the two largest singular values: all of them decomposed, and iterations for two."""
+    rng = np.random.default_rng([rows, columns, round(1000 * density)])
+    matrix = sparse.random_array((rows, columns), density=density, rng=rng, format="csr")
+    start = rng.uniform(0.5, 1.5, min(rows, columns))
+    began = time.process_time()
+    whole = svdvals(matrix.toarray())[:2]
+    between = time.process_time()
+    few = svds(matrix, 2, tol=TOLERANCE, v0=start, return_singular_vectors=False)
+    ended = time.process_time()
+    error = float(np.abs(np.sort(few)[::-1] / whole - 1).max())
+    return {"whole": between - began, "few": ended - between, "error": error}
 
+
+def spectra_table(rows: Rows) -> str:
+    """Each size."""
+    headings = ["rows", "columns", "density", "all decomposed, s", "iterations for two, s", "ratio", "apart by"]
+    body = [
+        (r["rows"], r["columns"], f"{r['density']:g}", r["whole"], r["few"], r["whole"] / r["few"], f"{r['error']:.0e}")
+        for r in rows
+    ]
+    return markdown(headings, body)
+
+
+def _shuffled(rows: Rows) -> str:
+    pairs = [(_accuracies(rows, m, "", d), _accuracies(rows, m, "shuffled", d)) for m in METHODS for d in DENSITIES]
+    gaps = [float(np.mean(plain) - np.mean(mixed)) for plain, mixed in pairs if plain and mixed]
+    if not gaps:
+        return "no mask with its shuffle is measured yet"
+    return f"shuffling within layers costs {min(gaps):+.2f} to {max(gaps):+.2f} points, median {np.median(gaps):+.2f}"
+
+
+def _quicker(rows: Rows) -> str:
+    ratio = [r["whole"] / r["few"] for r in rows]
+    return f"iterations take 1/{min(ratio):.1f} to 1/{max(ratio):.0f} of a decomposition"
+
+
+SHAPES = ((100, 300), (200, 200), (300, 784), (400, 400), (512, 4608), (1000, 1000), (2000, 2000))
+GRID = {"seed": list(SEEDS), "density": list(DENSITIES), "method": list(METHODS), "check": ["", "shuffled"]}
+BENCHMARKS = (
+    Benchmark(
+        name="topology",
+        topic="train",
+        question="Does the topology of a mask tell its accuracy, beyond the densities of its layers?",
+        text="""LeNet-300-100 on MNIST, masks chosen before training, one epoch of training. The fair control is
+        every mask shuffled within each layer: the same densities, no topology. "random" has the same density in
+        every layer, PAGS chooses among candidates of SNIP by their topology (published).""",
+        full=calls("topology", row, GRID),
+        quick=calls(
+            "topology",
+            row,
+            {"seed": [0], "density": [0.05], "method": ["random"], "check": ["", "shuffled"], "epochs": [0.5]},
+        ),
+        table=table,
+        targets={"masks beside their shuffles": _shuffled},
+    ),
+    Benchmark(
+        name="topology_spectra",
+        topic="train",
+        question="What do the two largest singular values of a sparse layer cost?",
+        text="""Random sparse matrices: a whole decomposition of the dense matrix beside iterations on the sparse
+        one.""",
+        full=calls(
+            "topology_spectra",
+            spectra,
+            *({"rows": [m], "columns": [n], "density": [0.01, 0.05, 0.2]} for m, n in SHAPES),
+        ),
+        quick=calls("topology_spectra", spectra, {"rows": [300], "columns": [784], "density": [0.05]}),
+        table=spectra_table,
+        targets={"no figure was asked for": _quicker},
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    run_benchmarks(BENCHMARKS, __doc__, __file__)
