@@ -46,7 +46,8 @@ def sampling_line(weights: int) -> Theory:
     """
     s = np.geomspace(1e-6, weights / math.e, 2000)  # 2 s log(N / s) rises up to s = N / e
     n = 2 * s * np.log(weights / s)
-    return Theory("rows = 2 s log(d m / s), Donoho and Tanner 2009", lambda x: np.interp(x, n, s, left=math.nan, right=math.nan))
+    name = "rows = 2 s log(d m / s), Donoho and Tanner 2009"
+    return Theory(name, lambda x: np.interp(x, n, s, left=math.nan, right=math.nan))
 
 
 def phase_transition(

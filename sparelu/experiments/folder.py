@@ -132,4 +132,4 @@ class RunFolder:
 
 def _is_trace(file: Path) -> bool:
     """Whether a file is what a run leaves that was killed before it wrote its request."""
-    return file.name == ".lock" or file.name.endswith(".part")
+    return file.name == ".lock" or (file.name.startswith(".") and file.name.endswith(".part"))

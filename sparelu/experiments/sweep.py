@@ -11,12 +11,14 @@ import fcntl
 import functools
 import gc
 import json
+import logging
 import os
 import platform
 import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,7 +177,7 @@ def joblib_engine(workers: int, threads: int = 1) -> Callable[[Sequence[Task]], 
 def dask_engine(scheduler: str, threads: int = 1, timeout: float = 10.0) -> Callable[[Sequence[Task]], Iterator[Row]]:
     """Rows from the workers of a Dask cluster; a row whose worker dies is run again on another.
 
-    Raises ``ValueError`` when the extra is not installed or the scheduler does not answer.
+    Raises ``ValueError`` when the extra is not installed, the scheduler does not answer, or it is lost.
     """
 
     def run(trials: Sequence[Task]) -> Iterator[Row]:
@@ -189,11 +191,29 @@ def dask_engine(scheduler: str, threads: int = 1, timeout: float = 10.0) -> Call
             raise ValueError(
                 f"no Dask scheduler answers at {scheduler}: {error}. Start one with: dask scheduler"
             ) from None
-        with client:
+        with client, _quiet("distributed.client"):
             tasks = [
                 client.submit(run_row, t, threads, key=f"{trial_key(t)}-{time.time_ns()}", retries=2) for t in trials
             ]
-            for task in as_completed(tasks, loop=client.loop):
-                yield task.result()
+            try:
+                for task in as_completed(tasks, loop=client.loop):
+                    yield task.result()
+            except CancelledError:
+                raise ValueError(
+                    f"the Dask scheduler at {scheduler} was lost; finished rows are kept: start it again and repeat "
+                    "the same command"
+                ) from None
 
     return run
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a library's log from printing what we say in words of our own."""
+    log = logging.getLogger(name)
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

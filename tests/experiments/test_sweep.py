@@ -1,6 +1,8 @@
 """Sweeps: addresses, caching, failures, refusals, torn files, and the joblib engine."""
 
+import contextlib
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,3 +107,33 @@ def test_an_unreachable_scheduler_is_named(tmp_path: Path) -> None:
     assert distributed
     with pytest.raises(ValueError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
         sweep([CURVE], tmp_path / "t.jsonl", engine=sweeping.dask_engine("tcp://127.0.0.1:9", timeout=1.0))
+
+
+def test_a_lost_scheduler_is_named_and_finished_rows_are_kept(tmp_path: Path, monkeypatch) -> None:
+    """The client of a scheduler that dies cancels its futures: seen with ``dask scheduler``, here played."""
+    distributed = pytest.importorskip("distributed")
+    pool = ThreadPoolExecutor(1)
+
+    class Client(contextlib.nullcontext):
+        loop = None
+
+        def __init__(self, *_args, **_options) -> None:
+            super().__init__(self)
+
+        def submit(self, function, *arguments, **_options):
+            return pool.submit(function, *arguments)
+
+    def as_completed(tasks, loop):
+        yield tasks[0]
+        lost = Future()
+        lost.cancel()
+        yield lost
+
+    monkeypatch.setattr(distributed, "Client", Client)
+    monkeypatch.setattr(distributed, "as_completed", as_completed)
+    trials = [replace(CURVE, seed=s) for s in range(3)]
+    with pytest.raises(ValueError, match="the Dask scheduler at tcp://there:1 was lost; finished rows are kept"):
+        sweep(trials, tmp_path / "t.jsonl", engine=sweeping.dask_engine("tcp://there:1"))
+    pool.shutdown()
+    assert [row["key"] for row in Table(tmp_path / "t.jsonl").rows()] == [trial_key(trials[0])]
+    assert len(sweep(trials, tmp_path / "t.jsonl")) == 3
