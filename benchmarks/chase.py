@@ -1,19 +1,16 @@
 """Test accuracy on CIFAR-10 of a small residual network: dense, SET, RigL, and Chase with channels removed; latencies.
 
-Run: OMP_NUM_THREADS=1 SPARELU_DATA=... python benchmarks/chase.py
-Rows go to results/chase.jsonl as they are done, and those that are there are not repeated. All methods see the same
+    OMP_NUM_THREADS=1 SPARELU_DATA=... python benchmarks/chase.py [chase | chase_latency]
+
+All methods see the same
 minibatches. Accuracies of Chase are those of the smaller dense model; its latency is taken in turn with that of the
 dense and of the masked model in the same process, on one thread: medians with 95% intervals of the median, processor
 time beside the clock's.
 """
 
-import argparse
-import inspect
-import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,13 +20,14 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparelu.datasets import load
+from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmark_run import run_benchmarks
 from sparelu.train.chase import Chase, Removal, SoftBound
 from sparelu.train.convnets import small_resnet
 from sparelu.train.dynamic import SET, RigL
 from sparelu.train.plans import Exploration
 from sparelu.train.sparsifier import Sparsifier
 
-RESULTS = Path(__file__).parent / "results" / "chase.jsonl"
 MOMENTUM, DECAY = 0.9, 5e-4
 METHODS = (("dense", 0.0), ("SET", 0.0), ("RigL", 0.0), ("Chase", 0.0), ("Chase", 0.3), ("Chase", 0.4))
 
@@ -242,36 +240,101 @@ def cifar(rows: int) -> tuple[Images, Images]:
     return LOADED[rows]
 
 
-def main() -> None:
-    """Append one line for each method and seed, then the latencies of a wider network."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=3)
-    for name in ("density", "rate", "floor"):
-        parser.add_argument(f"--{name}", type=float)
-    for name in ("width", "blocks", "rows", "epochs", "every"):
-        parser.add_argument(f"--{name}", type=int)
-    choices = {k: v for k, v in vars(parser.parse_args()).items() if v is not None}
-    torch.set_num_threads(1)
-    for seed in range(choices.pop("seeds")):
-        for method, channel_sparsity in METHODS:
-            append(row, {"method": method, "channel_sparsity": channel_sparsity, "seed": seed, **choices})
-    for channel_sparsity in (0.3, 0.4):
-        for residual in (False, True):
-            append(speed_row, {"channel_sparsity": channel_sparsity, "residual": residual})
+def name_of(r: Any) -> str:
+    """The method, with the channels removed."""
+    return f"{r['method']}, {r['channel_sparsity']:.0%} of channels" if r["channel_sparsity"] else str(r["method"])
 
 
-def append(measure: Callable[..., dict[str, Any]], asked: dict[str, Any]) -> None:
-    """Measure and write one row, unless it is there."""
-    defaults = {n: p.default for n, p in inspect.signature(measure).parameters.items() if n not in asked}
-    settings = {**defaults, **asked}
-    done = [json.loads(line)["settings"] for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    if settings in done:
-        return
-    line = json.dumps({"settings": settings, "found": measure(**settings), "threads": 1, "torch": torch.__version__})
-    with RESULTS.open("a") as file:
-        file.write(line + "\n")
-    print(line, flush=True)
+def table(rows: Rows) -> str:
+    """Accuracy, size and latency of every method."""
+    body = []
+    for (name, epochs), own in _cells(rows).items():
+        first = own[0]
+        found = [100 * r["accuracy"] for r in own]
+        seeds = f"{np.mean(found):.2f} ({' '.join(f'{v:.2f}' for v in found)})"
+        speed = [_speed(r["latency"][str(size)]) for size in (1, 64)] if "latency" in first else ["-", "-"]
+        size = first.get("small_weights", first["weights"])
+        body.append([name, epochs, seeds, first.get("nonzeros"), size, f"{first['macs_of_dense']:.2f}", *speed])
+    headings = ["method", "epochs", "test % (by seed)", "nonzeros", "weights stored", "work of dense"]
+    return markdown([*headings, "speed-up, batch 1", "batch 64"], body)
 
+
+def _cells(rows: Rows) -> dict[tuple[str, int], list[Any]]:
+    found: dict[tuple[str, int], list[Any]] = {}
+    for r in rows:
+        found.setdefault((name_of(r), r["epochs"]), []).append(r)
+    return found
+
+
+def _speed(latency: Any) -> str:
+    """Processor time of the dense over the removed model, with the ends of their intervals."""
+    dense, small = latency["dense"]["processor"], latency["removed"]["processor"]
+    return f"{dense[0] / small[0]:.2f} ({dense[1] / small[2]:.2f} to {dense[2] / small[1]:.2f})"
+
+
+def latency_table(rows: Rows) -> str:
+    """Each removal."""
+    headings = ["channels removed", "residual", "weights stored", "work of dense", "largest difference"]
+    body = [
+        [f"{r['channel_sparsity']:.0%}", r["residual"], r["small_weights"], f"{r['macs_of_dense']:.2f}",
+         r["largest_difference"], *(_speed(r["latency"][str(size)]) for size in (1, 2, 64))]
+        for r in rows
+    ]  # fmt: skip
+    return markdown([*headings, "speed-up, batch 1", "batch 2", "batch 64"], body)
+
+
+def _accuracy(rows: Rows) -> str:
+    means = {name: 100 * float(np.mean([r["accuracy"] for r in own])) for (name, _), own in _cells(rows).items()}
+    return "test accuracy: " + ", ".join(f"{name} {value:.2f} %" for name, value in means.items())
+
+
+def _fastest(rows: Rows) -> str:
+    best = max(
+        rows, key=lambda r: r["latency"]["64"]["dense"]["processor"][0] / r["latency"]["64"]["removed"]["processor"][0]
+    )
+    return f"{best['channel_sparsity']:.0%} of channels removed: {_speed(best['latency']['64'])} at batch 64"
+
+
+BENCHMARKS = (
+    Benchmark(
+        name="chase",
+        topic="train",
+        question="Do channels removed while training cost accuracy?",
+        text="""A small residual network on 20,000 rows of CIFAR-10, density 0.2, the same minibatches for every
+        method. Chase (published) trains dynamically and removes whole channels; SET, RigL and the dense network are
+        the fair baselines. Speed-ups are processor time of the dense over that of the smaller model, in turn in one
+        process, one thread, with the ends of the 95 % intervals of the medians.""",
+        full=calls(
+            "chase",
+            row,
+            *(
+                {"seed": [seed], "method": [method], "channel_sparsity": [share], "epochs": [3], "every": [25]}
+                for seed in range(3)
+                for method, share in METHODS
+            ),
+        ),
+        quick=calls(
+            "chase",
+            row,
+            {"method": ["Chase"], "channel_sparsity": [0.3], "width": [8], "rows": [1000], "epochs": [1], "every": [5]},
+        ),
+        table=table,
+        targets={"as accurate as RigL, and smaller": _accuracy},
+    ),
+    Benchmark(
+        name="chase_latency",
+        topic="train",
+        question="How much faster is a network whose channels are removed?",
+        text="""A wider network, channels removed after a few steps on noise; processor time, dense and removed in
+        turn.""",
+        full=calls("chase_latency", speed_row, {"channel_sparsity": [0.3, 0.4], "residual": [False, True]}),
+        quick=calls(
+            "chase_latency", speed_row, {"channel_sparsity": [0.4], "residual": [True], "width": [16], "repeats": [10]}
+        ),
+        table=latency_table,
+        targets={"faster than the dense network": _fastest},
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    run_benchmarks(BENCHMARKS, __doc__, __file__)
