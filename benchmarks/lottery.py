@@ -113,14 +113,15 @@ def settings() -> Iterator[dict[str, Any]]:
     yield from ({**wrong, "dropped": q} for q in (0.05, 0.1, 0.2, 0.3, 0.5))
     tensor = {"study": "tensor", "inputs": 100, "neurons": 3, "start": "tensor"}
     yield from ({**tensor, "samples": n} for n in (500, 1000, 2000, 4000, 16000))
-    yield from phase(range(10, 60, 10))
+    yield from phase((10, 30, 50, 20, 40), 0.9, 2.6)
+    yield from phase((10, 30, 50, 20, 40), 2.6, np.inf)
     yield from ({**tensor, "samples": n, "kept": 100} for n in (1000, 2000, 4000, 8000, 16000))
-    yield from phase(range(5, 55, 10))
+    yield from phase((15, 25, 35, 45, 5), 0.9, np.inf)
 
 
-def phase(sizes: Iterable[int]) -> Iterator[dict[str, Any]]:
-    """The phase diagram for these mask sizes, from 0.75 rows for a weight on: below 1 there is nothing to hope for."""
-    cells = ((r, neurons, n) for r in sizes for neurons in PHASE for n in PER_NEURON if n >= 0.75 * r)
+def phase(sizes: Iterable[int], low: float, high: float) -> Iterator[dict[str, Any]]:
+    """Cells of the phase diagram with ``low`` to ``high`` rows for a weight; with less than one nothing succeeds."""
+    cells = ((r, neurons, n) for r in sizes for neurons in PHASE for n in PER_NEURON if low * r <= n < high * r)
     yield from ({"study": "phase", "neurons": k, "nonzeros": r, "samples": k * n} for r, k, n in cells)
 
 
