@@ -18,6 +18,7 @@ from sparelu.train.dynamic import MEST as MEST
 from sparelu.train.dynamic import SET as SET
 from sparelu.train.dynamic import SNFS as SNFS
 from sparelu.train.dynamic import RigL as RigL
+from sparelu.train.engine_methods import ENGINE_METHODS
 from sparelu.train.execution import LayerTiming as LayerTiming
 from sparelu.train.execution import SlowerSparseWarning as SlowerSparseWarning
 from sparelu.train.execution import to_sparse as to_sparse
@@ -47,4 +48,4 @@ from sparelu.train.static import Static as Static
 from sparelu.train.topology import diagnose as diagnose
 from sparelu.train.topology import diagnose_layers as diagnose_layers
 
-METHODS: tuple[type[Method], ...] = (GradualPruning, OneShotPruning, IterativePruning)
+METHODS: tuple[type[Method], ...] = (GradualPruning, OneShotPruning, IterativePruning, *ENGINE_METHODS)

@@ -66,10 +66,16 @@ class Row:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+ENGINE = {"least": 150, "rate": 0.03}
+
 FITTERS: tuple[Row, ...] = (
     Row("gmp", tuple(PROBLEMS), {"least": 300}),
     Row("magnitude", tuple(PROBLEMS), {"least": 300}),
     Row("imp", tuple(PROBLEMS), {"least": 400}),
+    Row("rigl", tuple(PROBLEMS), ENGINE | {"every": 15}),
+    *(Row(name, ("two targets", "two classes"), ENGINE | {"every": 15}) for name in ("set", "snfs", "mest")),
+    *(Row(name, ("two targets", "two classes"), ENGINE) for name in ("static", "grasp", "synflow")),
+    Row("snip", ("planted", "classes"), ENGINE | {"rows": 50, "rounds": 3}),
     Row("exact", ("planted", "two targets")),
     Row("aiht", tuple(PROBLEMS), {"epochs": 40, "batch": 50, "step": 0.2}),
     Row("univariate", ("one input",)),

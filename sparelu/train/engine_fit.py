@@ -1,0 +1,206 @@
+"""The engine behind the verb ``fit``: Adam on a multilayer perceptron that a :class:`Sparsifier` keeps sparse.
+
+What the methods have in common is here; what makes each is in :mod:`~sparelu.train.engine_methods`.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparelu.data import Budget, Data
+from sparelu.method import setting
+from sparelu.network import Network
+from sparelu.outcome import Iterate, State, Status
+from sparelu.train.allocation import Masks
+from sparelu.train.feed import Feed
+from sparelu.train.mlp import MLP
+from sparelu.train.parts import Choice
+from sparelu.train.pruning import within
+from sparelu.train.schedules import cosine
+from sparelu.train.sparsifier import Choices, Sparsifier
+from sparelu.train.start import he
+from sparelu.train.training import ROUNDS, Training, allowance, live_columns
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""Outputs (b, k) and targets to the mean loss of the rows."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method may look at before training: ``rows`` to score with, and the ``layers`` that are pruned."""
+
+    module: nn.Module
+    inputs: int
+    nonzeros: int
+    layers: Choice
+    objective: Objective
+    rows: Callable[[int], tuple[Tensor, Tensor]]
+    seed: int
+
+
+@dataclass(frozen=True)
+class EngineTraining(Training):
+    """Adam, its step size falling along half a cosine, within the support that the engine moves or keeps.
+
+    With one output and one hidden layer the products v_j w_j are counted, and only the first layer is pruned. No more
+    units of a layer are trained than the budget has nonzeros.
+    """
+
+    sums_over_rows: ClassVar[bool] = False
+
+    rate: float = setting(0.01, "step size of Adam at the start", above=0)
+    floor: float = setting(0.01, "share of the step size that is left at the end", low=0, high=1)
+
+    @abstractmethod
+    def choices(self, task: Task) -> Choices:
+        """Where the support starts: masks, or a number of nonzeros and their allocation."""
+
+    @abstractmethod
+    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
+        """The sparsifier of the training."""
+
+    def resumed(self, task: Task, masks: Masks) -> Choices:
+        """What :meth:`choices` gave when the fit began; ``masks`` are those of the state to go on from."""
+        return self.choices(task)
+
+    def steps(
+        self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
+    ) -> Generator[Iterate, None, Status]:
+        """Yield about every hundredth of the epochs. Networks of iterates above the budget are cut to it at once."""
+        run = _Run(self, data, budget, rng, start)
+        if start is not None:
+            yield run.iterate()
+        pause = math.ceil(run.passes / ROUNDS)
+        while run.done < run.passes:
+            run.epoch(rng)
+            if not math.isfinite(run.loss):
+                return Status.diverged
+            if run.done % pause == 0 or run.done == run.passes:
+                yield run.iterate()
+        return Status.max_steps
+
+
+class _Run:
+    """One fit under way: ``done`` epochs, with the mean ``loss`` of the last. ``net`` holds shapes and the result."""
+
+    def __init__(
+        self, method: EngineTraining, data: Data, budget: Budget, rng: np.random.Generator, start: State | None
+    ) -> None:
+        self.method, self.objective = method, objective_of(data)
+        self.allowed = allowance(data, budget)
+        self.passes = method.passes(data, self.allowed)
+        self.total = self.passes * method.minibatches(data)
+        if start is None:
+            self.net = MLP.started(data, budget.hidden, self.allowed, he, live_columns(data), rng)
+            self.seed, self.done, self.loss = int(rng.integers(2**31)), 0, math.nan
+        else:
+            self.net = MLP.restored(start["net"], data.device)
+            self.seed, self.done, self.loss = start["seed"], start["done"], start["loss"]
+        self.feed = Feed(data, self.net.units[0])
+        self.module = module_of(self.net)
+        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=method.rate, fused=True)
+        self.sparsifier = self._engine(rng, start)
+
+    def _engine(self, rng: np.random.Generator, start: State | None) -> Sparsifier:
+        method = self.method
+        first = [str(i) for i, m in enumerate(self.module.children()) if isinstance(m, nn.Linear)][: self._pruned]
+        task = Task(
+            self.module,
+            self.net.widths[0],
+            min(self.allowed, self.net.nonzeros),
+            lambda name, module: name in first,
+            self.objective,
+            lambda size: next(self.feed.batches(size, rng)),
+            self.seed,
+        )
+        choices = method.choices(task) if start is None else method.resumed(task, start["sparsifier"]["masks"])
+        choices["layers"] = task.layers
+        sparsifier = method.engine(self.module, self.optimizer, self.total, choices)
+        if start is not None:
+            self.module.load_state_dict(module_of(self.net).state_dict())  # the engine has cut it to its own start
+            slots = {int(i): dict(s) for i, s in start["slots"].items()}
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+            sparsifier.load_state_dict(start["sparsifier"])
+        return sparsifier
+
+    @property
+    def _pruned(self) -> int:
+        return 1 if self.net.fused else len(self.net.widths) - 1
+
+    def epoch(self, rng: np.random.Generator) -> None:
+        """One pass over the rows."""
+        method, losses = self.method, []
+        for x, y in self.feed.batches(method.batch, rng):
+            rate = cosine(self.sparsifier.steps / self.total, method.rate, method.floor * method.rate)
+            self.optimizer.param_groups[0]["lr"] = rate
+            self.optimizer.zero_grad()
+            loss = self.objective(self.module(x), y)
+            losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]):
+                break
+            loss.backward()
+            self.sparsifier.step()
+        self.done += 1
+        self.loss = float(np.mean(losses))
+
+    def take(self) -> MLP:
+        """The network as the module is now."""
+        linears = [m for m in self.module.children() if isinstance(m, nn.Linear)]
+        weights = [m.weight.detach().t().reshape(-1) for m in linears]
+        alive = [torch.ones_like(w, dtype=torch.bool) for w in weights]
+        for i, mask in enumerate(self.sparsifier.masks.values()):
+            alive[i] = mask.t().reshape(-1)
+        self.net.value.copy_(torch.cat([*weights, *(m.bias.detach() for m in linears)]))
+        self.net.alive.copy_(torch.cat(alive))
+        return self.net
+
+    def network(self) -> Network:
+        """The network within the budget, on the scale of the targets."""
+        return within(self.take(), self.allowed).network(self.feed.mean, self.feed.sd)
+
+    def state(self) -> State:
+        """All that :class:`_Run` starts from."""
+        slots = self.optimizer.state_dict()["state"]
+        return {
+            "done": self.done,
+            "loss": self.loss,
+            "seed": self.seed,
+            "net": self.take().state(),
+            "slots": {str(i): {k: v.clone() for k, v in s.items()} for i, s in slots.items()},
+            "sparsifier": self.sparsifier.state_dict(),
+        }
+
+    def iterate(self) -> Iterate:
+        """What there is after ``done`` epochs."""
+        numbers = {"nonzeros": float(self.sparsifier.nonzeros), "visited": self.sparsifier.visited}
+        return Iterate(self.done / self.passes, self.loss, self.network, self.state, numbers)
+
+
+def module_of(net: MLP) -> nn.Sequential:
+    """Linear and ReLU layers with the numbers of ``net``; no random number is drawn."""
+    parts: list[nn.Module] = []
+    for (inputs, outputs), weight, bias in zip(pairwise(net.widths), *net.split(net.value), strict=True):
+        linear = nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=weight.dtype, device=weight.device)
+        with torch.no_grad():
+            linear.weight.copy_(weight.t())
+            linear.bias.copy_(bias)
+        parts += [linear, nn.ReLU()]
+    return nn.Sequential(*parts[:-1])
+
+
+def objective_of(data: Data) -> Objective:
+    """Half the squared error, or the cross-entropy in nats, with one logit for two classes: what ``losses`` has."""
+    if data.task == "regression":
+        return lambda z, y: 0.5 * (z - y).square().sum() / len(z)
+    if data.outputs == 1:
+        return lambda z, y: F.binary_cross_entropy_with_logits(z[:, 0], y.to(z))
+    return F.cross_entropy
