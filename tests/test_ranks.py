@@ -311,7 +311,8 @@ def test_a_rank_that_stops_answering_is_named(tmp_path: Path) -> None:
     processes = launch("silent", 3, tmp_path)
     try:
         for process in processes[:2]:
-            assert process.wait(120) == 0
+            _, said = process.communicate(timeout=120)
+            assert process.returncode == 0, said
     finally:
         processes[2].kill()
         processes[2].communicate()
