@@ -153,8 +153,11 @@ def text_of(section: Section, figures: Path, quick: bool) -> str:
     if rows:
         parts.append(benchmark.table(rows))
     if rows and benchmark.figure is not None:
-        write_png(benchmark.figure(rows), figures / f"{benchmark.name}.png")
-        parts.append(f"![{benchmark.question}](figures/{benchmark.name}.png)")
+        try:
+            write_png(benchmark.figure(rows), figures / f"{benchmark.name}.png")
+            parts.append(f"![{benchmark.question}](figures/{benchmark.name}.png)")
+        except ValueError as error:  # a few rows may have nothing to draw
+            parts.append(f"No figure yet: {error}.")
     parts.append(markdown(["asked", "measured"], judged(section)))
     return "\n\n".join([*parts, provenance(section, quick)])
 

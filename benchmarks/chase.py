@@ -252,11 +252,11 @@ def table(rows: Rows) -> str:
         first = own[0]
         found = [100 * r["accuracy"] for r in own]
         seeds = f"{np.mean(found):.2f} ({' '.join(f'{v:.2f}' for v in found)})"
-        speed = [_speed(r["latency"][str(size)]) for size in (1, 64)] if "latency" in first else ["-", "-"]
-        size = first.get("small_weights", first["weights"])
-        body.append([name, epochs, seeds, first.get("nonzeros"), size, f"{first['macs_of_dense']:.2f}", *speed])
+        speed = [_speed(first["latency"][str(size)]) for size in (1, 64)] if "latency" in first else ["-", "-"]
+        stored = first.get("small_weights", first["weights"])
+        body.append([name, epochs, seeds, first.get("nonzeros"), stored, f"{first['macs_of_dense']:.2f}", *speed])
     headings = ["method", "epochs", "test % (by seed)", "nonzeros", "weights stored", "work of dense"]
-    return markdown([*headings, "speed-up, batch 1", "batch 64"], body)
+    return markdown([*headings, "speed-up of the first seed, batch 1", "batch 64"], body)
 
 
 def _cells(rows: Rows) -> dict[tuple[str, int], list[Any]]:

@@ -155,14 +155,15 @@ def table(rows: Rows) -> str:
 
 
 def figure(rows: Rows) -> Figure:
-    """Gap against M on digits, as the ways leave the choice and after the same fit of all weights."""
-    width = max(r["width"] for r in rows if r["data"] == "digits")
-    own = [r for r in rows if (r["data"], r["width"]) == ("digits", width)]
+    """Gap against M on the widest network of digits (or of what is measured), outputs solved and all weights fitted."""
+    widest = max(rows, key=lambda r: (r["data"] == "digits", r["width"]))
+    data, width = widest["data"], widest["width"]
+    own = [r for r in rows if (r["data"], r["width"]) == (data, width)]
     shown = ("magnitude/outputs", "k-means/outputs", "greedy/outputs", "population/outputs", "magnitude/all",
              "population/all")  # fmt: skip
     series = {way: [(r["m"], r[way]["gap"]) for r in own] for way in shown}
     return lines(
-        series, ("neurons M kept of " + f"{width} (digits)", "divergence from the original, nats"), log=(True, True)
+        series, ("neurons M kept of " + f"{width} ({data})", "divergence from the original, nats"), log=(True, True)
     )
 
 
