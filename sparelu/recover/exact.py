@@ -23,6 +23,8 @@ from sparelu.recover.search import Plan, Search, advance, begin
 
 ROWS_PER_STUDENT = 65
 """Rows of the first student for each of its neurons, at least."""
+STUDENTS_PER_RANK = 6
+"""Students at the start for each eigenvalue that kinks leave in the second moment (1 to 9 kinks for each are seen)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,9 @@ class Exact(Fitter):
     rows: int = setting(10000, "rows of the penalised student in its first cycle, at least", low=100)
     iterations: int = setting(400, "most L-BFGS iterations of one student stage", low=20)
     cycles: int = setting(8, "most returns from refits to the student", low=1)
-    students: int | None = setting(None, "students at the start; none: 1.5 hidden + 20, at most 3 inputs", low=1)
+    students: int | None = setting(
+        None, "students at the start; none: 1.5 hidden + 20, at most 3 inputs and 6 rank + 20", low=1
+    )
 
     def refuses(self, data: Data, budget: Budget) -> str | None:
         """Labels that are classes, depth, a budget that does not fit, or too few rows for it."""
@@ -105,10 +109,12 @@ class _Run:
         self.rows = Sample(Taken(data.x, kept), target[kept] / self.scale, data.device, size)
         self.y, self.held_y = y[kept], y[held]
         self.order = own.permutation(len(kept))
-        width = method.students or min(3 * budget.hidden[0] // 2 + 20, 3 * data.inputs)
-        rows = min(max(method.rows, ROWS_PER_STUDENT * width), len(kept))
+        most = min(3 * budget.hidden[0] // 2 + 20, 3 * data.inputs)
+        rows = min(max(method.rows, ROWS_PER_STUDENT * most), len(kept))
         x, goal = self.rows.rows(self.order[:rows]).tensors(torch.float64)
         first = moments(x, goal)
+        width = method.students or min(most, STUDENTS_PER_RANK * first.rank + 20)
+        rows = min(max(method.rows, ROWS_PER_STUDENT * width), rows)
         self.affine, self.power = first.affine, x.square().mean(0)
         self.plan = Plan(width, rows, len(kept), method.iterations, method.cycles, first.negative)
         self.search: Search

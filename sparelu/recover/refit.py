@@ -11,6 +11,9 @@ from sparelu.recover.kinks import Kinks, Sample, residual
 ROUNDING = 1e-24
 """Mean squared error, of targets of unit variance, that float64 rounding may leave: no test looks below it."""
 
+PART = 256
+"""Rows of a Gram matrix computed at a time: those above the diagonal are left out."""
+
 
 @dataclass(frozen=True, eq=False)
 class Support:
@@ -61,8 +64,10 @@ def gram(kinks: Kinks, support: Support, sample: Sample) -> Float[Tensor, "c c"]
         gate = (((x @ kinks.weight.T).sign().T + kinks.tilt[:, None]) * half).contiguous()
         inputs = x.T.contiguous()
         columns = torch.cat([gate[support.kink] * inputs[support.column], inputs[support.affine]])
-        total.addmm_(columns, columns.T)
-    return total
+        for start in range(0, size, PART):
+            part = slice(start, start + PART)
+            total[part, : start + PART].addmm_(columns[part], columns[: start + PART].T)
+    return total.tril() + total.tril(-1).T
 
 
 def gradient(kinks: Kinks, support: Support, sample: Sample) -> tuple[Float[Tensor, " c"], float]:

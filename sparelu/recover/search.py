@@ -32,7 +32,9 @@ MERGE = 30.0
 FALL = 3.0
 """What the penalty is divided by from stage to stage."""
 FRESH = 0.2
-"""Students that join before every stage but the first, as a share of the kinks."""
+"""Students that join before a further stage where kinks are lacking, as a share of the kinks."""
+STUDENT_MERGE = 0.02
+"""The same before the first refit, in units of mse: a student spreads a kink of many weights over several."""
 MOST_REFITS = 8
 """Refits in a row before the student is asked again."""
 
@@ -112,11 +114,14 @@ def _student_round(search: Search, sample: Sample, plan: Plan, rng: np.random.Ge
     stages = (2 if few else 3) - min(search.cycle, 1)
     last = search.round >= stages or (few and kappa > 5 and done.mse < 1e-2)
     if last or (kappa < EXPLAINED and search.round >= 1):
+        kinks = merged(kinks, STUDENT_MERGE * done.mse) if search.cycle == 0 else kinks
         return replace(
             search, kinks=kinks, mask=kinks.weight != 0, phase="refit", round=0, mse=done.mse, best=1e300, size=-1
         )
-    if not few and search.cycle == 0:
-        count = max(20, int(FRESH * len(kinks)))
+    # The error of a student that lacks nothing is the bias of the penalty, which falls with its square.
+    complete = search.round > 0 and search.mse > 0.9 * FALL**2 * done.mse
+    if not (few or complete) and search.cycle == 0:
+        count = max(5, int(FRESH * len(kinks)))
         kinks = _fresh(kinks, count, math.sqrt(done.mse / (count * x.shape[1])), plan.negative, rng)
     return replace(search, kinks=kinks, penalty=search.penalty / FALL, round=search.round + 1, mse=done.mse)
 

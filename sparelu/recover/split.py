@@ -37,7 +37,9 @@ def more_splits(
         return kinks, 0.0
     x = torch.cat([x for x, _ in sample.rows(np.arange(min(sample.n, SPLIT_ROWS))).blocks(dtype=torch.float32)])
     gain, share = _gains(kinks, x, r[: len(x)].float(), j, i)
-    weight, sign, axes, used = w.clone(), [], [], set[int]()
+    weight, used = w.clone(), set[int]()
+    sign: list[Tensor] = []
+    axes: list[Tensor] = []
     for o in gain.argsort(descending=True).tolist():
         kink = int(j[o])
         if float(gain[o]) < threshold or len(axes) >= most:
