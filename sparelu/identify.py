@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import stats
 
 from sparelu.data import Data
 from sparelu.gaussian import cross_hessian, support_gram
@@ -84,6 +83,8 @@ class Support:
         return np.block([[inner, mixed], [mixed.T, np.eye(self.linear.size)]])
 
     def _against_linear(self) -> np.ndarray:
+        from scipy import stats
+
         size = np.linalg.norm(self.generators, axis=1)
         shift, unit = self.biases / size, self.generators / size[:, None]
         p, edge = stats.norm.cdf(shift)[self.neuron], (shift * stats.norm.pdf(shift))[self.neuron]

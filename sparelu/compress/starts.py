@@ -6,7 +6,6 @@ Every function returns weights (M, r) and biases (M,) in the coordinates of its 
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from sparelu.compress.projection import Form, NetworkTarget, first_parts
@@ -34,6 +33,8 @@ def largest(net: TwoLayer, neurons: int) -> Chosen:
 
 def centres(net: TwoLayer, neurons: int, rng: np.random.Generator) -> Chosen:
     """k-means of the directions (w, b)/|(w, b)|, each weighing its :func:`importance`."""
+    from sklearn.cluster import KMeans
+
     rows = torch.cat([net.weight, net.bias[:, None]], 1)
     size = torch.linalg.vector_norm(rows, dim=1).clamp(min=1e-300)
     seed = int(rng.integers(2**31))
