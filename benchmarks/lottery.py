@@ -1,8 +1,6 @@
 """Lottery-ticket theory: rows needed against mask size, rates, noise, wrong masks, and the start from moments.
 
-    python benchmarks/lottery.py                 runs what is missing, then prints the tables
-    python benchmarks/lottery.py --print         prints what is there
-    python benchmarks/lottery.py --figure F.png  draws the phase diagram
+    python benchmarks/lottery.py [--where study=rate]
 
 Teacher and student of sparelu.train.lottery: x ~ N(0, I_d), nonzeros uniform on [-0.5, 0.5], one support for all
 neurons, start at half the teacher's norm within the mask, step K, momentum 0.8, all rows at once, at most 1500 steps.
@@ -11,20 +9,20 @@ settings. The theorem asks for rows in proportion to K^6 times the effective wid
 are enough here.
 """
 
-import argparse
-import inspect
-import json
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from sparelu.experiments.benchmark import Benchmark, Rows, markdown
+from sparelu.experiments.benchmark_run import run_benchmarks
+from sparelu.experiments.figures_heatmap import Theory, phase_transition
+from sparelu.experiments.task import Call
 from sparelu.train import lottery
 from sparelu.train.lottery_start import tensor_start
 
-RESULTS = Path(__file__).parent / "results" / "lottery.jsonl"
 SUCCESS = 1e-3
 PHASE = {
     2: {10: 33, 20: 62, 30: 98, 40: 130, 50: 152},
@@ -62,7 +60,6 @@ def row(
     seed: int = 0,
 ) -> dict[str, Any]:
     """``trials`` descents of one setting: medians of errors at the end, the start and of the mask; of steps, rates."""
-    settings = dict(locals())
     began = time.process_time()
     found: dict[str, list[Any]] = {"error": [], "first": [], "lost": [], "taken": [], "rate": [], "width": []}
     for trial in range(trials):
@@ -86,7 +83,7 @@ def row(
     seconds = round(time.process_time() - began, 2)
     numbers = {name: float(f"{value:.6g}") for name, value in median.items() if np.isfinite(value)}
     errors = [float(f"{e:.3g}") for e in found["error"]]
-    return {**settings, **numbers, "errors": errors, "success": success, "seconds": seconds}
+    return {**numbers, "errors": errors, "success": success, "seconds": seconds}
 
 
 def settings() -> Iterator[dict[str, Any]]:
@@ -116,7 +113,6 @@ def settings() -> Iterator[dict[str, Any]]:
     yield from phase((10, 30, 50, 20, 40), 0.9, 2.6)
     yield from phase((10, 30, 50, 20, 40), 2.6, np.inf)
     yield from ({**tensor, "samples": n, "kept": 100} for n in (1000, 2000, 4000, 8000, 16000))
-    yield from phase((15, 25, 35, 45, 5), 0.9, np.inf)
 
 
 def phase(sizes: Iterable[int], low: float, high: float) -> Iterator[dict[str, Any]]:
@@ -125,23 +121,7 @@ def phase(sizes: Iterable[int], low: float, high: float) -> Iterator[dict[str, A
     yield from ({"study": "phase", "neurons": k, "nonzeros": r, "samples": k * n} for r, k, n in cells)
 
 
-def done() -> list[dict[str, Any]]:
-    """Rows that are there."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
-def run_missing() -> None:
-    """Run every setting that has no row, and add each row as it ends."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    there = done()
-    defaults = {name: p.default for name, p in inspect.signature(row).parameters.items()}
-    for wanted in settings():
-        if not _of(there, **{**defaults, **wanted}):
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(row(**wanted)) + "\n")
-
-
-def needed(rows: list[dict[str, Any]]) -> float:
+def needed(rows: Rows) -> float:
     """Rows at half success; not a number where the cells do not pass it."""
     share = np.array([r["success"] / r["trials"] for r in rows])
     try:
@@ -150,77 +130,116 @@ def needed(rows: list[dict[str, Any]]) -> float:
         return float("nan")
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """The tables."""
-    print("rows at half success, d = 50, 20 trials a cell: here / there, and the line through the cells of each K")
-    for neurons, there in PHASE.items():
-        found = {r: needed(_of(rows, study="phase", neurons=neurons, nonzeros=r)) for r in there}
-        if all(map(np.isfinite, found.values())):
-            slope, at_zero = np.polyfit(list(found), list(found.values()), 1)
-            square = np.corrcoef(list(found), list(found.values()))[0, 1] ** 2
-            slope_there = np.polyfit(list(there), list(there.values()), 1)[0]
-            line = f"slope {slope:.2f} / {slope_there:.2f}, R^2 {square:.4f}, {at_zero:+.0f}"
-            print(f"K {neurons:>2}: " + "  ".join(f"{found[r]:.0f}/{n}" for r, n in there.items()) + "   " + line)
+def phases(rows: Rows) -> dict[int, dict[int, float]]:
+    """Rows at half success by neurons and mask size, where all sizes were run."""
+    found = {k: {r: needed(of(rows, study="phase", neurons=k, nonzeros=r)) for r in PHASE[k]} for k in PHASE}
+    return {k: cells for k, cells in found.items() if np.isfinite(list(cells.values())).all()}
+
+
+def slope(cells: dict[int, Any]) -> float:
+    """Of the line through the cells."""
+    return float(np.polyfit(list(cells), list(cells.values()), 1)[0])
+
+
+def table(rows: Rows) -> str:
+    """All studies."""
+    parts = ["Rows at half success, 20 trials a cell, here / there:", phase_table(rows), supports_table(rows)]
+    for name, by in (("unmasked", "kept"), ("superset", "kept"), ("basin", "distance")):
+        if own := of(rows, study=name):
+            sizes = sorted({r["samples"] for r in own})
+            found = {(r[by], r["samples"]): f"{r['success']} of {r['trials']}" for r in own}
+            body = [[f"{v:g}", *(found.get((v, n)) for n in sizes)] for v in dict.fromkeys(r[by] for r in own)]
+            parts.append(markdown([f"success, {name}: {by}", *(f"{n:,} rows" for n in sizes)], body))
+    body = [(f"{r['noise']:g}", r["nonzeros"], r["samples"], f"{r['error']:.4f}") for r in of(rows, study="noise")]
+    parts += [rates_table(rows), markdown(["noise", "r", "rows", "relative error"], body)]
+    body = [(f"{r['dropped']:g}", r["lost"], r["error"], r["error"] / r["lost"]) for r in of(rows, study="wrong")]
+    parts.append(markdown(["share of the support dropped", "weight lost", "relative error", "ratio"], body))
+    body = [
+        (r["samples"], r["kept"] or r["nonzeros"], r["first"], f"{r['success']} of {r['trials']}")
+        for r in of(rows, study="tensor")
+    ]
+    parts.append(markdown(["start from moments: rows", "inputs kept", "error at the start", "exact"], body))
+    return "\n\n".join(parts)
+
+
+def phase_table(rows: Rows) -> str:
+    """Neurons against mask sizes."""
+    found = phases(rows)
+    body = []
+    for k, cells in found.items():
+        square = np.corrcoef(list(cells), list(cells.values()))[0, 1] ** 2
+        own = [f"{cells[r]:.0f} / {there}" for r, there in PHASE[k].items()]
+        body.append([k, *own, f"{slope(cells):.2f} / {slope(PHASE[k]):.2f}", f"{square:.4f}"])
+    return markdown(["neurons K", *(f"r = {r}" for r in PHASE[2]), "slope", "R2 of the line"], body)
+
+
+def supports_table(rows: Rows) -> str:
+    """One support for all neurons, or one for each."""
+    body = []
     for r in (10, 20):
         for law in ("common", "random"):
-            cell = _of(rows, study="supports", nonzeros=r, supports=law)
-            if cell:
-                print(f"supports {law}, r {r}, d 100: {needed(cell):.0f} rows; effective width {cell[0]['width']:.1f}")
-    for name, by in (("unmasked", "kept"), ("superset", "kept"), ("basin", "distance")):
-        for r in _of(rows, study=name):
-            print(f"{name}: {by} {r[by]}, {r['samples']} rows: {r['success']} of {r['trials']}")
+            if cell := of(rows, study="supports", nonzeros=r, supports=law):
+                body.append((law, r, f"{needed(cell):.0f}", f"{cell[0]['width']:.1f}"))
+    return markdown(["supports", "r", "rows at half success", "effective width"], body)
+
+
+def rates_table(rows: Rows) -> str:
+    """Factor of the error in a step, here and there."""
+    body = []
     for (momentum, n), there in RATES.items():
-        cell = _of(rows, study="rate", momentum=momentum, samples=n)
-        found = {r["nonzeros"]: r.get("rate", float("nan")) for r in cell}
-        words = "  ".join(f"r {r}: {v:.4f}/{there.get(r, float('nan')):.4f}" for r, v in found.items())
-        print(f"rate, momentum {momentum}, {n} rows: {words}")
-    for r in _of(rows, study="noise"):
-        print(f"noise {r['noise']}, r {r['nonzeros']}, {r['samples']} rows: error {r['error']:.4f}")
-    for r in _of(rows, study="wrong"):
-        ratio = r["error"] / r["lost"]
-        print(f"dropped {r['dropped']}: lost {r['lost']:.3f}, error {r['error']:.3f}, ratio {ratio:.2f}")
-    for r in _of(rows, study="tensor"):
-        words = f"{r['samples']} rows, {r['kept'] or r['nonzeros']} inputs kept"
-        print(f"tensor start, {words}: starts at {r['first']:.3f}, {r['success']} of {r['trials']} exact")
+        for r in of(rows, study="rate", momentum=momentum, samples=n):
+            body.append((f"{momentum:g}", n, r["nonzeros"], f"{r['rate']:.4f}" if "rate" in r else None,
+                         f"{there[r['nonzeros']]:.4f}" if r["nonzeros"] in there else None))  # fmt: skip
+    return markdown(["momentum", "rows", "r", "rate here", "there"], body)
 
 
-def _of(rows: list[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:
+def of(rows: Rows, **wanted: Any) -> list[Any]:
+    """The rows with these settings."""
     return [r for r in rows if all(r[k] == v for k, v in wanted.items())]
 
 
-def figure(path: Path) -> None:
+def figure(rows: Rows) -> Figure:
     """Success against rows per neuron and mask size, a panel for each number of neurons."""
-    from sparelu.experiments.figures_heatmap import Theory, phase_transition
-
     flat = [
         {"label": f"K = {r['neurons']}", "r": r["nonzeros"], "rows": r["samples"] / r["neurons"], "score": error}
-        for r in _of(done(), study="phase")
+        for r in sorted(of(rows, study="phase"), key=lambda r: r["neurons"])
         for error in r["errors"]
     ]
-    drawn = phase_transition(
+    return phase_transition(
         flat,
         "r",
         "rows",
         lambda r: r["score"] <= SUCCESS,
-        "relative error below 0.001",
+        "error < 0.001",
         theory=Theory("as many rows as weights", lambda r: r),
         titles=("weights kept of every neuron", "rows / neurons"),
     )
-    drawn.savefig(path, dpi=150)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--print", action="store_true", dest="only_print")
-    parser.add_argument("--figure", type=Path)
-    ask = parser.parse_args()
-    if ask.figure:
-        figure(ask.figure)
-        return
-    if not ask.only_print:
-        run_missing()
-    show(done())
+def _linear(rows: Rows) -> str:
+    found = phases(rows)
+    if not found:
+        return "the phase diagram is not complete yet"
+    words = [f"K = {k}: {slope(cells):.2f} (there {slope(PHASE[k]):.2f})" for k, cells in found.items()]
+    return "rows at half success grow in proportion to the mask size; slopes " + ", ".join(words)
 
+
+BENCHMARKS = (
+    Benchmark(
+        name="lottery",
+        topic="train",
+        question="How many rows does a winning ticket need?",
+        text="""The published theory of training within a mask, on its teacher and student: x ~ N(0, I), K neurons,
+        r weights each, start at half the teacher's norm, step K, momentum 0.8, all rows at once, at most 1500 steps;
+        success is a relative error below 1e-3. "there" is an independent NumPy implementation. The theorem asks for
+        rows in proportion to K^6 times the effective width.""",
+        full=[Call("lottery", row, wanted) for wanted in settings()],
+        quick=[Call("lottery", row, {"study": "unmasked", "kept": k, "samples": 300, "trials": 2}) for k in (20, 50)],
+        table=table,
+        figure=figure,
+        targets={"rows linear in the mask size, as there": _linear},
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    run_benchmarks(BENCHMARKS, __doc__, __file__)
