@@ -126,7 +126,12 @@ def _mean(rows: Rows) -> str | None:
 
 def methods_figure(rows: Rows) -> Figure:
     """Held-out PSNR over the grid, a panel for each method."""
-    drawn = [{**r, "s": r["parameters.nonzeros"], "method": METHODS[r["method"]]} for r in rows]
+    drawn = [
+        {**r, "s": r["parameters.nonzeros"], "method": name}
+        for method, name in METHODS.items()
+        for r in rows
+        if r["method"] == method
+    ]
     titles = ("neurons m", "nonzeros s")
     return panels(drawn, "width", "s", "psnr", "held-out PSNR, dB", by="method", titles=titles)
 

@@ -210,7 +210,7 @@ def figure(rows: Rows) -> Figure:
         "r",
         "rows",
         lambda r: r["score"] <= SUCCESS,
-        "error < 0.001",
+        "success",
         theory=Theory("as many rows as weights", lambda r: r),
         titles=("weights kept of every neuron", "rows / neurons"),
     )

@@ -2,7 +2,7 @@
 
     SPARELU_DATA=FOLDER python benchmarks/topology.py [topology | topology_spectra]
 
-LeNet-300-100 on MNIST, masks chosen before training, trained as in sparse_training.py for one epoch. Every mask comes
+LeNet-300-100 on MNIST, masks chosen before training, one epoch of Adam with half a cosine. Every mask comes
 with its shuffle within each layer: the same densities, no topology. "random" has the same density in every layer, PAGS
 chooses among candidates of SNIP. Ranks are correlated over methods and seeds at each density.
 """
@@ -18,20 +18,20 @@ from scipy import sparse
 from scipy.linalg import svdvals
 from scipy.sparse.linalg import svds
 from scipy.stats import rankdata, spearmanr
-from sparse_training import BATCH, at_start, lenet, train
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from sparelu.datasets import load
 from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
 from sparelu.experiments.benchmark_run import run_benchmarks
 from sparelu.train.allocation import Masks
-from sparelu.train.at_init import shuffled
+from sparelu.train.at_init import shuffled, snip, synflow
 from sparelu.train.pags import select_by_topology, snip_candidates
 from sparelu.train.spectra import TOLERANCE
 from sparelu.train.static import Static
 from sparelu.train.topology import NUMBERS, diagnose_layers, mean_over_layers
 
+BATCH, RATE = 100, 0.001
 METHODS = ("random", "ERK", "SNIP", "SynFlow", "PAGS")
 DENSITIES = (0.02, 0.05, 0.1)
 SEEDS = (0, 1, 2)
@@ -47,6 +47,36 @@ def mnist() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     arrays = (np.asarray(a[:]) for a in (data.x, data.y, data.test.x, data.test.y))
     x, y, x_test, y_test = (torch.as_tensor(a) for a in arrays)
     return x.float(), y.long(), x_test.float(), y_test.long()
+
+
+def lenet(seed: int) -> nn.Module:
+    """784-300-100-10."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10))
+
+
+def train(model: nn.Module, masks: Masks, rows: tuple[Tensor, Tensor], steps: int, seed: int) -> None:
+    """Adam with the step size falling along half a cosine, within the masks."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
+    sparsifier = Static(model, optimizer, masks=masks)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    g = torch.Generator().manual_seed(seed)
+    x, y = rows
+    for _ in range(steps):
+        batch = torch.randint(len(x), (BATCH,), generator=g)
+        optimizer.zero_grad()
+        cross_entropy(model(x[batch]), y[batch]).backward()
+        sparsifier.step()
+        schedule.step()
+
+
+def at_start(name: str, density: float, rows: tuple[Tensor, Tensor], seed: int) -> Masks:
+    """Masks of the untrained network by SNIP or SynFlow."""
+    model, (x, y) = lenet(seed), rows
+    if name == "SynFlow":
+        return synflow(model, (784,), density=density)
+    batch = torch.randint(len(x), (1000,), generator=torch.Generator().manual_seed(seed))
+    return snip(model, lambda m: cross_entropy(m(x[batch]), y[batch]), density=density)
 
 
 def masks_of(method: str, density: float, seed: int) -> Masks:
@@ -74,7 +104,7 @@ def row(*, method: str, check: str, density: float, seed: int, epochs: float = 1
         masks = shuffled(masks, torch.Generator().manual_seed(seed))
     numbers = mean_over_layers(diagnose_layers(lenet(seed), masks=masks, draws=DRAWS, seed=seed))
     model = lenet(seed)
-    train(model, lambda m, o, n: Static(m, o, masks=masks), (x, y), int(epochs * len(x) / BATCH), seed)
+    train(model, masks, (x, y), int(epochs * len(x) / BATCH), seed)
     with torch.no_grad():
         accuracy = float((model(x_test).argmax(1) == y_test).double().mean())
     return {
