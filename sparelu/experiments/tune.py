@@ -5,6 +5,7 @@ the search is replayed from its seed, and rows that are in the table are not run
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -158,7 +159,8 @@ def _one_thread(trials: Sequence[Task]) -> Iterable[Row]:
 def _loss(row: Row) -> float | str:
     if "error" in row:
         return str(row["error"])
-    return loss_of(row["test"], "classification" if row["score_name"] == "accuracy" else "regression")
+    loss = loss_of(row["test"], "classification" if row["score_name"] == "accuracy" else "regression")
+    return loss if math.isfinite(loss) else f"the loss on a held-out fold is {loss}"
 
 
 def _curve(trial: Trial, plan: Plan, evaluate: _Evaluation) -> list[Validated]:

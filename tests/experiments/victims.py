@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ("sparelu.cli.sweeping", "sparelu.cli.fitting", "sparelu.cli.using", "sparelu.train.magnitude")
+PRELOADED = (
+    "sparelu.cli.sweeping",
+    "sparelu.cli.fitting",
+    "sparelu.cli.tuning",
+    "sparelu.cli.using",
+    "sparelu.train.magnitude",
+)
 
 
 def command(folder: str, arguments: tuple[str, ...], largest: int | None = None) -> None:
