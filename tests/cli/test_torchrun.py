@@ -1,5 +1,6 @@
 """``torchrun -m sparelu fit``: the same as one process; a rank is killed; what is refused."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,21 +12,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
+from typer.testing import CliRunner
 
 from sparelu import store
-from sparelu.cli.session import FAILED, OK
+from sparelu.cli.__main__ import app
+from sparelu.cli.session import FAILED, OK, REFUSED
 from sparelu.network import Network
-from tests.contract.checks import same_bits
+from sparelu.ranks import Alone
 
-TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
-ONE = [sys.executable, "-m"]
-FIT = ["sparelu", "fit", "planted:rows=2000,test_rows=100,hidden=4,nonzeros=10,inputs=20", "--hidden", "4"]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "sparelu"]
+FIT = ["fit", "planted:rows=2000,test_rows=100,hidden=4,nonzeros=10,inputs=20", "--hidden", "4"]
 LONG = [*FIT, "--nonzeros", "10", "--method", "aiht", "--epochs", "40", "--save-every", "0"]
 
 
-def run(command: list[str], folder: Path, *more: str) -> "subprocess.CompletedProcess[str]":
-    """Run to the end in ``folder``."""
-    return subprocess.run([*command, *more], cwd=folder, env=_quiet(), capture_output=True, text=True, check=False)
+def torchrun(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a command over two ranks in ``folder``, to the end."""
+    return subprocess.run([*TWO, *command], cwd=folder, env=_quiet(), capture_output=True, text=True, check=False)
+
+
+def alone(command: list[str]) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(app, command, env={"COLUMNS": "300"})
 
 
 def _quiet() -> dict[str, str]:
@@ -51,8 +59,9 @@ def ranks_of(launcher: int) -> dict[int, int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the ranks in /proc")
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_rank_ends_the_job_and_any_number_of_ranks_resumes(tmp_path: Path, victim: int) -> None:
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_killed_rank_ends_the_job_and_the_run_resumes(tmp_path: Path, monkeypatch, victim: int) -> None:
+    monkeypatch.chdir(tmp_path)
     job = subprocess.Popen([*TWO, *LONG, "--out", "cut"], cwd=tmp_path, env=_quiet(), stderr=subprocess.PIPE, text=True)
     state, end = tmp_path / "cut" / "checkpoint.safetensors", time.monotonic() + 120
     while not state.exists():
@@ -67,42 +76,46 @@ def test_a_killed_rank_ends_the_job_and_any_number_of_ranks_resumes(tmp_path: Pa
     assert "repeat the same command with --resume" in said
     assert not (tmp_path / "cut" / "model.safetensors").exists()
 
-    command, whole = (TWO, TWO) if victim else (ONE, TWO)
-    rest = run([*command, *LONG], tmp_path, "--out", "cut", "--resume")
-    assert rest.returncode == OK, rest.stderr
-    assert run([*whole, *LONG], tmp_path, "--out", "whole").returncode == OK
-    a, b = network(tmp_path / "cut"), network(tmp_path / "whole")
-    if command == whole:
-        assert same_bits(a, b)
-    for p, q in zip(a.layers, b.layers, strict=True):
+    assert torchrun([*LONG, "--out", "cut", "--resume"], tmp_path).returncode == OK
+    assert alone([*LONG, "--out", "whole"]).exit_code == OK
+    for p, q in zip(network(tmp_path / "cut").layers, network(tmp_path / "whole").layers, strict=True):
         assert torch.equal(p.indices, q.indices)
         np.testing.assert_allclose(p.values, q.values, rtol=1e-9)
 
 
-def test_ranks_of_a_file_judge_and_say_once_what_one_process_says(tmp_path: Path) -> None:
+def test_ranks_of_a_file_judge_and_say_once_what_one_process_says(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((600, 4))
     np.save(tmp_path / "rows.npy", np.column_stack([x, np.abs(x[:, 0] - 1)]))
-    fit = ["sparelu", "fit", "rows.npy", "--nonzeros", "6", "--hidden", "4", "--epochs", "5", "--least", "50", "--json"]
-    found = []
-    for command, out in ((ONE, "one"), (TWO, "two")):
-        done = run([*command, *fit], tmp_path, "--out", out)
-        assert done.returncode == OK, done.stderr
-        found.append(json.loads(done.stdout)["rows"][0])
+    fit = ["fit", "rows.npy", "--nonzeros", "6", "--hidden", "4", "--epochs", "5", "--least", "50", "--json"]
+    one, two = alone([*fit, "--out", "one"]), torchrun([*fit, "--out", "two"], tmp_path)
+    assert (one.exit_code, two.returncode) == (OK, OK), two.stderr
+    found = [json.loads(text)["rows"][0] for text in (one.stdout, two.stdout)]
     for name in ("nonzeros", "score", "train_score"):
         assert found[0][name] == pytest.approx(found[1][name], rel=1e-9)
     solution = store.load(tmp_path / "two" / "model.safetensors")
     assert solution.about["ranks"] == 2
     assert {p.name for p in (tmp_path / "two").iterdir()} == {p.name for p in (tmp_path / "one").iterdir()}
 
-    again = run([*TWO, *fit], tmp_path, "--out", "two")
+    again = torchrun([*fit, "--out", "two"], tmp_path)
     assert again.returncode == FAILED
     assert again.stderr.count("already holds a run") == 1
     assert "ended or stopped answering" not in again.stderr
 
 
-def test_methods_that_need_all_rows_are_refused_with_those_that_do_not(tmp_path: Path) -> None:
-    done = run([*TWO, *FIT, "--method", "exact"], tmp_path)
-    assert done.returncode == FAILED
-    assert done.stderr.count("exact needs all rows in one process") == 1
-    assert "aiht" in done.stderr.split("choose a method that fits over ranks:")[1]
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--method", "exact"], "exact needs all rows in one process"),
+        (["--method", "aiht", "--path"], "--path fits many networks"),
+    ],
+)
+def test_what_ranks_cannot_share_is_refused(tmp_path: Path, monkeypatch, more: list[str], words: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sparelu.cli.fitting.together", lambda *_: contextlib.nullcontext(Alone(0, 2)))
+    done = alone([*FIT, "--nonzeros", "10", *more])
+    assert done.exit_code == REFUSED
+    assert words in done.stderr
+    assert "path" in words or {"aiht,", "gmp,"} <= set(done.stderr.split("over ranks:")[1].split())
+    assert not list(tmp_path.iterdir())
