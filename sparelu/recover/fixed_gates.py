@@ -2,9 +2,9 @@
 
 With generators h_1 .. h_p fixed the network is linear in its fused weights, y = A w, and column (j, i) of A is
 1{h_j.x >= 0} x_i (Fridovich-Keil and Pilanci 2026, eq. 3). The steps are those of normalised hard thresholding
-(Blumensath and Davies 2010): w <- H_s(w + mu A'(y - A w)), mu the exact line search on the present support, halved while
-a new support makes it too long. On the right support a step multiplies |y - A w| by (kappa - 1) / (kappa + 1) at most
-(Kantorovich), kappa the condition number of the Gram matrix of the support.
+(Blumensath and Davies 2010): w <- H_s(w + mu A'(y - A w)), mu the exact line search on the present support, halved
+while a new support makes it too long. On the right support a step multiplies |y - A w| by at most
+(kappa - 1) / (kappa + 1) (Kantorovich), kappa the condition number of the Gram matrix of the support.
 
 Step gates make kappa grow as 1 + k for k neurons on one input, since any two columns of it share half their rows. Since
 1{t >= 0} = (1 + sign t) / 2, the same weights are those of the columns sign(h_j.x) x_i / 2 beside a linear part that is
@@ -28,7 +28,7 @@ SHORTER = 0.99
 
 @dataclass(frozen=True, eq=False)
 class Thresholded:
-    """Weights ``value`` (s,) at places ``index`` = j d + i (s,), increasing; ``errors``, |y - A w| / |y| of each step."""
+    """Weights ``value`` (s,) at places ``index`` = j d + i (s,), increasing; ``errors``: |y - A w| / |y| by step."""
 
     index: Int[Tensor, " s"]
     value: Float[Tensor, " s"]
