@@ -27,7 +27,7 @@ NUMBERS = ("gap", "relative_gap", "imdb", "weighted_gap", "imsg", "length")
 DRAWS = 39
 """A mask that is itself such a random one lies outside the range of so many others with probability 2 / 40."""
 
-Weights: TypeAlias = Layer | Tensor | np.ndarray | sparse.sparray
+Weights: TypeAlias = Layer | Tensor | np.ndarray | sparse.sparray | sparse.spmatrix
 """A matrix (outputs, inputs): what is not zero is an edge."""
 
 

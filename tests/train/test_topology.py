@@ -29,7 +29,8 @@ def random_mask(seed: int = 0, density: float = 0.25) -> np.ndarray:
 
 def test_every_kind_of_matrix_is_the_same_graph() -> None:
     mask = random_mask()
-    kinds = (mask, torch.from_numpy(mask), sparse.csr_array(mask), sparse.coo_array(mask), Layer.from_dense(1.0 * mask))
+    as_scipy = (sparse.csr_array(mask), sparse.coo_array(mask), sparse.csr_matrix(mask))
+    kinds = (mask, torch.from_numpy(mask), Layer.from_dense(1.0 * mask), *as_scipy)
     found = [diagnose(kind, draws=2) for kind in kinds]
     assert all(d.topology == found[0].topology and d.random == found[0].random for d in found)
 
