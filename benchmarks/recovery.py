@@ -122,10 +122,17 @@ def share(rows: Rows, chosen: Any) -> str:
     return f"{sum(map(exact, own))} of {len(own)} fits ({seeds} seeds), least {worst:.1f} dB"
 
 
+def silent(rows: Rows) -> str:
+    """How many fits are called exact by the method and are not, and the reverse."""
+    said = [r for r in rows if r["status"] == "converged"]
+    wrong, unsaid = sum(not exact(r) for r in said), sum(exact(r) for r in rows) - sum(exact(r) for r in said)
+    return f"{wrong} of {len(said)} fits called converged are not exact; {unsaid} exact fits are not called so"
+
+
 S = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
 FULL: tuple[dict[str, list[Any]], ...] = (
     {"m": [1, 2, 5, 10, 20], "s": S, "seed": list(range(3))},
-    {"m": [50, 100], "s": S, "seed": list(range(3))},
+    {"m": [50, 100, 200, 500, 1000], "s": S, "seed": list(range(3))},
     {"m": [5, 20], "s": [5, 20, 100, 500], "seed": list(range(3, 10))},
     {"m": [20, 100], "s": [100, 500], "seed": [0, 1, 2], "law": ["sign", "real"]},
 )
@@ -147,6 +154,8 @@ BENCHMARKS = (
                 plain(rows), lambda r: r["m"] <= 20 and r["s"] <= 500
             ),
             "m = 100, s <= 500": lambda rows: share(plain(rows), lambda r: r["m"] == 100 and r["s"] <= 500),
+            "m >= 200": lambda rows: share(plain(rows), lambda r: r["m"] >= 200),
+            "never a silent wrong support": silent,
             "output weights of both signs": lambda rows: share(rows, lambda r: r["law"] != "published"),
         },
     ),
