@@ -110,7 +110,7 @@ def stages_of(form: str, size: int, density: float, batch: int, growth: bool) ->
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "layer"
         if form in ("sparse", "masks"):
-            stages.results["file_mb"] = stages.run("save", lambda: save_sparse(layer, path)) / 1e6
+            stages.results["written_mb"] = stages.run("save", lambda: save_sparse(layer, path)) / 1e6
             stages.run("load", lambda: load_sparse(layer, path))
             stages.peak("file")
     return stages.results
@@ -149,7 +149,7 @@ def table(rows: Rows) -> str:
     body = [
         [f"{r['size']} x {r['size']}, batch {r['batch']}", r["density"], r["form"],
          *(1e3 * r[f"{s}_s"] if f"{s}_s" in r else None for s in stages),
-         *(r.get(f"{p}_mb") for p in peaks), r.get("file_mb")]
+         *(r.get(f"{p}_mb") for p in peaks), r.get("written_mb")]
         for r in rows
     ]  # fmt: skip
     peers = [[f"{n} x {n}", d, name, *mb] for (n, d), found in PEERS.items() for name, mb in found.items()]
