@@ -82,9 +82,9 @@ def row(task: str, p: float, epochs: int, seed: int = 20, alias: bool = False) -
 def tenth(p: float, seed: int, epochs: int = 10_000) -> dict[str, Any]:
     """Task H by ``reweighted`` with a tenth of the epochs and elimination after them, and by ``few-weights``."""
     x, y, width, plain = problem("H", seed)
-    data = Data(x.numpy(), y[:, 0].numpy())
+    data = Data(x.double().numpy(), y[:, 0].double().numpy())
     ways = {
-        "reweighted": Reweighted(p=p, strength=plain.strength, epochs=epochs, finish="eliminate"),
+        "reweighted": Reweighted(p=p, strength=plain.strength, epochs=epochs, raw=True, finish="eliminate"),
         "few_weights": FewWeights(),
     }
     found: dict[str, Any] = {}
