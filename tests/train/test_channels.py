@@ -66,7 +66,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def deafened(network: str, seed: int, kind: torch.dtype = torch.float32) -> tuple[nn.Module, Tensor, dict[str, Tensor]]:
-    """A model with random parameters and statistics where half of the channels of each stream meet weights of 0 only."""
+    """Random parameters and statistics, and for half of the channels of each stream readers of 0 only."""
     torch.manual_seed(seed)
     make, shape = NETWORKS[network]
     model = make().to(kind)
