@@ -42,9 +42,11 @@ def over_seeds(rows: Sequence[FlatRow], value: str) -> np.ndarray:
 
     Rows that asked for the same budget are repetitions; where none was asked, rows of the same nonzeros.
     """
-    asked = [{**row, "asked": row["nonzeros"] if row.get("budget") is None else row["budget"]} for row in rows]
+    repeated: dict[Any, list[FlatRow]] = {}
+    for row in rows:
+        repeated.setdefault(row["nonzeros"] if row.get("budget") is None else row["budget"], []).append(row)
     found = []
-    for cell in cells(asked, "asked").values():
+    for cell in repeated.values():
         values = np.array([row[value] for row in cell], dtype=float)
         spread = values.std(ddof=1) if len(values) > 1 else 0.0
         found.append((np.mean([row["nonzeros"] for row in cell]), values.mean(), spread, len(values)))
