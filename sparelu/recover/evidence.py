@@ -21,6 +21,8 @@ from sparelu.recover.refit import ROUNDING, Fit, saliency
 
 ROUNDINGS = 30.0
 """Roundings of a label that arithmetic in its precision may have added up to."""
+CLEAR = 10.0
+"""|t| of a weight that neither noise nor rounding explains."""
 DELTA = 0.01
 MOST_APART = 5000
 
@@ -45,7 +47,7 @@ class Evidence:
     the labels (of all outputs together), and ``wrong`` rows differ by more than rounding explains, which has root mean
     square ``rounding``. ``inside`` is the error on the fitted rows. ``rest`` says whether the search found
     nothing left to do, ``cut`` whether the budget took weights that the data ask for; ``least`` is the smallest |t|
-    of a weight (infinite: not computed).
+    of a weight; with several outputs, in the combination of them that was fitted.
     """
 
     weights: int
@@ -103,10 +105,8 @@ class Evidence:
         return Assumption("the budget holds the whole network", _checked(not self.cut), words)
 
     def _clear(self) -> Assumption:
-        text = "every weight stands clear of zero"
-        if math.isinf(self.least):
-            return Assumption(text, "taken on trust", "not computed for several outputs")
-        return Assumption(text, _checked(self.least > 5), f"least |t| = {self.least:.3g}")
+        words = f"least |t| = {self.least:.3g}"
+        return Assumption("every weight stands clear of zero", _checked(self.least > CLEAR), words)
 
 
 def _checked(good: bool) -> str:
@@ -119,7 +119,8 @@ def _decibel(error: float) -> str:
 
 def weigh(found: Found, fit: Fit, held: Sample, labels: np.ndarray, rest: bool, cut: bool) -> Evidence:
     """Compare ``found`` with ``labels`` (h, outs), those of the rows ``held``, as they were given."""
-    sd = np.maximum(labels.std(axis=0), np.finfo(np.float64).tiny) if len(labels) else np.ones(labels.shape[1])
+    sd = labels.std(axis=0) if len(labels) else np.ones(labels.shape[1])
+    sd = np.where(sd > 0, sd, 1.0)  # an output without neurons
     parts = [found(x).cpu().numpy() for x, _ in held.blocks()]
     error = np.concatenate(parts) - labels if parts else np.zeros_like(labels)
     fine = rounding(labels)
@@ -127,10 +128,10 @@ def weigh(found: Found, fit: Fit, held: Sample, labels: np.ndarray, rest: bool, 
     level = np.maximum(level, math.sqrt(ROUNDING) * sd)
     wrong = (np.abs(error) > ROUNDINGS * np.maximum(fine, level)).any(axis=1)
     scalar = labels.shape[1] == 1
-    least = float(saliency(fit).min().sqrt()) if scalar and len(fit.support) else math.inf
+    least = float(saliency(fit).min().sqrt()) if len(fit.support) else math.inf
     numbers = len(fit.support) + int(torch.count_nonzero(found.affine)) + (0 if scalar else found.outputs.numel())
     return Evidence(
-        weights=int(torch.count_nonzero(found.weight[:, :-1])),
+        weights=int(torch.count_nonzero(found.weight[:, :-1])) if scalar else found.nonzeros,
         numbers=numbers,
         fitted=fit.rows,
         rows=len(labels),

@@ -27,6 +27,8 @@ FEW = 150
 FEWEST_ROWS = 8000
 NOISELESS = 1e-12
 """Relative error below which labels are exact, if only in float32."""
+ROUNDED = 144.0
+"""Squared t statistic of a weight that rounding does not explain; that of a planted weight is some 10^13."""
 MERGE = 30.0
 """Kinks are one when joining them costs less than this many mse / n."""
 FALL = 3.0
@@ -145,7 +147,7 @@ def _refit_round(search: Search, rows: Sample, order: np.ndarray, plan: Plan, rn
     grown, mask, strongest = _grown(fit, sample, rng)
     changed = dropped + int(mask.sum()) - int(torch.count_nonzero(kinks.weight))
     same = kinks.nonzeros == search.size and mse > 0.99 * search.best
-    if changed == 0 or (same and strongest < 3 * _threshold(kinks)):
+    if changed == 0 or (same and strongest < 3 * _threshold(kinks, mse)):
         return _settled(search, fit, sample.n == rows.n, plan, rng)
     if (search.round >= 2 and mse > 0.8 * search.best) or search.round >= MOST_REFITS:
         return _back_to_student(_remembered(search, fit, rest=False), kinks, mse, plan, rng)
@@ -155,7 +157,7 @@ def _refit_round(search: Search, rows: Sample, order: np.ndarray, plan: Plan, rn
 
 def _grown(fit: Fit, sample: Sample, rng: np.random.Generator) -> tuple[Kinks, Tensor, float]:
     """With the weights, splits and kinks that the residual asks for; the mask; the strongest of them."""
-    kinks, threshold, count = fit.kinks, _threshold(fit.kinks), len(fit.kinks)
+    kinks, threshold, count = fit.kinks, _threshold(fit.kinks, fit.mse), len(fit.kinks)
     r = residual(kinks, sample)
     mask, _, weight = more_weights(kinks, sample, r, threshold, max(10, kinks.nonzeros // 10))
     parts, gain = more_splits(kinks, sample, r, threshold, max(10, count // 5))
@@ -214,9 +216,13 @@ def _back_to_student(search: Search, kinks: Kinks, mse: float, plan: Plan, rng: 
     )
 
 
-def _threshold(kinks: Kinks) -> float:
-    """Squared t statistic that noise alone rarely reaches among all k D candidates: 2 log(k D) + 6."""
-    return 2 * math.log(max(len(kinks), 20) * kinks.affine.numel()) + 6
+def _threshold(kinks: Kinks, mse: float) -> float:
+    """Squared t statistic that noise alone rarely reaches among all k D candidates: 2 log(k D) + 6.
+
+    The rounding of labels is no noise, it depends on the inputs: more is asked for there.
+    """
+    noise = 2 * math.log(max(len(kinks), 20) * kinks.affine.numel()) + 6
+    return max(noise, ROUNDED) if mse < NOISELESS else noise
 
 
 def _prune(search: Search, sample: Sample) -> tuple[Fit, int]:
@@ -228,7 +234,7 @@ def _prune(search: Search, sample: Sample) -> tuple[Fit, int]:
     fit, dropped = refit(search.kinks, Support.of(search.mask), sample), 0
     for _ in range(4):
         t = saliency(fit)
-        threshold = _threshold(fit.kinks)
+        threshold = _threshold(fit.kinks, fit.mse)
         order = t.argsort()
         weak = order[: int((t < threshold).sum())]
         while True:
