@@ -20,6 +20,8 @@ FLAT = 1e-9
 SUBSETS = 3_000_000
 """Sets of columns that are examined at most."""
 BATCH = 50_000
+STEEP = 10.0
+"""Bound on |v w| in the search, in steepest slopes of the points: a knot between two of them can need more than one."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,13 @@ def _has_interior(xbar: np.ndarray, pattern: np.ndarray) -> bool:
     return bool(answer.status == 0)
 
 
-def least_nonzeros(x: np.ndarray, y: np.ndarray, size: float = 100.0, seconds: float = 60.0) -> Proof:
+def least_nonzeros(x: np.ndarray, y: np.ndarray, size: float | None = None, seconds: float = 60.0) -> Proof:
     """Fewest nonzero products v w, biases included, of a one-hidden-layer network without affine part through
     the points.
 
     Arguments: x (N, d) and y (N,) with N up to 8 or so and d up to 3, the bound ``size`` on every |v w| with
-    y scaled to one, and a time limit. Raises ``ValueError`` when no interpolant of that size exists.
+    y scaled to one (none: ``STEEP`` times the steepest slope between two points), and a time limit. What is
+    proved holds among networks within ``size``. Raises ``ValueError`` when no interpolant of that size exists.
     """
     found = _solve(x, y, size, seconds, per_weight=True)
     return replace(found, bound=max(found.bound, span_bound(x, y)))
@@ -113,16 +116,23 @@ def _reaches(sets: np.ndarray, target: np.ndarray) -> bool:
     return bool((np.linalg.norm(residual, axis=1) < FLAT).any())
 
 
-def least_neurons(x: np.ndarray, y: np.ndarray, size: float = 100.0, seconds: float = 60.0) -> Proof:
+def least_neurons(x: np.ndarray, y: np.ndarray, size: float | None = None, seconds: float = 60.0) -> Proof:
     """Fewest neurons; otherwise as :func:`least_nonzeros`."""
     return _solve(x, y, size, seconds, per_weight=False)
 
 
-def _solve(x: np.ndarray, y: np.ndarray, size: float, seconds: float, per_weight: bool) -> Proof:
+def _steepest(x: np.ndarray, y: np.ndarray) -> float:
+    """The largest |y_i - y_j| / |x_i - x_j|, one at least."""
+    i, j = np.triu_indices(len(x), 1)
+    return max(1.0, float((np.abs(y[i] - y[j]) / np.linalg.norm(x[i] - x[j], axis=1)).max(initial=0.0)))
+
+
+def _solve(x: np.ndarray, y: np.ndarray, size: float | None, seconds: float, per_weight: bool) -> Proof:
     """Variables: nu (J, 2, d+1) for patterns and signs, then one binary for each weight, or for each pattern
     and sign.
     """
     xbar, scale = np.column_stack([x, np.ones(len(x))]), float(np.abs(y).max()) or 1.0
+    size = STEEP * _steepest(x, y / scale) if size is None else size
     active = patterns(xbar)
     (j, n), width = active.shape, xbar.shape[1]
     count = 2 * j * width

@@ -1,6 +1,6 @@
 """Interpolants of several inputs with as few weights as there are points."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparelu.data import Budget, Data
 from sparelu.interpolate.columns import one_weight, two_neurons
-from sparelu.interpolate.eliminate import Search, Shallow, eliminate, polished, start, start_linear
+from sparelu.interpolate.eliminate import Search, Shallow, eliminate, polished, start, start_linear, start_on_a_line
 from sparelu.interpolate.interpolant import SOURCE
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.network import Network
@@ -86,7 +86,7 @@ class FewWeights(Fitter):
         xbar, target = scale.inputs(x), y / scale.y
         search = _restored(start) if start is not None else self._begin(xbar, target, budget.hidden[0], rng)
         yield self._iterate(search, scale, data)
-        for later in eliminate(xbar, target, search, rng, self.dead_ends, hold=centred):
+        for later in self._searches(xbar, target, search, budget.hidden[0], rng, centred):
             search = later
             yield self._iterate(search, scale, data)
         return Status.converged if search.best.nonzeros <= len(y) else Status.max_steps
@@ -105,17 +105,33 @@ class FewWeights(Fitter):
                     return net
         return None
 
+    def _searches(
+        self, xbar: np.ndarray, y: np.ndarray, search: Search, width: int, rng: np.random.Generator, hold: bool
+    ) -> Iterator[Search]:
+        """Elimination from where ``search`` stands; one input: then again, from the sparsest interpolant of a line."""
+        for later in eliminate(xbar, y, search, rng, self.dead_ends, hold):
+            search = later
+            yield search
+        if xbar.shape[1] > 2 or search.best.nonzeros <= len(y):
+            return
+        line = start_on_a_line(xbar[:, 0], y)
+        if len(line.sign) > width:
+            return
+        if search.dead_ends <= self.dead_ends:
+            search = Search(line, min(line, search.best, key=lambda net: net.nonzeros), self.dead_ends + 1)
+            yield search
+        yield from eliminate(xbar, y, search, rng, 2 * self.dead_ends + 1, hold)
+
     def _begin(self, xbar: np.ndarray, y: np.ndarray, width: int, rng: np.random.Generator) -> Search:
         neurons = min(int(np.ceil(self.surplus * len(y) / xbar.shape[1])) + 2, width)
-        net = start(xbar, y, neurons, rng)
-        net = start_linear(xbar, y, rng) if net is None else net
+        net = start(xbar, y, neurons, rng) or start_linear(xbar, y, rng)
         return Search(net, net)
 
     def _iterate(self, search: Search, scale: "_Scale", data: Data) -> Iterate:
         x, y = _points(data)
         xbar, target, best = scale.inputs(x), y / scale.y, search.best
-        finished = best.nonzeros <= len(y)
-        progress = 1.0 if finished else min(search.dead_ends / max(self.dead_ends, 1), 0.99)
+        finished, allowed = best.nonzeros <= len(y), max(self.dead_ends * (2 if data.inputs == 1 else 1), 1)
+        progress = 1.0 if finished else min(search.dead_ends / allowed, 0.99)
         loss = float(np.mean((best.outputs(xbar) - target) ** 2)) * scale.y**2
 
         def network() -> Network:

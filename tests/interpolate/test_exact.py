@@ -58,6 +58,35 @@ def test_the_program_proves_the_least_neurons(n: int, d: int) -> None:
     assert proof.least >= (data.y > 0).any() + (data.y < 0).any()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "d"), [(8, 1), (8, 2), (8, 3)])
+def test_eight_points_have_their_least_neurons_proved(n: int, d: int) -> None:
+    data = problem(n, d)
+    proof = least_neurons(data.x, data.y, seconds=300.0)
+    assert proof.least == proof.bound >= -(-n // (d + 1))
+    outputs = np.maximum(np.column_stack([data.x, np.ones(n)]) @ proof.nu.T, 0) @ proof.sign
+    assert np.abs(outputs - data.y).max() < 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_eight_points_on_a_line_are_within_three_of_the_proved_least(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    data = Data(rng.uniform(-1, 1, (8, 1)), rng.uniform(-1, 1, 8))
+    proof = least_nonzeros(data.x, data.y, seconds=200.0)
+    network = fit(FewWeights(), data, Budget((20,))).network
+    assert proof.least == proof.bound
+    assert proof.bound <= network.nonzeros + network.biases <= proof.bound + 3
+
+
+def test_a_bound_on_the_weights_decides_what_is_least() -> None:
+    # Two of the points are near each other, so that few neurons need large weights.
+    rng = np.random.default_rng(1)
+    x, y = rng.uniform(-1, 1, (8, 1)), rng.uniform(-1, 1, 8)
+    assert least_neurons(x, y, size=100.0).least == 7
+    assert least_neurons(x, y).least == 5
+
+
 def test_an_impossible_size_is_named() -> None:
     data = problem(4, 1)
     with pytest.raises(ValueError, match="raise `size`"):

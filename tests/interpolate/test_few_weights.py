@@ -8,7 +8,9 @@ from sklearn.datasets import load_wine
 
 from sparelu.data import Budget, Data
 from sparelu.interpolate.columns import one_weight, two_neurons
+from sparelu.interpolate.eliminate import start_on_a_line
 from sparelu.interpolate.few_weights import FewWeights, lower_bounds
+from sparelu.interpolate.interpolant import interpolate
 from sparelu.method import Refusal
 from sparelu.network import Network
 from sparelu.run import fit
@@ -115,3 +117,18 @@ def test_refusals() -> None:
     twice = Data(np.vstack([data.x, data.x]), np.concatenate([data.y, data.y]))
     network = fit(FewWeights(), twice, Budget((20,))).network
     assert network.nonzeros + network.biases == 10
+
+
+@pytest.mark.parametrize("n", [3, 8, 40])
+def test_on_a_line_the_start_is_the_sparsest_interpolant_with_two_weights_a_knot(n: int) -> None:
+    rng = np.random.default_rng(n)
+    x, y = rng.uniform(-1, 1, n), rng.uniform(-1, 1, n)
+    net = start_on_a_line(x, y)
+    assert np.abs(net.outputs(np.column_stack([x, np.ones(n)])) - y).max() < 1e-10
+    assert net.nonzeros <= 2 * interpolate(x, y).least_knots + 4
+
+
+def test_on_a_line_a_zero_piece_needs_no_affine_part() -> None:
+    x = np.array([-2.0, -1, 0, 1, 2, 3])
+    net = start_on_a_line(x, np.array([0.0, 0, 1, 1, 0, 0]))
+    assert net.live.any(axis=1).sum() == 3
