@@ -91,7 +91,7 @@ class Sparsifier:
     the support; the number of living weights is the one the plan asks for. The same holds on every process of a
     DistributedDataParallel model: process 0 decides. Gradients are zero off the support after ``step``.
 
-    On a CPU make Adam and its kin with ``fused=True``: with masks or without, its step then takes less than half the time.
+    On a CPU make Adam with ``fused=True``: with masks or without, its step then takes less than half the time.
 
     Raises ``ValueError`` for a budget that does not fit, a model that cannot be pruned, and an optimiser that does not
     hold the model's weights; warns with :class:`LayerCollapseWarning` when a layer is left without weights.
