@@ -106,6 +106,7 @@ class Evidence:
 
     def _clear(self) -> Assumption:
         words = f"least |t| = {self.least:.3g}"
+        words += "" if self.least > CLEAR else ": the rows leave weights undecided, as dependent columns do"
         return Assumption("every weight stands clear of zero", _checked(self.least > CLEAR), words)
 
 

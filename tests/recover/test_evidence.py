@@ -122,3 +122,15 @@ def test_a_kink_beyond_the_rows_is_within_what_is_claimed() -> None:
     assert solution.status is Status.converged
     assert solution.network.hidden == (1,)
     assert "differs on less than" in solution.certificates[0].claim
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_pixels_of_zero_and_one_do_not_decide_a_network(seed: int) -> None:
+    """x_i is 0 or 1, so that (w x_i)_+ is linear and many networks are one function on all rows."""
+    shape = {"inputs": 12, "hidden": (5,), "nonzeros": 15, "biases": 0.5, "seed": seed}
+    data = planted(rows=1500, test_rows=0, law="bernoulli", **shape)
+    solution = fit(Exact(cycles=2), data, Budget((5,)))
+    assert premise(solution, "rows kept apart").state == "checked"
+    assert not same(solution.network, planted_network(**shape))
+    assert solution.status is Status.best_found
+    assert premise(solution, "every weight stands clear").state == "violated"
