@@ -115,7 +115,7 @@ def test_several_outputs_share_their_neurons() -> None:
     assert psnr(solution.network, truth, x[4000:]) > 150
 
 
-@pytest.mark.parametrize("noise", [1e-3, 0.1])
+@pytest.mark.parametrize("noise", [1e-3, 0.1, 0.3])
 def test_noise_costs_less_than_twice_least_squares_on_the_true_support(noise: float) -> None:
     """The reference is SciPy's least squares for the weights of the planted network, started from them."""
     w = np.zeros((4, 12))
