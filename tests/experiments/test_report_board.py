@@ -168,7 +168,7 @@ def test_planted_rows_and_nonzeros_get_a_transition_with_the_sampling_line() -> 
     assert name == "samples"
     assert "150 dB" in caption
     lines = {line.get_label(): line for line in figure.axes[0].lines}
-    label = "rows = 2 s log(d m / s), Donoho and Tanner 2009"
+    label = "rows = 2 s log(d m / s), as for l1 recovery"
     n, s = lines[label].get_data()
     drawn = np.isfinite(s)
     np.testing.assert_allclose(2 * s[drawn] * np.log(100 * 20 / s[drawn]), n[drawn], rtol=1e-4)
