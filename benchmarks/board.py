@@ -114,8 +114,8 @@ def introduction(own: Sequence[Section], quick: bool) -> str:
         )
     if carried := sum(bool(row.get("carried")) for row in rows):
         parts.append(
-            f"""{carried:,} of them were measured before rows said their commit; theirs is the commit that kept
-            them."""
+            f"""{carried:,} of them were measured before rows said their circumstances: their commit is the one that
+            kept them, their versions and processor are those of the machine that carried them over."""
         )
     return "\n\n".join(" ".join(part.split()) for part in parts)
 
