@@ -13,6 +13,8 @@ from sparelu.recover.refit import ROUNDING, Fit, factor
 RESOLVED = 1e-6
 """Share of a new column that must lie outside the span of the present ones."""
 SEARCH_ROWS = 20000
+DIRECTIONS = 128
+"""Directions followed at a time."""
 RANDOM_STARTS = 30
 PAIRS = 100
 """Pairs of inputs with the largest second moment of the residual, whose planes give starts."""
@@ -93,7 +95,12 @@ def _stationary(sample: Sample, r: Float[Tensor, " n"], rng: np.random.Generator
     r = r[: len(x)] - r[: len(x)].mean()
     start = torch.as_tensor(rng.standard_normal((RANDOM_STARTS, x.shape[1]))).to(x)
     start[:, -1] *= 0.5
-    unit = torch.cat([_axes(sample, x), _planes(x, r), start / start.norm(dim=1, keepdim=True)])
+    starts = torch.cat([_axes(sample, x), _planes(x, r), start / start.norm(dim=1, keepdim=True)])
+    return torch.cat([_iterated(x, r, part, rounds) for part in starts.split(DIRECTIONS)])
+
+
+def _iterated(x: Tensor, r: Tensor, unit: Tensor, rounds: int) -> Tensor:
+    """The directions ``unit`` (b, d + 1) after ``rounds`` rounds; those that vanish are gone."""
     z = x @ unit.T
     sign = ((z.abs() - z.abs().mean(0)).T @ r).sign()
     for _ in range(rounds):
