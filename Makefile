@@ -21,7 +21,7 @@ $(VENV)/ready-benchmarks: $(VENV)/ready-dev
 	touch $@
 
 demo: $(VENV)/ready
-	$(BIN)/sparelu fit digits --path --budgets 50,100,200,500,1000,2000 --hidden 50 --folds 3 --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+	$(BIN)/sparelu fit digits --path --budgets 50,100,200,500,1000,2000 --hidden 50 --folds 2 --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: $(VENV)/ready-dev
 	$(BIN)/python -m pytest --numprocesses 2

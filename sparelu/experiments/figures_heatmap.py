@@ -39,11 +39,10 @@ class Theory:
 def sampling_line(weights: int) -> Theory:
     """The nonzeros s that n samples determine among N = ``weights`` candidates, by n = 2 s log(N / s).
 
-    That is the leading term of 2 s log(N / s) + 5 s / 4 + 1, which suffices for l1 recovery from N independent Gaussian
-    columns (Chandrasekaran, Recht, Parrilo and Willsky 2012, Proposition 3.10).
-    The gated columns of a ReLU network are neither independent nor known: for them n >= C s log(e N / s) suffices with a
-    C that grows with their condition number (Fridovich-Keil and Pilanci 2026, Lemma 1). So the line is a scale to
-    compare with and no bound.
+    That is the leading term of 2 s log(N / s) + 5 s / 4 + 1, which suffices for l1 recovery from N independent
+    Gaussian columns (Chandrasekaran, Recht, Parrilo and Willsky 2012, Proposition 3.10). The gated columns of a ReLU
+    network are neither independent nor known: for them n >= C s log(e N / s) suffices with a C that grows with their
+    condition number (Fridovich-Keil and Pilanci 2026, Lemma 1). So the line is a scale to compare with and no bound.
     """
     s = np.geomspace(1e-6, weights / math.e, 2000)  # 2 s log(N / s) rises up to s = N / e
     n = 2 * s * np.log(weights / s)
