@@ -5,7 +5,7 @@ What the methods have in common is here; what makes each is in :mod:`~sparelu.tr
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from sparelu.data import Budget, Data
 from sparelu.method import setting
 from sparelu.network import Network
-from sparelu.outcome import Iterate, State, Status
+from sparelu.outcome import Iterate, State
 from sparelu.train.allocation import Masks
 from sparelu.train.feed import Feed
 from sparelu.train.mlp import MLP
@@ -27,7 +27,7 @@ from sparelu.train.pruning import within
 from sparelu.train.schedules import cosine
 from sparelu.train.sparsifier import Choices, Sparsifier
 from sparelu.train.start import he
-from sparelu.train.training import ROUNDS, Training, allowance, live_columns
+from sparelu.train.training import Run, Training, allowance, live_columns
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Outputs (b, k) and targets to the mean loss of the rows."""
@@ -71,24 +71,11 @@ class EngineTraining(Training):
         """What :meth:`choices` gave when the fit began; ``masks`` are those of the state to go on from."""
         return self.choices(task)
 
-    def steps(
-        self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
-    ) -> Generator[Iterate, None, Status]:
-        """Yield about every hundredth of the epochs. Networks of iterates above the budget are cut to it at once."""
-        run = _Run(self, data, budget, rng, start)
-        if start is not None:
-            yield run.iterate()
-        pause = math.ceil(run.passes / ROUNDS)
-        while run.done < run.passes:
-            run.epoch(rng)
-            if not math.isfinite(run.loss):
-                return Status.diverged
-            if run.done % pause == 0 or run.done == run.passes:
-                yield run.iterate()
-        return Status.max_steps
+    def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> "_Run":
+        return _Run(self, data, budget, rng, start)
 
 
-class _Run:
+class _Run(Run):
     """One fit under way: ``done`` epochs, with the mean ``loss`` of the last. ``net`` holds shapes and the result."""
 
     def __init__(
@@ -96,8 +83,8 @@ class _Run:
     ) -> None:
         self.method, self.objective = method, objective_of(data)
         self.allowed = allowance(data, budget)
-        self.passes = method.passes(data, self.allowed)
-        self.total = self.passes * method.minibatches(data)
+        self.rounds = method.passes(data, self.allowed)
+        self.total = self.rounds * method.minibatches(data)
         if start is None:
             self.net = MLP.started(data, budget.hidden, self.allowed, he, live_columns(data), rng)
             self.seed, self.done, self.loss = int(rng.integers(2**31)), 0, math.nan
@@ -136,7 +123,7 @@ class _Run:
     def _pruned(self) -> int:
         return 1 if self.net.fused else len(self.net.widths) - 1
 
-    def epoch(self, rng: np.random.Generator) -> None:
+    def advance(self, rng: np.random.Generator) -> None:
         """One pass over the rows."""
         method, losses = self.method, []
         for x, y in self.feed.batches(method.batch, rng):
@@ -182,7 +169,7 @@ class _Run:
     def iterate(self) -> Iterate:
         """What there is after ``done`` epochs."""
         numbers = {"nonzeros": float(self.sparsifier.nonzeros), "visited": self.sparsifier.visited}
-        return Iterate(self.done / self.passes, self.loss, self.network, self.state, numbers)
+        return Iterate(self.done / self.rounds, self.loss, self.network, self.state, numbers)
 
 
 def module_of(net: MLP) -> nn.Sequential:

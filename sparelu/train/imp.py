@@ -1,7 +1,6 @@
 """Iterative magnitude pruning with rewinding, with the gradients it was published with or with a competitor's."""
 
 import math
-from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from sparelu.data import Budget, Data
 from sparelu.method import setting
 from sparelu.network import Network
-from sparelu.outcome import Iterate, State, Status
+from sparelu.outcome import Iterate, State
 from sparelu.train.feed import Feed
 from sparelu.train.losses import loss_of
 from sparelu.train.mlp import MLP
@@ -19,7 +18,7 @@ from sparelu.train.pruning import gauge_free, selection, within
 from sparelu.train.schedules import cosine, removals
 from sparelu.train.scores import magnitude, strongest
 from sparelu.train.start import he, uniform
-from sparelu.train.training import Training, allowance, live_columns
+from sparelu.train.training import Run, Training, allowance, live_columns
 
 PUBLISHED_RATE, RATE, FLOOR = 1e-3, 0.01, 0.01
 """Adam's step size: constant as published; else from the second down to this share of it in every training."""
@@ -50,22 +49,11 @@ class IterativePruning(Training):
     share: float = setting(0.1, "share of the living weights that a round prunes", above=0, below=1)
     rate: float | None = setting(None, "step size of Adam; none: 0.001 as published, 0.01 at first when fair", above=0)
 
-    def steps(
-        self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
-    ) -> Generator[Iterate, None, Status]:
-        """Yield after every training and the cut that follows it."""
-        run = _Run(self, data, budget, rng, start)
-        if start is not None:
-            yield run.iterate()
-        while run.done < run.trainings:
-            run.round(rng)
-            if not math.isfinite(run.loss):
-                return Status.diverged
-            yield run.iterate()
-        return Status.max_steps
+    def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> "_Run":
+        return _Run(self, data, budget, rng, start)
 
 
-class _Run:
+class _Run(Run):
     """One fit under way: ``done`` trainings, with the mean ``loss`` of the last."""
 
     def __init__(
@@ -82,17 +70,17 @@ class _Run:
             self.first, self.net = (MLP.restored(start[name], data.device) for name in ("first", "net"))
             self.done, self.loss = start["done"], start["loss"]
         self.sizes = removals(method.share, self.first.nonzeros, self.allowed)
-        self.trainings = len(self.sizes) + 1 if self.fair or not self.sizes else len(self.sizes)
+        self.rounds = len(self.sizes) + 1 if self.fair or not self.sizes else len(self.sizes)
 
     @property
     def length(self) -> int:
         """Minibatches of one training."""
         per_pass = self.method.minibatches(self.data)
         if self.fair:
-            return max(1, self.method.passes(self.data, self.allowed) * per_pass // self.trainings)
+            return max(1, self.method.passes(self.data, self.allowed) * per_pass // self.rounds)
         return (self.method.epochs or PUBLISHED_EPOCHS) * per_pass
 
-    def round(self, rng: np.random.Generator) -> None:
+    def advance(self, rng: np.random.Generator) -> None:
         """Rewind, train, and cut to the next size, where there is one."""
         mask = self.first.lifted(self.net)
         self.net = MLP.restored(self.first.state(), self.data.device)
@@ -139,7 +127,7 @@ class _Run:
         """What there is after ``done`` trainings."""
         numbers = {"done": self.done, "loss": self.loss}
         return Iterate(
-            self.done / self.trainings,
+            self.done / self.rounds,
             self.loss,
             self.network,
             lambda: {**numbers, "first": self.first.state(), "net": self.net.state()},

@@ -2,7 +2,6 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +9,14 @@ import numpy as np
 from sparelu.data import Budget, Data
 from sparelu.method import setting
 from sparelu.network import Network
-from sparelu.outcome import Iterate, State, Status
+from sparelu.outcome import Iterate, State
 from sparelu.train.feed import Feed
 from sparelu.train.losses import loss_of
 from sparelu.train.mlp import MLP
 from sparelu.train.pruning import gauge_free, selection, within
 from sparelu.train.scores import curved_magnitude
 from sparelu.train.start import he
-from sparelu.train.training import ROUNDS, Training, allowance, live_columns
+from sparelu.train.training import Run, Training, allowance, live_columns
 
 CUTS = 1000
 """About how many cuts lead to the budget."""
@@ -50,24 +49,11 @@ class MaskedTraining(Training):
     def penalty(self, progress: float, allowed: int) -> float:
         """The factor of the sum of |w| that is added to the loss."""
 
-    def steps(
-        self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
-    ) -> Generator[Iterate, None, Status]:
-        """Yield about every hundredth of the epochs. Networks of early iterates are cut to the budget at once."""
-        run = _Run(self, data, budget, rng, start)
-        if start is not None:
-            yield run.iterate()
-        pause = math.ceil(run.passes / ROUNDS)
-        while run.done < run.passes:
-            run.epoch(rng)
-            if not math.isfinite(run.loss):
-                return Status.diverged
-            if run.done % pause == 0 or run.done == run.passes:
-                yield run.iterate()
-        return Status.max_steps
+    def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> "_Run":
+        return _Run(self, data, budget, rng, start)
 
 
-class _Run:
+class _Run(Run):
     """One fit under way: ``done`` epochs, with the mean ``loss`` of the last."""
 
     def __init__(
@@ -75,8 +61,8 @@ class _Run:
     ) -> None:
         self.method, self.loss_of = method, loss_of(data)
         self.allowed = allowance(data, budget)
-        self.passes = method.passes(data, self.allowed)
-        self.total = self.passes * method.minibatches(data)
+        self.rounds = method.passes(data, self.allowed)
+        self.total = self.rounds * method.minibatches(data)
         if start is None:
             self.net = MLP.started(data, budget.hidden, self.allowed, he, live_columns(data), rng)
             self.weights, self.done, self.loss = self.net.nonzeros, 0, math.nan
@@ -86,7 +72,7 @@ class _Run:
         self.feed, self.ranks = Feed(data, self.net.units[0]), data.ranks
         self.left = self.net.nonzeros
 
-    def epoch(self, rng: np.random.Generator) -> None:
+    def advance(self, rng: np.random.Generator) -> None:
         """One pass over the rows."""
         method, net, losses = self.method, self.net, []
         for x, y in self.feed.batches(method.batch, rng):
@@ -122,7 +108,7 @@ class _Run:
         """What there is after ``done`` epochs."""
         state = {"done": self.done, "loss": self.loss, "weights": self.weights}
         return Iterate(
-            self.done / self.passes,
+            self.done / self.rounds,
             self.loss,
             self.network,
             lambda: {**state, "net": self.net.state()},

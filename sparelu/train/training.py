@@ -1,6 +1,8 @@
 """What the methods that train a multilayer perceptron by minibatches have in common."""
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,6 +10,7 @@ import numpy as np
 
 from sparelu.data import Budget, Data
 from sparelu.method import Fitter, budget_reason, setting
+from sparelu.outcome import Iterate, State, Status
 
 ROUNDS = 100
 """About how many iterates a fit yields."""
@@ -16,9 +19,25 @@ LONG, SHORT, SMALL = 100, 60, 1000
 """Epochs up to this number of nonzeros, and above."""
 
 
+class Run(ABC):
+    """A fit under way: ``done`` of its ``rounds``, with the mean ``loss`` of the last."""
+
+    done: int
+    rounds: int
+    loss: float
+
+    @abstractmethod
+    def advance(self, rng: np.random.Generator) -> None:
+        """The next round."""
+
+    @abstractmethod
+    def iterate(self) -> Iterate:
+        """What there is after ``done`` rounds."""
+
+
 @dataclass(frozen=True)
 class Training(Fitter):
-    """Length and refusals of training by minibatches."""
+    """Length, refusals and rounds of training by minibatches."""
 
     sums_over_rows: ClassVar[bool] = True
 
@@ -35,6 +54,26 @@ class Training(Fitter):
         if allowed < layers and not (layers == 2 and data.outputs == 1):
             return f"a path through {layers} layers takes {layers} nonzeros and the budget is {allowed}: ask for more"
         return None
+
+    @abstractmethod
+    def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> Run:
+        """The fit at its start, or at the state ``start``."""
+
+    def steps(
+        self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
+    ) -> Generator[Iterate, None, Status]:
+        """Yield about every hundredth of the rounds. Networks of iterates above the budget are cut to it at once."""
+        run = self.begin(data, budget, rng, start)
+        if start is not None:
+            yield run.iterate()
+        pause = math.ceil(run.rounds / ROUNDS)
+        while run.done < run.rounds:
+            run.advance(rng)
+            if not math.isfinite(run.loss):
+                return Status.diverged
+            if run.done % pause == 0 or run.done == run.rounds:
+                yield run.iterate()
+        return Status.max_steps
 
     def minibatches(self, data: Data) -> int:
         """Minibatches of one epoch."""
