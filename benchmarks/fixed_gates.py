@@ -120,7 +120,7 @@ BENCHMARKS = (
         quick=calls("fixed_gates", row, {"neurons": [2], "gate": ["step", "sign"], "seed": [0]}),
         table=table,
         figure=figure,
-        targets={"exact support": _exact},
+        targets={"linear convergence and exact support": _exact},
     ),
 )
 

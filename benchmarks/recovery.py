@@ -150,11 +150,11 @@ BENCHMARKS = (
         table=table,
         figure=figure,
         targets={
-            "exact in all cells m <= 20, s <= 500, 10 seeds": lambda rows: share(
+            "150 dB and exact support, m <= 20 and s <= 500": lambda rows: share(
                 plain(rows), lambda r: r["m"] <= 20 and r["s"] <= 500
             ),
-            "m = 100, s <= 500": lambda rows: share(plain(rows), lambda r: r["m"] == 100 and r["s"] <= 500),
-            "m >= 200": lambda rows: share(plain(rows), lambda r: r["m"] >= 200),
+            "the same at m = 100, s <= 500": lambda rows: share(plain(rows), lambda r: r["m"] == 100 and r["s"] <= 500),
+            "the same at m >= 200": lambda rows: share(plain(rows), lambda r: r["m"] >= 200),
             "never a silent wrong support": silent,
             "output weights of both signs": lambda rows: share(rows, lambda r: r["law"] != "published"),
         },

@@ -24,7 +24,6 @@ from sparelu.experiments.sweep import Table, in_process, joblib_engine, sweep
 from sparelu.experiments.task import Row
 from sparelu.experiments.trial import Trial
 
-OVERHEAD, LISTING, SPEEDUP = 0.020, 5.0, 1.8
 ENGINES: dict[str, Callable[[], Any]] = {
     "in process": lambda: in_process,
     "joblib, 1 worker": lambda: joblib_engine(1),
@@ -134,22 +133,24 @@ def _sped(rows: Rows) -> str:
 
 def _overhead_words(rows: Rows) -> str:
     worst = max(rows, key=lambda r: r["processor"])
-    return f"at most {1e3 * worst['processor']:.1f} ms of the processor ({worst['engine']}), wanted {1e3 * OVERHEAD:g}"
+    return f"at most {1e3 * worst['processor']:.1f} ms of the processor ({worst['engine']})"
 
 
 def _listing_words(rows: Rows) -> str:
-    return "; ".join(f"{r['processor']:.1f} s of the processor, wanted {LISTING:g} s" for r in rows)
+    return "; ".join(f"{r['processor']:.1f} s of the processor" for r in rows)
 
 
 def _speedup_words(rows: Rows) -> str:
     return "; ".join(
         f"{r['wall1'] / r['wall2']:.2f} on the wall, {2 * r['processor1'] / r['processor2']:.2f} if both workers had a "
-        f"core each (by processor time), wanted {SPEEDUP:g}"
+        f"core each (by processor time)"
         for r in rows
     )
 
 
-def _benchmark(name: str, question: str, text: str, function: Any, blocks: Sequence[Any], show: Any, says: Any) -> Any:
+def _benchmark(
+    name: str, question: str, text: str, asked: str, function: Any, blocks: Sequence[Any], show: Any, says: Any
+) -> Any:
     return Benchmark(
         name=name,
         topic="run",
@@ -158,7 +159,7 @@ def _benchmark(name: str, question: str, text: str, function: Any, blocks: Seque
         full=calls(name, function, blocks[0]),
         quick=calls(name, function, blocks[1]),
         table=show,
-        targets={question: says},
+        targets={asked: says},
     )
 
 
@@ -168,6 +169,7 @@ BENCHMARKS = (
         "What does a row of a sweep cost beyond its fit?",
         """Fits of about a millisecond, rows written and flushed to disk one by one; medians over the rows. The wall
         time of a machine that does other things is theirs too; processor time is the row's own.""",
+        "under 20 ms beyond the fit",
         overhead,
         ({"engine": list(ENGINES)}, {"engine": ["in process"], "rows": [50]}),
         _milliseconds,
@@ -177,6 +179,7 @@ BENCHMARKS = (
         "sweep_listing",
         "How long does it take to list and draw 10,000 rows?",
         """The table is read, and figures (PNG and PDF) and the page with chart and sortable table are written.""",
+        "under 5 s",
         listing,
         ({"rows": [10_000]}, {"rows": [1_000]}),
         _listed,
@@ -187,6 +190,7 @@ BENCHMARKS = (
         "What does a second worker gain?",
         """The planted grid with the published method, joblib workers of one thread each that are started already. Where
         the load before the run is above zero, others had a share of the cores: then compare the processor times.""",
+        "two workers at least 1.8 times one",
         speedup,
         ({"rows": [8]}, {"rows": [4], "samples": [2_000]}),
         _sped,
