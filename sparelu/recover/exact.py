@@ -41,7 +41,7 @@ class Exact(Fitter):
     Converged means exact: rows that no fit has seen are met to the rounding of their labels, the search was at rest,
     and the budget cut nothing (:mod:`.evidence`). Anything else, noise included, is ``best_found``; the first
     certificate says how far off it is and why, the second whether rows decide such a support (:mod:`sparelu.identify`).
-    Memory does not follow ``hidden`` beyond three times the inputs, but is not linear in the nonzeros either: a student
+    Memory does not grow with the rows beyond ``most``. It does not follow ``hidden`` beyond three times the inputs, but is not linear in the nonzeros either: a student
     is dense (its neurons times the inputs, in 40 vectors of L-BFGS), and a refit of p numbers holds a (p, p) matrix.
     """
 
@@ -49,6 +49,7 @@ class Exact(Fitter):
     question: ClassVar[str] = "recover"
     paper: ClassVar[str] = "Fridovich-Keil and Pilanci, A Recovery Guarantee for Sparse Neural Networks, ICLR 2026"
 
+    most: int = setting(1_000_000, "rows used at most, drawn at random: more take memory and tell little", low=100)
     rows: int = setting(10000, "rows of the penalised student in its first cycle, at least", low=100)
     iterations: int = setting(400, "most L-BFGS iterations of one student stage", low=20)
     cycles: int = setting(8, "most returns from refits to the student", low=1)
@@ -93,10 +94,12 @@ class _Run:
     """The parts of one fit that its rounds share; everything but the state is made again from data and seed."""
 
     def __init__(self, method: Exact, data: Data, budget: Budget, seed: int) -> None:
+        own = np.random.default_rng(seed)
+        if data.n > method.most:
+            data = data.take(np.sort(own.choice(data.n, method.most, replace=False)))
         self.data, self.budget, self.seed, self.rounds = data, budget, seed, 0
         self.found: Found | None = None
         self.evidence: Evidence | None = None
-        own = np.random.default_rng(seed)
         y = np.asarray(data.y[:], dtype=np.float64).reshape(data.n, -1)
         sd = y.std(axis=0)
         mix = own.standard_normal(y.shape[1]) / np.where(sd > 0, sd, 1.0) if y.shape[1] > 1 else np.ones(1)

@@ -150,6 +150,16 @@ def test_labels_without_a_small_network_are_not_called_recovered() -> None:
     assert solution.history[-1]["loss"] > 0.1 * y.var()
 
 
+def test_more_rows_than_asked_are_not_used() -> None:
+    truth = planted_network(inputs=8, hidden=(2,), nonzeros=4, seed=0)
+    data, x = gaussian(truth)
+    solution = fit(Exact(most=1000), data, Budget((2,)))
+    assert psnr(solution.network, truth, x) > 150
+    evidence = {a.text: a.evidence for a in solution.certificates[0].assumptions}
+    assert evidence["rows kept apart are met to rounding"].startswith("0 of 100 rows")
+    assert evidence["rows outnumber what is fitted"].startswith("900 rows")
+
+
 def test_inputs_of_any_scale_are_served() -> None:
     w = np.zeros((3, 6))
     w[0, :2], w[1, 2:5], w[2, 5] = (1.0, 2.0), (0.5, 1.0, -1.0), 1.0
