@@ -168,13 +168,16 @@ def show(
 @app.command()
 def report(
     run: Annotated[Path, Argument(help="A run folder written by fit, or a table of rows written by sweep.")],
+    beside: Annotated[
+        list[Path] | None, Option(help="Another run of one input, drawn in the same chart; may be repeated.")
+    ] = None,
 ) -> None:
     """Write report.html of a run anew, or figures and a board of a sweep."""
     from sparelu.cli.session import plain_errors
     from sparelu.cli.using import report_command
 
     with plain_errors():
-        report_command(run)
+        report_command(run, beside or ())
 
 
 @app.command()

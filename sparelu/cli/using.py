@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +159,13 @@ def _list(indices: np.ndarray, values: np.ndarray, names: list[str], limit: int 
     return ", ".join(words) + (f", {len(order) - len(top)} more" if len(top) < len(order) else "")
 
 
-def report_command(run: Path) -> None:
-    """Write the report of a run anew, or figures and a board of the rows of a sweep."""
+def report_command(run: Path, beside: Sequence[Path] = ()) -> None:
+    """Write the report of a run anew, with other runs ``beside`` it, or figures and a board of the rows of a sweep."""
     if run.is_file():
         where = run.with_suffix("")
         write_sweep_report(where, Table(run).rows(), run.stem)
         console.print(f"written: {where}/", highlight=False)
         return
     folder = RunFolder(run)
-    report(folder)
+    report(folder, [RunFolder(other) for other in beside])
     console.print(f"written: {folder.report}", highlight=False)

@@ -6,13 +6,16 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from bokeh.plotting import figure
 
 from sparelu.data import Split
 from sparelu.experiments.choice import Validated
 from sparelu.experiments.folder import RunFolder
 from sparelu.experiments.report import CrossValidation, Point, write_report
-from sparelu.experiments.report_function import drawn_rows
+from sparelu.experiments.report_anatomy import input_namer
+from sparelu.experiments.report_function import drawn_rows, function_chart
 from sparelu.experiments.trial import Judged
+from sparelu.outcome import Solution
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -45,8 +48,11 @@ def _mean_image(split: Split) -> list[float] | None:
     return None if split.train.image is None else split.train.statistics.mean.tolist()
 
 
-def report(folder: RunFolder) -> None:
-    """Write the report of a finished run."""
+def report(folder: RunFolder, beside: Sequence[RunFolder] = ()) -> None:
+    """Write the report of a finished run; a function of one input is drawn with those of the runs ``beside`` it.
+
+    Raises ``ValueError`` when runs are to be drawn beside one that is not of one input and one target.
+    """
     solution, request, result = folder.read()
     names = ("nonzeros", "score", "seconds", "peak_memory", "stored_bytes")
     points = [
@@ -70,5 +76,18 @@ def report(folder: RunFolder) -> None:
         mean_image=mean,
         extra=extra,
         validation=validation,
-        rows=result.get("drawn_rows"),
+        function=_function(folder, solution, result.get("drawn_rows"), beside),
     )
+
+
+def _function(
+    folder: RunFolder, solution: Solution, rows: list[list[float]] | None, beside: Sequence[RunFolder]
+) -> figure | None:
+    others = {f"{other.read()[0].method} ({other.path.name})": other.read()[0].network for other in beside}
+    alike = [net.inputs == 1 and net.outputs == 1 for net in others.values()]
+    if beside and not (rows is not None and all(alike)):
+        raise ValueError(f"{folder.path} cannot be drawn beside others: each run needs one input and one target")
+    if rows is None:
+        return None
+    names = input_namer(solution)(0), solution.about.get("target", "y")
+    return function_chart(solution.network, rows, names, others)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from bokeh.model import Model
+from bokeh.plotting import figure
 
 from sparelu.experiments.drawing import draw
 from sparelu.experiments.report_anatomy import anatomy, image_shape, input_namer, output_namer
 from sparelu.experiments.report_charts import CrossValidation, Point, history_charts, score_chart, validation_chart
-from sparelu.experiments.report_function import function_chart
 from sparelu.experiments.report_page import embedded, render
 from sparelu.experiments.report_pixels import PixelMaps, pixel_maps
 from sparelu.experiments.report_tables import circumstances, layer_rows, neuron_rows
@@ -30,7 +30,7 @@ def write_report(
     mean_image: np.ndarray | None = None,
     extra: Mapping[str, str] = MappingProxyType({}),
     validation: CrossValidation | None = None,
-    rows: Sequence[Sequence[float]] | None = None,
+    function: figure | None = None,
 ) -> None:
     """Write the report of ``solution`` to ``path``, atomically.
 
@@ -38,7 +38,7 @@ def write_report(
     what their scores are ("accuracy" is printed in percent), ``split`` how test rows were kept apart. ``mean_image``
     (the pixels of one image, in any shape) lies under the pixel maps when ``solution.about["image"]`` gives the
     image shape. ``extra`` adds rows to the circumstances, ``validation`` the curve by which the budget was chosen,
-    ``rows`` (x, y) the training rows that the function of one input is drawn with.
+    ``function`` the chart of a function of one input.
 
     Raises ``ValueError`` when not exactly one point is chosen, when it has another count than the network, or when
     ``mean_image`` does not have one number for each input.
@@ -51,7 +51,7 @@ def write_report(
     named = score_name.startswith(("test", "training"))
     score_name = (score_name if named else f"test {score_name}").replace("R2", "R²")
     context = {
-        **_charts(points, score_name, solution, validation, rows),
+        **_charts(points, score_name, solution, validation, function),
         **_network(solution, mean_image),
         "solution": solution,
         "chosen": chosen,
@@ -82,15 +82,14 @@ def _charts(
     score_name: str,
     solution: Solution,
     validation: CrossValidation | None,
-    rows: Sequence[Sequence[float]] | None,
+    function: figure | None,
 ) -> dict[str, Any]:
     curve, history = score_chart(points, score_name, solution.method), history_charts(solution.history)
     charts: dict[str, Model] = {} if curve is None else {"curve": curve}
     if validation is not None:
         charts["validation"] = validation_chart(validation)
-    if rows is not None:
-        names = input_namer(solution)(0), solution.about.get("target", "y")
-        charts["function"] = function_chart(solution.network, rows, names)
+    if function is not None:
+        charts["function"] = function
     return {
         **embedded(charts | {f"history of {name}": chart for name, chart in history}),
         "history": [name for name, _ in history],

@@ -1,6 +1,8 @@
 """The chart of a network of one input: its function, its knots, the training points, and the dots joined."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from bokeh.plotting import figure
@@ -13,6 +15,7 @@ from sparelu.network import Network
 
 POINTS = 1000
 """Training rows that are drawn at most."""
+NOTHING: Mapping[str, Network] = MappingProxyType({})
 MARGIN = 0.08
 """Share of the range of the inputs that is drawn on either side of it."""
 MET = 1e-6
@@ -28,8 +31,10 @@ def drawn_rows(data: Data) -> list[list[float]] | None:
     return np.column_stack([x, y]).tolist()
 
 
-def function_chart(network: Network, rows: Sequence[Sequence[float]], names: tuple[str, str]) -> figure:
-    """The function over the range of the ``rows`` (x, y), with ``names`` on the axes.
+def function_chart(
+    network: Network, rows: Sequence[Sequence[float]], names: tuple[str, str], beside: Mapping[str, Network] = NOTHING
+) -> figure:
+    """The function over the range of the ``rows`` (x, y), with ``names`` on the axes, and other networks ``beside`` it.
 
     Where it meets all rows, the dots joined by lines are drawn as well: an interpolant of least l^1 path norm.
     """
@@ -37,16 +42,21 @@ def function_chart(network: Network, rows: Sequence[Sequence[float]], names: tup
     margin = MARGIN * (float(np.ptp(x)) or 1.0)
     low, high = float(x.min()) - margin, float(x.max()) + margin
     knots = pieces(network, low, high).knots
-    at = np.concatenate([[low], knots, [high]])
     plot = frame(*names)
     order = np.argsort(x)
     residual = np.abs(_values(network, x) - y).max()
     if residual <= MET * max(float(np.abs(y).max()), 1e-300):
         label = f"dots joined, {_bends(x[order], y[order])} knots (least l¹ path norm)"
         plot.line(x[order], y[order], color=SERIES[1], line_dash="dotted", line_width=2, legend_label=label)
+    for (name, other), colour in zip(beside.items(), itertools.cycle(SERIES[2:]), strict=False):
+        bends = pieces(other, low, high).knots
+        at = np.concatenate([[low], bends, [high]])
+        label = f"{name}, {_counted(bends.size)}"
+        plot.line(at, _values(other, at), color=colour, line_dash="dashed", line_width=2, legend_label=label)
+    at = np.concatenate([[low], knots, [high]])
     plot.line(at, _values(network, at), color=SERIES[0], line_width=2, legend_label="this network")
-    count = f"{knots.size} knot{'s' if knots.size != 1 else ''}"
     if knots.size:
+        count = _counted(knots.size)
         heights = _values(network, knots)
         plot.scatter(knots, heights, marker="dash", angle=np.pi / 2, size=16, color=SERIES[0], legend_label=count)
     size, colour = (6, INK) if len(x) <= 100 else (3, MUTED)
@@ -54,6 +64,10 @@ def function_chart(network: Network, rows: Sequence[Sequence[float]], names: tup
     plot.legend.location = "top_left"
     plot.legend.background_fill_alpha = 0.8
     return plot
+
+
+def _counted(knots: int) -> str:
+    return f"{knots} knot{'s' if knots != 1 else ''}"
 
 
 def _values(network: Network, x: np.ndarray) -> np.ndarray:

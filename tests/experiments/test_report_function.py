@@ -1,10 +1,15 @@
 """The chart of a function of one input."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from sparelu.data import Data, DataError
+from sparelu.experiments.finish import finish, report
+from sparelu.experiments.folder import RunFolder
 from sparelu.experiments.report_function import drawn_rows, function_chart
+from sparelu.experiments.trial import Trial
 from sparelu.network import Network
 
 PEAK = [[-2.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 0.0], [3.0, 0.0]]
@@ -22,6 +27,22 @@ def test_the_function_is_drawn_through_its_knots_and_beside_the_joined_dots() ->
     drawn = plot.renderers[1].data_source.data
     assert list(drawn["x"])[1:-1] == [-1.0, 0.5, 2.0]
     assert list(drawn["y"])[1:-1] == [0.0, 1.5, 0.0]
+
+
+def test_other_networks_are_drawn_beside_it() -> None:
+    line = Network.two_layer(np.ones((1, 1)), np.array([1.0]), np.array([9.0]))
+    plot = function_chart(peak(), PEAK, ("x", "y"), {"line": line})
+    assert "line, 0 knots" in [item.label.value for item in plot.legend[0].items]
+
+
+def test_runs_of_several_inputs_are_not_drawn_beside_each_other(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        trial = Trial("digits", method="magnitude", settings={"epochs": 1, "least": 1}, hidden=(5,), nonzeros=20)
+        split, folder = trial.split(), RunFolder(tmp_path / name)
+        with folder.opened(trial.request(), False):
+            finish(folder, judged := trial.run(split), [{**judged.row(), "chosen": True}], split)
+    with pytest.raises(ValueError, match="each run needs one input"):
+        report(RunFolder(tmp_path / "a"), [RunFolder(tmp_path / "b")])
 
 
 def test_dots_are_joined_only_where_they_are_met() -> None:
