@@ -316,9 +316,12 @@ def test_a_rank_that_stops_answering_is_named(tmp_path: Path) -> None:
     finally:
         processes[2].kill()
         processes[2].communicate()
-    for rank in (0, 1):
-        message, seconds = pickle.loads((tmp_path / f"silent{rank}").read_bytes())
-        assert f"rank 2 (host {socket.gethostname()}, process {processes[2].pid})" in message
+    silent = f"rank 2 (host {socket.gethostname()}, process {processes[2].pid})"
+    found = [pickle.loads((tmp_path / f"silent{rank}").read_bytes()) for rank in (0, 1)]
+    assert any(silent in message for message, _ in found)
+    for message, seconds in found:
+        # The ranks meet at the first here, not at torchrun: one that notices late finds that gone.
+        assert silent in message or "the host that they met at is gone" in message
         assert "rank 0" not in message
         assert "rank 1" not in message
         assert 3 < seconds < 40
