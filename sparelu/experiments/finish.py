@@ -83,7 +83,8 @@ def report(folder: RunFolder, beside: Sequence[RunFolder] = ()) -> None:
 def _function(
     folder: RunFolder, solution: Solution, rows: list[list[float]] | None, beside: Sequence[RunFolder]
 ) -> figure | None:
-    others = {f"{other.read()[0].method} ({other.path.name})": other.read()[0].network for other in beside}
+    read = [(other.read()[0], other.path.name) for other in beside]
+    others = {f"{found.method} ({name})": found.network for found, name in read}
     alike = [net.inputs == 1 and net.outputs == 1 for net in others.values()]
     if beside and not (rows is not None and all(alike)):
         raise ValueError(f"{folder.path} cannot be drawn beside others: each run needs one input and one target")
