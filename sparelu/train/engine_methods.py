@@ -1,6 +1,7 @@
 """The engine's methods as Fitters: a few lines each, over :class:`~sparelu.train.engine_fit.EngineTraining`."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -62,42 +63,44 @@ class DynamicTraining(RandomStart):
 
 
 @dataclass(frozen=True)
-class RigLTraining(DynamicTraining):
+class PlannedTraining(DynamicTraining):
+    """A sparsifier of :mod:`sparelu.train.dynamic` that takes the plan and nothing else."""
+
+    moves: ClassVar[Callable[..., Sparsifier]]
+
+    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
+        """The sparsifier ``moves`` with the plan."""
+        return self.moves(module, optimizer, total_steps=total, plan=self.plan(), **choices)
+
+
+@dataclass(frozen=True)
+class RigLTraining(PlannedTraining):
     """Drop by magnitude, grow where the gradient is largest (RigL). The defaults are the authors' for MNIST."""
 
     name: ClassVar[str] = "rigl"
     question: ClassVar[str] = "train"
     paper: ClassVar[str] = "Evci et al., Rigging the lottery: making all tickets winners, 2020"
-
-    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
-        """See :class:`~sparelu.train.dynamic.RigL`."""
-        return RigL(module, optimizer, total_steps=total, plan=self.plan(), **choices)
+    moves: ClassVar[Callable[..., Sparsifier]] = RigL
 
 
 @dataclass(frozen=True)
-class SETTraining(DynamicTraining):
+class SETTraining(PlannedTraining):
     """Drop by magnitude, grow at random (SET), with RigL's plan."""
 
     name: ClassVar[str] = "set"
     question: ClassVar[str] = "train"
     paper: ClassVar[str] = "Mocanu et al., Scalable training of artificial neural networks, 2018"
-
-    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
-        """See :class:`~sparelu.train.dynamic.SET`."""
-        return SET(module, optimizer, total_steps=total, plan=self.plan(), **choices)
+    moves: ClassVar[Callable[..., Sparsifier]] = SET
 
 
 @dataclass(frozen=True)
-class SNFSTraining(DynamicTraining):
+class SNFSTraining(PlannedTraining):
     """Drop by magnitude, grow where the running mean of the gradient is largest (SNFS), with RigL's plan."""
 
     name: ClassVar[str] = "snfs"
     question: ClassVar[str] = "train"
     paper: ClassVar[str] = "Dettmers and Zettlemoyer, Sparse networks from scratch, 2019"
-
-    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
-        """See :class:`~sparelu.train.dynamic.SNFS`."""
-        return SNFS(module, optimizer, total_steps=total, plan=self.plan(), **choices)
+    moves: ClassVar[Callable[..., Sparsifier]] = SNFS
 
 
 @dataclass(frozen=True)
