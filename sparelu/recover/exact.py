@@ -117,11 +117,10 @@ class _Run:
         self.order = own.permutation(len(kept))
         most = min(3 * budget.hidden[0] // 2 + 20, 3 * data.inputs)
         rows = min(max(method.rows, ROWS_PER_STUDENT * most), len(kept))
-        x, goal = self.rows.rows(self.order[:rows]).tensors(torch.float64)
-        first = moments(x, goal)
+        first = moments(self.rows.rows(self.order[:rows]))
         width = method.students or min(most, STUDENTS_PER_RANK * first.rank + 20)
         rows = min(max(method.rows, ROWS_PER_STUDENT * width), rows)
-        self.affine, self.power = first.affine, x.square().mean(0)
+        self.affine, self.power = first.affine, first.power
         self.plan = Plan(width, rows, len(kept), method.iterations, method.cycles, first.negative)
         self.search: Search
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from sparelu.network import Layer, Network
 from sparelu.recover.kinks import Kinks, Sample
+from sparelu.recover.normal import Support
 from sparelu.recover.orient import orientations
-from sparelu.recover.refit import ROUNDING, Fit, Support, factor, refit, saliency
+from sparelu.recover.refit import ROUNDING, Fit, refit, saliency
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ def affine_slack(
 
 def _fitted_slack(fit: Fit) -> Float[Tensor, "1 inputs"]:
     """The same with the variances of this fit, which are larger where kinks lie close together."""
-    variance = torch.cholesky_inverse(factor(fit.gram)).diagonal() * max(fit.mse, ROUNDING)
+    variance = fit.normal.variances() * max(fit.mse, ROUNDING)
     size = len(fit.support)
     total = torch.zeros_like(fit.kinks.affine)
     total[fit.support.affine] += variance[size:]

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sparelu.recover.kinks import Kinks, Sample
-from sparelu.recover.refit import ROUNDING, Fit, factor
+from sparelu.recover.normal import gates
+from sparelu.recover.refit import ROUNDING, Fit
 
 RESOLVED = 1e-6
 """Share of a new column that must lie outside the span of the present ones."""
@@ -134,21 +135,19 @@ def _explained(fit: Fit, sample: Sample, r: Float[Tensor, " n"], unit: Tensor) -
     """Coefficient of each |u.x| alone, and its squared t when regressed together with the present columns.
 
     For a column f and present columns J, to which r is orthogonal: t^2 = (f'r)^2 / (f'f - f'J (J'J)^-1 J'f).
+    Of a long support J has the affine columns alone, which makes t smaller.
     """
-    size, count, unit = len(fit.gram), len(unit), unit.double()
-    cross, power, inner = (torch.zeros(*shape).to(unit) for shape in ((size, count), (count,), (count,)))
-    kinks, support, start = fit.kinks, fit.support, 0
-    half = (kinks.sign / 2)[:, None]
+    beside, root = fit.normal.frame()
+    unit = unit.double()
+    cross = unit.new_zeros(len(root), len(unit))
+    power, inner, start = unit.new_zeros(len(unit)), unit.new_zeros(len(unit)), 0
     for x, _ in sample.blocks():
-        gate = (x @ kinks.weight.T).sign().T * half
-        inputs = x.T.contiguous()
-        columns = torch.cat([gate[support.kink] * inputs[support.column], inputs[support.affine]])
         feature = (x @ unit.T).abs()
-        cross.addmm_(columns, feature)
+        cross.addmm_(beside.columns(gates(fit.kinks, x), x), feature)
         power += feature.square().sum(0)
         inner += feature.T @ r[start : start + len(x)].double()
         start += len(x)
-    inside = (cross * torch.cholesky_solve(cross, factor(fit.gram))).sum(0)
+    inside = (cross * torch.cholesky_solve(cross, root)).sum(0)
     outside = power - inside
     outside = torch.where(outside > RESOLVED * power, outside, torch.inf)
     return inner / power, inner.square() / outside

@@ -15,10 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparelu.data import Rows
+from sparelu.data import Rows, Taken
 
 BLOCK = 2048
 """Rows taken at a time: a block of features for 1000 weights in float32 is then 8 MB, about a cache."""
+HELD = 2**27
+"""Bytes of rows that a fit on some of them copies into memory; more are read from their source block by block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,10 @@ class Kinks:
         tilt = torch.cat([self.tilt, torch.zeros_like(sign)])
         return replace(self, sign=torch.cat([self.sign, sign]), weight=torch.cat([self.weight, weight]), tilt=tilt)
 
+    def moved(self, weight: Tensor, affine: Tensor) -> "Kinks":
+        """With ``weight`` and ``affine`` added."""
+        return replace(self, weight=self.weight + weight, affine=self.affine + affine)
+
     def take(self, keep: Tensor) -> "Kinks":
         """The kinks of an index or mask alone."""
         return replace(self, sign=self.sign[keep], weight=self.weight[keep], tilt=self.tilt[keep])
@@ -93,11 +99,13 @@ class Sample:
             yield torch.cat([part, torch.ones_like(part[:, :1])], dim=1), y
 
     def rows(self, order: np.ndarray) -> "Sample":
-        """The named rows, in increasing order, held in memory; all rows are returned as they are."""
+        """The named rows, in increasing order, held in memory up to ``HELD`` bytes; if all, as they are."""
         if len(order) >= self.n:
             return self
         index = np.sort(order)
-        return replace(self, x=np.asarray(self.x[index]), y=self.y[index])
+        x = Taken(self.x, index)
+        small = len(order) * self.x.shape[1] * np.dtype(self.x.dtype).itemsize <= HELD
+        return replace(self, x=x[:] if small else x, y=self.y[index])
 
     def tensors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """All rows at once."""

@@ -12,32 +12,43 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sparelu.recover.kinks import Sample
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
     """Least squares on the affine part alone: ``affine`` (d + 1,), relative error ``mse``; ``negative`` in [0, 1].
 
-    ``rank`` counts the eigenvalues of the second moment of the residual that noise does not explain.
+    ``rank`` counts the eigenvalues of the second moment of the residual that noise does not explain; ``power`` (d + 1,)
+    are the mean squares of the inputs.
     """
 
     affine: Float[Tensor, " inputs"]
     mse: float
     negative: float
     rank: int
+    power: Float[Tensor, " inputs"]
 
 
-def moments(x: Float[Tensor, "n inputs"], y: Float[Tensor, " n"]) -> Moments:
-    """From float64 rows whose last column is 1; ``y`` has unit variance."""
-    ridge = 1e-10 * float(x.square().mean()) * len(y)  # a duplicated column leaves the minimum-norm solution
-    normal = x.T @ x
-    normal.diagonal().add_(ridge)
-    affine = torch.linalg.solve(normal, x.T @ y)
-    r = y - x @ affine
-    centred = x[:, :-1] - x[:, :-1].mean(0)
-    second = (centred * r[:, None]).T @ centred / len(y)
+def moments(sample: Sample) -> Moments:
+    """From rows whose last column is 1 and targets of unit variance, read twice."""
+    normal, slope, n = torch.zeros(()), torch.zeros(()), sample.n
+    for x, y in sample.blocks():
+        normal, slope = normal.to(x) + x.T @ x, slope.to(x) + x.T @ y
+    power, mean = normal.diagonal() / n, normal[-1, :-1] / n
+    variance = float(power[:-1].mean() - mean.square().mean())
+    normal.diagonal().add_(
+        1e-10 * float(normal.diagonal().mean())
+    )  # of duplicated columns, the least norm
+    affine = torch.linalg.solve(normal, slope)
+    second, squares = torch.zeros_like(normal[:-1, :-1]), 0.0
+    for x, y in sample.blocks():
+        r, centred = y - x @ affine, x[:, :-1] - mean
+        second += (centred * r[:, None]).T @ centred / n
+        squares += float(r @ r) / n
     values = torch.linalg.eigvalsh(second)
     # Under no structure the spectral norm of the second moment is about 2 sd(r) sqrt(d / n) for unit inputs.
-    noise = 2 * float(r.std()) * (centred.shape[1] / len(y)) ** 0.5 * float(centred.var())
+    noise = 2 * (squares * len(second) / n) ** 0.5 * variance
     below, above = float((-values - noise).clamp(min=0).sum()), float((values - noise).clamp(min=0).sum())
     negative = below / (below + above) if below + above > 0 else 0.5
-    return Moments(affine, float(r.square().mean()), negative, int((values.abs() > noise).sum()))
+    return Moments(affine, squares, negative, int((values.abs() > noise).sum()), power)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sparelu.recover.growth import more_kinks, more_weights
 from sparelu.recover.kinks import Kinks, Sample, merged, residual
-from sparelu.recover.refit import ROUNDING, Fit, Support, refit, saliency
+from sparelu.recover.normal import Support
+from sparelu.recover.refit import ROUNDING, Fit, refit, saliency
 from sparelu.recover.split import more_splits
 from sparelu.recover.student import stage
 

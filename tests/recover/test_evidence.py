@@ -13,7 +13,8 @@ from sparelu.recover.evidence import Evidence, apart, rounding, weigh
 from sparelu.recover.exact import Exact
 from sparelu.recover.found import scalar
 from sparelu.recover.kinks import Kinks, Sample
-from sparelu.recover.refit import Fit, Support, gram
+from sparelu.recover.normal import Support, normal
+from sparelu.recover.refit import Fit
 from sparelu.run import fit
 
 
@@ -48,7 +49,7 @@ def test_rows_that_rounding_does_not_explain_are_counted(moved: float, wrong: in
     moved_kinks = Kinks(one, w, one, torch.tensor([0.0, 0.0, 0.0, moved], dtype=torch.float64))
     support = Support.of(w != 0)
     found = weigh(
-        scalar(moved_kinks, 1.0), Fit(kinks, support, 1e-30, gram(kinks, support, sample), 100), sample,
+        scalar(moved_kinks, 1.0), Fit(kinks, 1e-30, normal(kinks, support, sample), 100), sample,
         sample.y[:, None], rest=True, cut=False,
     )  # fmt: skip
     assert (found.wrong, found.rows) == (wrong, 100)

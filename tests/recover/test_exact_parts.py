@@ -9,8 +9,9 @@ import torch
 from sparelu.recover.growth import more_kinks, more_weights
 from sparelu.recover.kinks import Kinks, Sample, merged, residual
 from sparelu.recover.moments import moments
+from sparelu.recover.normal import Held, Support, gram
 from sparelu.recover.orient import orientations
-from sparelu.recover.refit import Fit, Support, gradient, gram, refit, saliency
+from sparelu.recover.refit import Fit, gradient, refit, saliency
 from sparelu.recover.student import _Objective
 
 
@@ -83,7 +84,7 @@ def test_saliency_is_the_rise_of_the_error_when_a_column_is_dropped() -> None:
     whole = np.linalg.lstsq(j.numpy(), target.numpy(), rcond=None)
     solved = support.added(Kinks(truth.sign, truth.weight * 0, truth.tilt, truth.affine * 0), torch.as_tensor(whole[0]))
     mse = whole[1][0] / sample.n
-    t = saliency(Fit(solved, support, mse, j.T @ j, sample.n))
+    t = saliency(Fit(solved, mse, Held(support, j.T @ j), sample.n))
     for i in range(len(support)):
         rest = np.linalg.lstsq(np.delete(j.numpy(), i, axis=1), target.numpy(), rcond=None)[1][0]
         assert float(t[i]) == pytest.approx((rest - whole[1][0]) / mse, rel=1e-6)
@@ -130,10 +131,17 @@ def test_orientations_are_the_only_ones_that_explain_the_affine_part() -> None:
 
 def test_moments_know_the_signs_of_the_kinks() -> None:
     rng = np.random.default_rng(5)
-    x = torch.as_tensor(np.column_stack([rng.standard_normal((20000, 6)), np.ones(20000)]))
+    x = rng.standard_normal((20000, 6))
     for sign, share in ((1.0, 0.0), (-1.0, 1.0)):
-        y = sign * (x[:, :6] @ torch.as_tensor(rng.standard_normal((6, 3)))).clamp(min=0).sum(1)
-        assert moments(x, (y - y.mean()) / y.std()).negative == share
+        y = sign * (x @ rng.standard_normal((6, 3))).clip(0).sum(1)
+        y = (y - y.mean()) / y.std()
+        found = moments(Sample(x, y))
+        assert found.negative == share
+        one = np.column_stack([x, np.ones(20000)])
+        affine = np.linalg.lstsq(one, y, rcond=None)[0]
+        np.testing.assert_allclose(found.affine, affine, atol=1e-8)
+        assert found.mse == pytest.approx(((y - one @ affine) ** 2).mean(), rel=1e-8)
+        np.testing.assert_allclose(found.power, (one**2).mean(0))
 
 
 def test_growth_asks_for_what_is_missing() -> None:
