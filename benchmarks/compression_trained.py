@@ -6,9 +6,12 @@ Networks of 512 and 2048 neurons, one hidden layer with biases, trained by Adam 
 magnitude keeps the neurons of largest |w||v|, k-means merges directions, greedy is orthogonal matching pursuit under
 the Gaussian of the data's mean and covariance. Every choice is shown with its outputs solved by least squares on the
 rows ("outputs") and after the same L-BFGS fit of all weights on the same rows ("all"); population and greedy also as
-they leave the Gaussian surrogate ("none"); "kept" is magnitude pruning as it is. On rows that nothing has seen: the
-loss is mean squared error over the variance of the labels (diabetes) or cross-entropy in nats; the gap to the original
-is the mean squared one (diabetes) or the Kullback-Leibler divergence of the class probabilities in nats.
+they leave the Gaussian surrogate ("none"); "kept" is magnitude pruning as it is. population/all is what `compress`
+does: the fit starts from its optimum and from the choices of the others, and the nearest on rows kept apart is
+returned. On rows that nothing has seen: the loss is mean squared error over the variance of the labels (diabetes) or
+cross-entropy in nats; the gap to the original is the mean squared one (diabetes) or the Kullback-Leibler divergence of
+the class probabilities in nats; z is the mean over rows of the loss of a choice less that of population/all, in
+standard errors. Training on diabetes ends where the loss on inner validation rows is near its least.
 """
 
 import functools
@@ -18,18 +21,18 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from scipy.special import logsumexp
 
 from sparelu.compress.population import Population, gaussian_law
 from sparelu.compress.projection import Form, NetworkTarget, Projection
 from sparelu.compress.refit import gap, refit, refit_outputs
-from sparelu.compress.shallow import from_two_layer, two_layer
+from sparelu.compress.shallow import two_layer
 from sparelu.compress.starts import Chosen, centres, greedy, largest
 from sparelu.data import Data
 from sparelu.datasets import load
 from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
 from sparelu.experiments.benchmark_figures import lines
 from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.experiments.measure import measure
 from sparelu.gaussian import TwoLayer
 from sparelu.network import Network
 from sparelu.run import generator
@@ -37,7 +40,7 @@ from sparelu.run import generator
 WIDTHS = (512, 2048)
 NEURONS = (8, 16, 32, 64, 128)
 ROWS, STEPS = 5000, 150
-EPOCHS = {"digits": 20, "diabetes": 15, "mnist": 3}
+EPOCHS = {"digits": 20, "diabetes": 10, "mnist": 3}
 
 
 @functools.cache
@@ -73,9 +76,14 @@ def trained(name: str, width: int, seed: int = 0) -> Network:
     return Network.from_module(module)
 
 
-def loss_of(network: Network, data: Data) -> float:
-    found = measure(network, data)
-    return found.cross_entropy if data.task == "classification" else 1 - found.r2
+def losses(student: TwoLayer, data: Data) -> np.ndarray:
+    """Loss of every row."""
+    said = student(torch.from_numpy(np.asarray(data.x, dtype=np.float64))).numpy()
+    if data.task == "classification":
+        true = np.take_along_axis(said, data.tensors()[1].numpy()[:, None], 1)[:, 0]
+        return np.asarray(logsumexp(said, axis=1) - true)
+    y = np.asarray(data.y, dtype=np.float64).reshape(data.n)
+    return np.asarray((said[:, 0] - y) ** 2 / y.var())
 
 
 def chosen_ways(original: TwoLayer, data: Data, m: int, seed: int) -> dict[str, TwoLayer]:
@@ -107,33 +115,37 @@ def kept_as_it_is(original: TwoLayer, m: int) -> TwoLayer:
 
 
 def row(data: str, width: int, m: int) -> dict[str, Any]:
-    """Every way at one M: "way/refit" -> loss, gap, processor seconds since the ways were begun."""
+    """Every way at one M: "way/refit" -> loss, z, gap, processor seconds since the ways were begun."""
     train_rows, test = problem(data)
     network = trained(data, width)
     original, classes = two_layer(network), test.task == "classification"
     held = torch.from_numpy(np.asarray(test.x, dtype=np.float64))
-    found: dict[str, Any] = {"original": loss_of(network, test)}
+    found: dict[str, Any] = {"original": float(losses(original, test).mean())}
+    each: dict[str, np.ndarray] = {}
 
     def note(way: str, kind: str, student: TwoLayer, started: float) -> None:
         seconds = round(time.process_time() - started, 1)
-        loss = loss_of(from_two_layer(student, network), test)
+        each[f"{way}/{kind}"] = losses(student, test)
         distance = float(gap(student(held), original(held), classes))
-        found[f"{way}/{kind}"] = {"loss": loss, "gap": distance, "seconds": seconds}
+        found[f"{way}/{kind}"] = {"gap": distance, "seconds": seconds}
 
     fitted = train_rows.take(np.sort(np.random.default_rng(0).permutation(train_rows.n)[:ROWS]))
     x = fitted.tensors()[0]
     note("magnitude", "kept", kept_as_it_is(original, m), time.process_time())
     started = time.process_time()
-    students = chosen_ways(original, fitted, m, m)
+    students = {way: [student] for way, student in chosen_ways(original, fitted, m, m).items()}
     law = gaussian_law(fitted)
     target = NetworkTarget.of(law.whiten(original))
     students["population"] = Population().search(original, target, law, m, generator(m, "population"))
-    for way, student in students.items():
+    for way, starts in students.items():
         if way in ("greedy", "population"):
-            note(way, "none", student, started)
-        solved = refit_outputs(student, x.double(), original(x.double()))
-        note(way, "outputs", solved, started)
-        note(way, "all", refit(solved, original, x, classes, "all", STEPS, generator(m, "refit")), started)
+            note(way, "none", starts[0], started)
+        note(way, "outputs", refit_outputs(starts[0], x.double(), original(x.double())), started)
+        note(way, "all", refit(starts, original, x, classes, "all", STEPS, generator(m, "refit")), started)
+    for way, rows in each.items():
+        more = rows - each["population/all"]
+        spread = float(more.std()) / len(more) ** 0.5
+        found[way] |= {"loss": float(rows.mean()), "z": float(more.mean()) / spread if spread > 0 else 0.0}
     return found
 
 
@@ -177,6 +189,18 @@ def best_of(rows: Rows, kind: str) -> str:
     return f"least gap in {best} of {len(rows)} cells; the best of the others has {ratio:.2f} times its gap (median)"
 
 
+def below(rows: Rows) -> str:
+    """Label loss of what `compress` does beside the three choices as they are published and with outputs solved."""
+    named = [w for w in WAYS if not w.startswith("population") and not w.endswith("all")]
+    lower = sum(all(r[w]["loss"] > r["population/all"]["loss"] for w in named) for r in rows)
+    above = sum(any(r[w]["z"] < -2 for w in named) for r in rows)
+    better = sum(r["population/all"]["loss"] < r["original"] for r in rows)
+    return (
+        f"lower in {lower} of {len(rows)} cells, above by more than two standard errors in {above}; "
+        f"below the loss of the original itself in {better}"
+    )
+
+
 SIZES = {"width": list(WIDTHS), "m": list(NEURONS)}
 BENCHMARKS = (
     Benchmark(
@@ -193,8 +217,9 @@ BENCHMARKS = (
         table=table,
         figure=figure,
         targets={
-            "below every other choice at every M, outputs solved": lambda rows: best_of(rows, "outputs"),
-            "below every other choice at every M, all weights fitted": lambda rows: best_of(rows, "all"),
+            "held-out loss below magnitude pruning, k-means merging and greedy selection at every M": below,
+            "gap below every other choice at every M, outputs solved": lambda rows: best_of(rows, "outputs"),
+            "gap below every other choice at every M, all weights fitted by all": lambda rows: best_of(rows, "all"),
         },
     ),
 )

@@ -229,8 +229,8 @@ def compress(
     method: Annotated[str, Option(help="A compressor (see: sparelu methods).")] = "population",
     out: Annotated[Path | None, Option(help="Run folder of the smaller network (default: RUN-M-neurons).")] = None,
 ) -> None:
-    """Say the same with fewer neurons; print the curve of error against neurons, and what is certain of it."""
-    from sparelu.cli.after import compress_command
+    """Say the same with fewer neurons; draw the curve of error against neurons, and print what is certain of it."""
+    from sparelu.cli.compressing import compress_command
     from sparelu.cli.session import plain_errors
 
     with plain_errors():

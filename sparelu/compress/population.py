@@ -17,7 +17,7 @@ from sparelu.compress.frames import InvariantTarget, frame
 from sparelu.compress.projection import Form, NetworkTarget, Projection, descend
 from sparelu.compress.refit import refit
 from sparelu.compress.shallow import distance_certificate, fits, from_two_layer, shallow_reason, two_layer, unchanged
-from sparelu.compress.starts import Chosen, centres, greedy, scattered
+from sparelu.compress.starts import Chosen, centres, greedy, largest, scattered
 from sparelu.data import Budget, Data
 from sparelu.gaussian import Normal, TwoLayer, inner, squared_norm
 from sparelu.method import Compressor, setting
@@ -38,6 +38,9 @@ class Population(Compressor):
     affine: str = setting("keep", "affine part; free: add one, keep: as the original", choices=("keep", "free"))
     refit: str = setting("all", "last fit to the original on the rows", choices=("none", "outputs", "all"))
     refit_steps: int = setting(200, "L-BFGS steps of the last fit", low=1)
+    refit_starts: int = setting(
+        4, "starts of a last fit of all weights: the population optimum, greedy, k-means, the largest neurons", low=1
+    )
     rows: int = setting(20000, "rows that the last fit uses at most, drawn at random", low=1)
 
     name = "population"
@@ -59,11 +62,11 @@ class Population(Compressor):
         if data is not None and self.law == "data":
             law, law_name = gaussian_law(data), "Gaussian of the rows' mean and covariance"
         target = NetworkTarget.of(law.whiten(original))
-        student = self.search(original, target, law, m, rng)
-        rows = None if data is None else _rows(data, self.rows, rng)
+        students = self.search(original, target, law, m, rng)
+        rows, student = None if data is None else _rows(data, self.rows, rng), students[0]
         if data is not None and rows is not None and self.refit != "none":
-            classes = data.task == "classification"
-            student = refit(student, original, rows, classes, self.refit, self.refit_steps, rng)
+            classes, count = data.task == "classification", self.refit_starts if self.refit == "all" else 1
+            student = refit(students[:count], original, rows, classes, self.refit, self.refit_steps, rng)
         small = from_two_layer(student, network)
         returned = two_layer(small)
         distance = max(target.energy + float(_excess(law.whiten(returned), target.net)), 0.0)
@@ -77,8 +80,11 @@ class Population(Compressor):
 
     def search(
         self, original: TwoLayer, target: NetworkTarget, law: Normal, neurons: int, rng: np.random.Generator
-    ) -> TwoLayer:
-        """The best student of ``original`` found under ``law``, with outputs solved for; ``target`` is it whitened."""
+    ) -> list[TwoLayer]:
+        """The nearest student of ``original`` found under ``law``; then the selections of :func:`_start`, unmoved.
+
+        Outputs are the best under the law; ``target`` is the original whitened.
+        """
         back = torch.linalg.pinv(law.root)
         form = Form(
             bias=bool(original.bias.any()),
@@ -87,17 +93,30 @@ class Population(Compressor):
             shift=back @ law.mean,
         )
         projection = Projection(target, form)
-        weight, bias = self._best(projection, target, neurons, rng)
-        found = projection.solve(weight, bias)
-        weight, linear = found.weight @ back, found.linear @ back
-        bias = found.bias - weight @ law.mean if form.bias else torch.zeros_like(found.bias)
-        return TwoLayer(found.out, weight, bias, linear, found.offset - linear @ law.mean)
+        selected = [_start(i, target, form, neurons, rng) for i in range(min(self.restarts, 2))]
+        best = self._best(projection, target, neurons, selected, rng)
+        kept = largest(target.net, neurons)
 
-    def _best(self, projection: Projection, target: NetworkTarget, neurons: int, rng: np.random.Generator) -> Chosen:
+        def seen(weight: Tensor, bias: Tensor) -> TwoLayer:
+            found = projection.solve(weight, bias)
+            weight, linear = found.weight @ back, found.linear @ back
+            bias = found.bias - weight @ law.mean if form.bias else torch.zeros_like(found.bias)
+            return TwoLayer(found.out, weight, bias, linear, found.offset - linear @ law.mean)
+
+        return [seen(*hidden) for hidden in (best, *selected, kept)]
+
+    def _best(
+        self,
+        projection: Projection,
+        target: NetworkTarget,
+        neurons: int,
+        selected: list[Chosen],
+        rng: np.random.Generator,
+    ) -> Chosen:
         """Every start for some steps; the best to the end."""
         found = []
         for i in range(self.restarts):
-            start = _start(i, target, projection.form, neurons, rng)
+            start = selected[i] if i < len(selected) else _start(i, target, projection.form, neurons, rng)
             steps = self.steps if self.restarts == 1 else self.screening
             found.append(descend(projection, *start, steps))
         weight, bias, _ = min(found, key=lambda f: f[2])
@@ -120,6 +139,7 @@ def gaussian_law(data: Data) -> Normal:
 
 
 def _start(i: int, target: NetworkTarget, form: Form, neurons: int, rng: np.random.Generator) -> Chosen:
+    """Start ``i``: greedy selection, k-means, the frame of the invariant theory where it has one, random directions."""
     if i == 2 and _plain(target.net, form, neurons):
         best = frame(InvariantTarget.of(target.net), neurons, rng)
         return best.weight, best.bias

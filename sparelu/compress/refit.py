@@ -1,6 +1,6 @@
 """A last fit of a small network on rows of data: to what the original says there, not to the labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ def refit_all(
 
 
 def refit(
-    student: TwoLayer,
+    students: Sequence[TwoLayer],
     original: TwoLayer,
     x: Float[Tensor, "n d"],
     classes: bool,
@@ -73,21 +73,24 @@ def refit(
     steps: int,
     rng: np.random.Generator,
 ) -> TwoLayer:
-    """The student, or what a fit of ``kind`` ("outputs" or "all") makes of it: whichever is nearer on rows kept apart.
+    """Of the students, and of what fits of ``kind`` ("outputs" or "all") make of each, the nearest on rows kept apart.
 
     A fifth of the rows, drawn at random, is kept apart; the original's outputs have no noise, so few tell.
     """
     order = torch.from_numpy(rng.permutation(len(x)))
     watched, fitted = x[order[: len(x) // 5]], x[order[len(x) // 5 :]]
-    found = [student, refit_outputs(student, fitted.double(), original(fitted.double()))]
     judged = watched.double() if len(watched) else fitted.double()
-    wanted = original(judged)
+    wanted, answers = original(judged), original(fitted.double())
 
     def distance(net: TwoLayer) -> float:
         return float(gap(net(judged), wanted, classes))
 
-    if kind == "all":
-        found.append(refit_all(min(found, key=distance), fitted, original, classes, steps, judged))
+    found = []
+    for student in students:
+        ways = [student, refit_outputs(student, fitted.double(), answers)]
+        if kind == "all":
+            ways.append(refit_all(min(ways, key=distance), fitted, original, classes, steps, judged))
+        found += ways
     return min(found, key=distance)
 
 

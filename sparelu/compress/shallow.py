@@ -7,6 +7,9 @@ from sparelu.gaussian import TwoLayer
 from sparelu.network import Layer, Network
 from sparelu.outcome import Assumption, Certificate
 
+KERNELS = "closed-form Gaussian kernels (sparelu.gaussian)"
+"""Source of the claim of an exact population distance."""
+
 
 def two_layer(network: Network) -> TwoLayer:
     """The dense float64 form of a network with one hidden layer; hidden units that nothing reads are left out."""
@@ -60,5 +63,5 @@ def distance_certificate(
         squared,
         "output^2",
         (Assumption(f"the inputs follow the law: {law}", state, evidence or f"{share:.3g} of E|f|^2 = {energy:.4g}"),),
-        source="closed-form Gaussian kernels (sparelu.gaussian)",
+        source=KERNELS,
     )

@@ -15,6 +15,7 @@ from sparelu.experiments.report import CrossValidation, Point, write_report
 from sparelu.experiments.report_anatomy import input_namer
 from sparelu.experiments.report_function import drawn_rows, function_chart
 from sparelu.experiments.trial import Judged
+from sparelu.experiments.widths import Curve
 from sparelu.outcome import Solution
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -77,6 +78,7 @@ def report(folder: RunFolder, beside: Sequence[RunFolder] = ()) -> None:
         extra=extra,
         validation=validation,
         function=_function(folder, solution, result.get("drawn_rows"), beside),
+        widths=None if "widths" not in result else Curve.of(result["widths"]),
     )
 
 

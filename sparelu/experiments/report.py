@@ -15,6 +15,7 @@ from sparelu.experiments.report_charts import CrossValidation, Point, history_ch
 from sparelu.experiments.report_page import embedded, render
 from sparelu.experiments.report_pixels import PixelMaps, pixel_maps
 from sparelu.experiments.report_tables import circumstances, layer_rows, neuron_rows
+from sparelu.experiments.widths import Curve, width_chart
 from sparelu.outcome import Solution
 from sparelu.store import write_atomically
 
@@ -31,6 +32,7 @@ def write_report(
     extra: Mapping[str, str] = MappingProxyType({}),
     validation: CrossValidation | None = None,
     function: figure | None = None,
+    widths: Curve | None = None,
 ) -> None:
     """Write the report of ``solution`` to ``path``, atomically.
 
@@ -38,7 +40,7 @@ def write_report(
     what their scores are ("accuracy" is printed in percent), ``split`` how test rows were kept apart. ``mean_image``
     (the pixels of one image, in any shape) lies under the pixel maps when ``solution.about["image"]`` gives the
     image shape. ``extra`` adds rows to the circumstances, ``validation`` the curve by which the budget was chosen,
-    ``function`` the chart of a function of one input.
+    ``function`` the chart of a function of one input, ``widths`` the curve of a compression.
 
     Raises ``ValueError`` when not exactly one point is chosen, when it has another count than the network, or when
     ``mean_image`` does not have one number for each input.
@@ -51,7 +53,7 @@ def write_report(
     named = score_name.startswith(("test", "training"))
     score_name = (score_name if named else f"test {score_name}").replace("R2", "R²")
     context = {
-        **_charts(points, score_name, solution, validation, function),
+        **_charts(points, score_name, solution, validation, function, widths),
         **_network(solution, mean_image),
         "solution": solution,
         "chosen": chosen,
@@ -60,6 +62,7 @@ def write_report(
         "score_name": score_name,
         "split": split,
         "validation": validation,
+        "widths": widths,
         "circumstances": circumstances(solution, split, extra),
     }
     write_atomically(path, render("report.html", context))
@@ -83,6 +86,7 @@ def _charts(
     solution: Solution,
     validation: CrossValidation | None,
     function: figure | None,
+    widths: Curve | None,
 ) -> dict[str, Any]:
     curve, history = score_chart(points, score_name, solution.method), history_charts(solution.history)
     charts: dict[str, Model] = {} if curve is None else {"curve": curve}
@@ -90,6 +94,8 @@ def _charts(
         charts["validation"] = validation_chart(validation)
     if function is not None:
         charts["function"] = function
+    if widths is not None and (drawn := width_chart(widths)) is not None:
+        charts["widths"] = drawn
     return {
         **embedded(charts | {f"history of {name}": chart for name, chart in history}),
         "history": [name for name, _ in history],
