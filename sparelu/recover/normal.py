@@ -110,10 +110,10 @@ class Held(Normal):
         return torch.cholesky_solve(slope[:, None], root)[:, 0], damping
 
     def variances(self) -> Tensor:
-        return torch.cholesky_inverse(cholesky(self.gram, 0.0)[0]).diagonal()
+        return torch.cholesky_inverse(factor(self.gram)).diagonal()
 
     def frame(self) -> tuple[Support, Tensor]:
-        return self.support, cholesky(self.gram, 0.0)[0]
+        return self.support, factor(self.gram)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +162,7 @@ class Streamed(Normal):
         for places in self._kinks():
             column = self.support.column[places]
             own = self.moments[column][:, column] * scale[self.support.kink[places[0]]]
-            found[places] = 1 / torch.cholesky_inverse(cholesky(own, 0.0)[0]).diagonal()
+            found[places] = 1 / torch.cholesky_inverse(factor(own)).diagonal()
         alone, root = self.frame()
         found[len(self.support) :] = 1 / torch.cholesky_inverse(root).diagonal()
         assert len(found) == len(self.support) + alone.affine.numel()
@@ -170,7 +170,7 @@ class Streamed(Normal):
 
     def frame(self) -> tuple[Support, Tensor]:
         column = self.support.affine
-        return self.support.alone, cholesky(self.moments[column][:, column], 0.0)[0]
+        return self.support.alone, factor(self.moments[column][:, column])
 
     def _kinks(self) -> Iterator[Tensor]:
         """The places of each kink in the support."""
@@ -223,3 +223,8 @@ def cholesky(matrix: Float[Tensor, "c c"], damping: float) -> tuple[Float[Tensor
         if not int(failed):
             return root, damping
         damping = max(damping * 10, 1e-12)
+
+
+def factor(matrix: Float[Tensor, "c c"]) -> Float[Tensor, "c c"]:
+    """Cholesky factor of a Gram matrix, its diagonal raised by no more than rounding asks for."""
+    return cholesky(matrix, 0.0)[0]
