@@ -120,72 +120,64 @@ class Held(Normal):
 class Streamed(Normal):
     """Products with J' J, a pass over the rows each: memory linear in p, and the (inputs, inputs) moments of the rows.
 
-    Sign gates square to 1, so the columns of one kink have the moments of their inputs as their Gram matrix, and two
-    kinks are nearly orthogonal unless their hyperplanes are close. Variances take each kink by itself, as if the others
-    were orthogonal, and new columns are judged beside the affine ones alone.
+    Sign gates square to 1, so the columns of one kink are correlated as their inputs are, and two kinks are nearly
+    orthogonal unless their hyperplanes are close. Variances take each kink by itself, as if the others were orthogonal,
+    and new columns are judged beside the affine ones alone.
     """
 
     support: Support
     kinks: Kinks
     sample: Sample
     moments: Float[Tensor, "inputs inputs"]
+    diagonal: Float[Tensor, " c"]
 
     @classmethod
     def of(cls, kinks: Kinks, support: Support, sample: Sample) -> "Streamed":
-        """With the moments of the rows."""
+        """With the moments of the rows and the diagonal, from one pass."""
         moments = torch.zeros(sample.inputs, sample.inputs).to(kinks.affine)
+        gated = torch.zeros_like(kinks.weight)
         for x, _ in sample.blocks():
             moments.addmm_(x.T, x)
-        return cls(support, kinks, sample, moments)
+            gated.addmm_(gates(kinks, x).square_(), x.square())
+        return cls(support, kinks, sample, moments, support.gathered(gated, moments.diagonal()).clamp_min(1e-300))
 
     def step(self, slope: Tensor, damping: float) -> tuple[Tensor, float]:
         """By conjugate gradients, products in float32."""
-        diagonal = self._diagonal()
+        diagonal = self.diagonal
         solution, r = torch.zeros_like(slope), slope.clone()
         z = r / diagonal
         direction, product = z, float(r @ z)
         enough = CLOSE**2 * product
         for _ in range(ITERATIONS):
+            if product <= enough:
+                break
             image = self._product(direction) + damping * diagonal * direction
             size = product / float(direction @ image)
             solution += size * direction
             r -= size * image
             z = r / diagonal
             before, product = product, float(r @ z)
-            if product <= enough:
-                break
             direction = z + (product / before) * direction
         return solution, damping
 
     def variances(self) -> Tensor:
-        found, scale = self._diagonal(), self._share()
-        for places in self._kinks():
-            column = self.support.column[places]
-            own = self.moments[column][:, column] * scale[self.support.kink[places[0]]]
-            found[places] = 1 / torch.cholesky_inverse(factor(own)).diagonal()
-        alone, root = self.frame()
-        found[len(self.support) :] = 1 / torch.cholesky_inverse(root).diagonal()
-        assert len(found) == len(self.support) + alone.affine.numel()
-        return 1 / found
+        found, size = torch.empty_like(self.diagonal), self.moments.diagonal().clamp_min(1e-300).sqrt()
+        for places in self._groups():
+            column = torch.cat([self.support.column, self.support.affine])[places]
+            scale = self.diagonal[places].sqrt() / size[column]
+            own = self.moments[column][:, column] * scale * scale[:, None]
+            found[places] = torch.cholesky_inverse(factor(own)).diagonal()
+        return found
 
     def frame(self) -> tuple[Support, Tensor]:
         column = self.support.affine
         return self.support.alone, factor(self.moments[column][:, column])
 
-    def _kinks(self) -> Iterator[Tensor]:
-        """The places of each kink in the support."""
-        counts = torch.bincount(self.support.kink, minlength=len(self.kinks))
-        places = torch.arange(len(self.support), device=counts.device)
-        return (part for part in places.split(counts.tolist()) if part.numel())
-
-    def _share(self) -> Float[Tensor, " k"]:
-        """The mean square of each kink's gate: (1 + e^2) / 4, for half the rows on either side."""
-        return (1 + self.kinks.tilt.square()) / 4
-
-    def _diagonal(self) -> Float[Tensor, " c"]:
-        own = self.moments.diagonal()
-        share = self._share()[self.support.kink]
-        return torch.cat([own[self.support.column] * share, own[self.support.affine]]).clamp_min(1e-300)
+    def _groups(self) -> Iterator[Tensor]:
+        """The places of each kink in the support, then those of the affine part."""
+        counts = torch.bincount(self.support.kink, minlength=len(self.kinks)).tolist()
+        places = torch.arange(len(self.diagonal), device=self.diagonal.device)
+        return (part for part in places.split([*counts, self.support.affine.numel()]) if part.numel())
 
     def _product(self, vector: Float[Tensor, " c"]) -> Float[Tensor, " c"]:
         """J' J vector."""
