@@ -18,7 +18,8 @@ LEVELS = [
     ("outcome",),
     ("data",),
     ("network", "canonical", "modules"),
-    ("gaussian", "support", "ranks"),
+    ("convolution",),
+    ("gaussian", "support", "ranks", "layer"),
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
 TOGETHER = {

@@ -27,7 +27,7 @@ def without_smallest(network: Network, fraction: float) -> Network:
         bias = None if layer.bias is None else layer.bias
         rows, columns = layer.outputs_of_values[kept], layer.indices[kept]
         layers.append(Layer.from_triplets(layer.shape, rows, columns, layer.values[kept], bias, layer.rows))
-    return replace(network, layers=tuple(layers))
+    return replace(network, parts=tuple(layers))
 
 
 def predicted_change(width: int, fraction: float, method: str, scale: float = math.sqrt(3)) -> float:
