@@ -17,7 +17,7 @@ import torch
 from sparelu.outcome import Assumption, Certificate
 from sparelu.recover.found import Found
 from sparelu.recover.kinks import Sample
-from sparelu.recover.refit import ROUNDING, Fit, saliency
+from sparelu.recover.refit import ROUNDING
 
 ROUNDINGS = 30.0
 """Roundings of a label that arithmetic in its precision may have added up to."""
@@ -41,13 +41,13 @@ def rounding(y: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of a network of ``weights`` nonzeros and ``numbers`` fitted numbers, found on ``fitted`` rows.
+    """Of a network of ``weights`` nonzeros and ``numbers`` fitted numbers, found on ``fitted`` labels.
 
     ``rows`` were kept apart; on them the error has root mean square ``error``, relative to the standard deviation of
     the labels (of all outputs together), and ``wrong`` rows differ by more than rounding explains, which has root mean
     square ``rounding``. ``inside`` is the error on the fitted rows. ``rest`` says whether the search found
     nothing left to do, ``cut`` whether the budget took weights that the data ask for; ``least`` is the smallest |t|
-    of a weight; with several outputs, in the combination of them that was fitted.
+    of a weight, of both layers where there are several outputs.
     """
 
     weights: int
@@ -91,8 +91,8 @@ class Evidence:
         return Assumption("rows kept apart are met to rounding", state, words)
 
     def _enough(self) -> Assumption:
-        words = f"{self.fitted} rows for {self.numbers} numbers"
-        return Assumption("rows outnumber what is fitted", _checked(self.fitted >= 2 * self.numbers), words)
+        words = f"{self.fitted} labels for {self.numbers} numbers"
+        return Assumption("labels outnumber what is fitted", _checked(self.fitted >= 2 * self.numbers), words)
 
     def _at_rest(self) -> Assumption:
         words = (
@@ -118,8 +118,13 @@ def _decibel(error: float) -> str:
     return f"{-20 * math.log10(max(error, 1e-17)):.0f} dB below it"
 
 
-def weigh(found: Found, fit: Fit, held: Sample, labels: np.ndarray, rest: bool, cut: bool) -> Evidence:
-    """Compare ``found`` with ``labels`` (h, outs), those of the rows ``held``, as they were given."""
+def weigh(
+    found: Found, held: Sample, labels: np.ndarray, fitted: int, inside: float, least: float, rest: bool, cut: bool
+) -> Evidence:
+    """Compare ``found`` with ``labels`` (h, outs), those of the rows ``held``, as they were given.
+
+    ``fitted`` labels were fitted to the error ``inside``; ``least``, ``rest`` and ``cut`` are those of the evidence.
+    """
     sd = labels.std(axis=0) if len(labels) else np.ones(labels.shape[1])
     sd = np.where(sd > 0, sd, 1.0)  # an output without neurons
     parts = [found(x).cpu().numpy() for x, _ in held.blocks()]
@@ -129,17 +134,17 @@ def weigh(found: Found, fit: Fit, held: Sample, labels: np.ndarray, rest: bool, 
     level = np.maximum(level, math.sqrt(ROUNDING) * sd)
     wrong = (np.abs(error) > ROUNDINGS * np.maximum(fine, level)).any(axis=1)
     scalar = labels.shape[1] == 1
-    least = float(saliency(fit).min().sqrt()) if len(fit.support) else math.inf
-    numbers = len(fit.support) + int(torch.count_nonzero(found.affine)) + (0 if scalar else found.outputs.numel())
+    weights = int(torch.count_nonzero(found.weight[:, :-1])) if scalar else found.nonzeros
+    biases = int(torch.count_nonzero(found.weight[:, -1]))
     return Evidence(
-        weights=int(torch.count_nonzero(found.weight[:, :-1])) if scalar else found.nonzeros,
-        numbers=numbers,
-        fitted=fit.rows,
+        weights=weights,
+        numbers=weights + biases + int(torch.count_nonzero(found.affine)),
+        fitted=fitted,
         rows=len(labels),
         wrong=int(wrong.sum()),
         error=_mean_square(error / sd),
         rounding=_mean_square(np.broadcast_to(level / sd, error.shape)),
-        inside=math.sqrt(fit.mse),
+        inside=inside,
         rest=rest,
         cut=cut,
         least=least,

@@ -1,5 +1,6 @@
 """Exact recovery: the very network that made the data, found by penalised students and certified refits."""
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -17,12 +18,26 @@ from sparelu.recover.evidence import DELTA, Evidence, apart, weigh
 from sparelu.recover.found import Found, orient_scalar, scalar, trimmed, within
 from sparelu.recover.kinks import Kinks, Sample
 from sparelu.recover.moments import moments
-from sparelu.recover.outputs import all_outputs
-from sparelu.recover.refit import ROUNDING
-from sparelu.recover.search import Plan, Search, advance, begin
+from sparelu.recover.joint import Places, refit_jointly
+from sparelu.recover.outputs import (
+    cut,
+    drafted,
+    least_t,
+    oriented_jointly,
+    score,
+    settled,
+    trimmed_jointly,
+    unexplained,
+)
+from sparelu.recover.refit import ROUNDING, saliency
+from sparelu.recover.search import NOISELESS, Plan, Search, advance, begin
 
 ROWS_PER_STUDENT = 65
 """Rows of the first student for each of its neurons, at least."""
+COMBINATIONS = 3
+"""Combinations of several outputs that are searched at most."""
+GAIN = 1e-2
+"""What a further combination must take off the sum of log mse_o."""
 STUDENTS_PER_RANK = 6
 """Students at the start for each eigenvalue that kinks leave in the second moment (1 to 9 kinks for each are seen)."""
 
@@ -83,7 +98,7 @@ class Exact(Fitter):
             yield run.iterate()
         while run.found is None:
             if run.search.phase == "done":
-                run.finish()
+                run.finish(rng)
             else:
                 run.search = advance(run.search, run.rows, run.order, run.plan, rng)
             run.rounds += 1
@@ -92,37 +107,54 @@ class Exact(Fitter):
 
 
 class _Run:
-    """The parts of one fit that its rounds share; everything but the state is made again from data and seed."""
+    """The parts of one fit that its rounds share; everything but the state is made again from data and seed.
 
-    def __init__(self, method: Exact, data: Data, budget: Budget, seed: int) -> None:
+    With several outputs the search is of one random combination of them (``turn`` 0), then of what the ``draft`` of all
+    outputs leaves unexplained, as long as that makes a better draft.
+    """
+
+    def __init__(
+        self, method: Exact, data: Data, budget: Budget, seed: int, turn: int = 0, draft: Found | None = None
+    ) -> None:
         own = np.random.default_rng(seed)
         if data.n > method.most:
             data = data.take(np.sort(own.choice(data.n, method.most, replace=False)))
-        self.data, self.budget, self.seed, self.rounds = data, budget, seed, 0
+        self.method, self.data, self.budget, self.seed, self.rounds = method, data, budget, seed, 0
+        self.turn, self.draft, self.score, self.rest = turn, draft, math.inf, False
         self.found: Found | None = None
         self.evidence: Evidence | None = None
         y = np.asarray(data.y[:], dtype=np.float64).reshape(data.n, -1)
-        sd = y.std(axis=0)
-        mix = own.standard_normal(y.shape[1]) / np.where(sd > 0, sd, 1.0) if y.shape[1] > 1 else np.ones(1)
-        target = y @ mix
-        self.scale = float(target.std())
+        self.sd = torch.as_tensor(np.where(y.std(axis=0) > 0, y.std(axis=0), 1.0)).to(data.device)
+        goals = y / self.sd.cpu().numpy()
         size = np.sqrt(data.statistics.mean**2 + data.statistics.sd**2)
         size[size == 0] = 1.0
         self.units = torch.as_tensor(np.append(size, 1.0)).to(data.device)
         order = own.permutation(data.n)
         held, kept = np.sort(order[: apart(data.n)]), np.sort(order[apart(data.n) :])
-        self.held = Sample(Taken(data.x, held), target[held] / self.scale, data.device, size)
-        self.rows = Sample(Taken(data.x, kept), target[kept] / self.scale, data.device, size)
-        self.y, self.held_y = y[kept], y[held]
+        self.held = Sample(Taken(data.x, held), goals[held], data.device, size)
+        self.goals = Sample(Taken(data.x, kept), goals[kept], data.device, size)
+        self.held_y = y[held]
         self.order = own.permutation(len(kept))
-        most = min(3 * budget.hidden[0] // 2 + 20, 3 * data.inputs)
-        rows = min(max(method.rows, ROWS_PER_STUDENT * most), len(kept))
+        self._aim()
+        self.search: Search
+
+    def _aim(self) -> None:
+        """The target of the search: a random combination of the outputs, or of what the draft leaves of them."""
+        y, method = self.goals.y, self.method
+        if self.draft is not None:
+            y = unexplained(self.draft, self.goals)
+        mix = np.random.default_rng([self.seed, self.turn]).standard_normal(self.outputs)
+        target = y[:, 0] if self.outputs == 1 else y @ mix
+        spread = float(target.std()) or 1.0
+        self.scale = spread * float(self.sd[0]) if self.outputs == 1 else spread
+        self.rows = replace(self.goals, y=target / spread)
+        most = min(3 * self.budget.hidden[0] // 2 + 20, 3 * self.data.inputs)
+        rows = min(max(method.rows, ROWS_PER_STUDENT * most), self.rows.n)
         first = moments(self.rows.rows(self.order[:rows]))
         width = method.students or min(most, STUDENTS_PER_RANK * first.rank + 20)
         rows = min(max(method.rows, ROWS_PER_STUDENT * width), rows)
         self.affine, self.power = first.affine, first.power
-        self.plan = Plan(width, rows, len(kept), method.iterations, method.cycles, first.negative)
-        self.search: Search
+        self.plan = Plan(width, rows, self.rows.n, method.iterations, method.cycles, first.negative)
 
     @classmethod
     def begun(cls, method: Exact, data: Data, budget: Budget, rng: np.random.Generator) -> "_Run":
@@ -130,15 +162,15 @@ class _Run:
 
     @classmethod
     def restored(cls, method: Exact, data: Data, budget: Budget, state: State) -> "_Run":
-        run = cls(method, data, budget, state["seed"])
-        run.rounds = state["rounds"]
+        draft = _moved(Found, state["draft"], data.device)
+        run = cls(method, data, budget, state["seed"], state["turn"], draft)
+        run.rounds, run.score, run.rest = state["rounds"], state["score"], state["rest"]
         tensors = {k: v.to(data.device) for k, v in state["kinks"].items()}
         mask = tensors.pop("mask")
-        kept = Kinks(**{k: v.to(data.device) for k, v in state["kept"].items()}) if state["kept"] else None
+        kept = _moved(Kinks, state["kept"], data.device)
         run.search = Search(Kinks(**tensors), mask.bool(), kept=kept, **state["search"])
-        if state["found"]:
-            run.found = Found(**{k: v.to(data.device) for k, v in state["found"].items()})
-            run.evidence = Evidence(**state["evidence"])
+        run.found = _moved(Found, state["found"], data.device)
+        run.evidence = Evidence(**state["evidence"]) if state["evidence"] else None
         return run
 
     def state(self) -> dict[str, Any]:
@@ -147,10 +179,14 @@ class _Run:
         return {
             "seed": self.seed,
             "rounds": self.rounds,
+            "turn": self.turn,
+            "score": self.score,
+            "rest": self.rest,
+            "draft": _fields(self.draft),
             "kinks": {**_fields(s.kinks), "mask": s.mask},
-            "kept": {} if s.kept is None else _fields(s.kept),
+            "kept": _fields(s.kept),
             "search": {k: v for k, v in _fields(s).items() if k not in tensors},
-            "found": {} if self.found is None else _fields(self.found),
+            "found": _fields(self.found),
             "evidence": {} if self.evidence is None else self.evidence.state,
         }
 
@@ -173,8 +209,8 @@ class _Run:
         return (own,) if unsuited(network) else (own, condition(network, self.data, DELTA))
 
     @property
-    def _targets(self) -> Tensor:
-        return torch.as_tensor(self.y).to(self.rows.device)
+    def outputs(self) -> int:
+        return self.goals.y.shape[1]
 
     @property
     def allowed(self) -> int | None:
@@ -182,50 +218,69 @@ class _Run:
 
     def network(self) -> Network:
         """The network so far, cut to the budget."""
-        if self.found is not None:
-            return self.found.on(self.units).network()
-        if self.y.shape[1] == 1:
-            kinks = within(self.search.kinks, self.allowed, self.budget.hidden[0])
-            return scalar(kinks, self.scale).on(self.units).network()
-        return self._many(self.search.kinks).on(self.units).network()
+        found = self.found
+        if found is None and self.outputs == 1:
+            found = scalar(within(self.search.kinks, self.allowed, self.budget.hidden[0]), self.scale)
+        elif found is None:
+            draft = drafted(self._directions(), self.goals).found
+            found = cut(draft, self.allowed, self.budget.hidden[0]).times(self.sd)
+        return found.on(self.units).network()
 
-    def finish(self) -> None:
-        """Trim to the budget, orient, give every output its weights, and weigh the evidence."""
-        allowed = self.allowed if self.y.shape[1] == 1 else None
-        fit = trimmed(self.search.kinks, self.rows, allowed, self.budget.hidden[0])
-        cut = fit.mse > 1.1 * self.search.mse + ROUNDING
-        if self.y.shape[1] == 1:
-            fit = orient_scalar(fit, self.rows, self.power)
-            self.found = scalar(fit.kinks, self.scale)
-        else:
-            self.found = self._many(fit.kinks)
-            cut |= self.found.nonzeros < self._uncut(fit.kinks).nonzeros
-        self.evidence = weigh(self.found, fit, self.held, self.held_y, self.search.rest, cut)
+    def _directions(self) -> Kinks:
+        """The kinks of the search, and before them those of the draft."""
+        kinks = self.search.kinks
+        if self.draft is None:
+            return kinks
+        own = Kinks.none(kinks.affine).with_kinks(torch.ones_like(self.draft.tilt), self.draft.weight)
+        return own.with_kinks(kinks.sign, kinks.weight)
+
+    def finish(self, rng: np.random.Generator) -> None:
+        """End, or search again: trim to the budget, orient, give every output its weights, and weigh the evidence."""
+        if self.outputs == 1:
+            self._finish_one()
+        elif not self._missed(rng):
+            self._finish_all()
+
+    def _finish_one(self) -> None:
+        fit = trimmed(self.search.kinks, self.rows, self.allowed, self.budget.hidden[0])
+        lost = fit.mse > 1.1 * self.search.mse + ROUNDING
+        fit = orient_scalar(fit, self.rows, self.power)
+        self.found = scalar(fit.kinks, self.scale)
+        least = float(saliency(fit).min().sqrt()) if len(fit.support) else math.inf
+        inside = math.sqrt(fit.mse)
+        self.evidence = weigh(self.found, self.held, self.held_y, fit.rows, inside, least, self.search.rest, lost)
         self.search = replace(self.search, kinks=fit.kinks, mask=fit.kinks.weight != 0, mse=fit.mse)
 
-    def _uncut(self, kinks: Kinks) -> Found:
-        return all_outputs(kinks, self.rows, self._targets, self.power, self.search.mse)
+    def _missed(self, rng: np.random.Generator) -> bool:
+        """Draft all outputs; whether the search goes on with another combination, of what is not explained."""
+        joint, rest = settled(drafted(self._directions(), self.goals), self.goals, rng)
+        value = score(joint)
+        better = value < self.score - GAIN
+        if better:
+            self.draft, self.score, self.rest = joint.found, value, rest
+        if not better or self.turn + 1 >= COMBINATIONS or float(joint.mse.max()) < NOISELESS:
+            return False
+        self.turn += 1
+        self._aim()
+        self.search = begin(self.affine, self.plan, rng)
+        return True
 
-    def _many(self, kinks: Kinks) -> Found:
-        return _cut(self._uncut(kinks), self.allowed, self.budget.hidden[0])
+    def _finish_all(self) -> None:
+        assert self.draft is not None
+        whole = refit_jointly(self.draft, Places.of(self.draft), self.goals)
+        joint = trimmed_jointly(whole, self.goals, self.allowed, self.budget.hidden[0])
+        lost = bool((joint.mse > 1.1 * whole.mse + ROUNDING).any())
+        joint = oriented_jointly(joint, self.goals)
+        self.found = joint.found.times(self.sd)
+        labels, inside = joint.rows * self.outputs, math.sqrt(float(joint.mse.mean()))
+        self.evidence = weigh(self.found, self.held, self.held_y, labels, inside, least_t(joint), self.rest, lost)
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass, not copied."""
-    return {k: getattr(value, k) for k in value.__dataclass_fields__}
+    """The fields of a dataclass, not copied; none of None."""
+    return {} if value is None else {k: getattr(value, k) for k in value.__dataclass_fields__}
 
 
-def _cut(found: Found, allowed: int | None, width: int) -> Found:
-    """The ``width`` kinks and the ``allowed`` weights of both layers that matter most, by |v_jo| |w_ji|."""
-    strength = found.outputs.norm(dim=1)
-    if len(strength) > width:
-        keep = strength.argsort(descending=True)[:width].sort().values
-        found = Found(found.weight[keep], found.tilt[keep], found.outputs[keep], found.affine)
-    value = torch.cat([found.weight[:, :-1].abs() * found.outputs.norm(dim=1)[:, None], found.outputs.abs()], dim=1)
-    if allowed is None or int(torch.count_nonzero(value)) <= allowed:
-        return found
-    mask = torch.zeros_like(value, dtype=torch.bool)
-    mask.view(-1)[value.flatten().topk(allowed).indices] = True
-    inputs = found.weight.shape[1] - 1
-    weight = torch.cat([found.weight[:, :-1] * mask[:, :inputs], found.weight[:, -1:]], dim=1)
-    return Found(weight, found.tilt, found.outputs * mask[:, inputs:], found.affine)
+def _moved(kind: Any, fields: dict[str, Any], device: str) -> Any:
+    """A dataclass of tensors on a device; None without fields."""
+    return kind(**{k: v.to(device) for k, v in fields.items()}) if fields else None

@@ -28,6 +28,14 @@ class Found:
         """Weights on inputs and output weights."""
         return int(torch.count_nonzero(self.weight[:, :-1])) + int(torch.count_nonzero(self.outputs))
 
+    def take(self, keep: Tensor) -> "Found":
+        """The kinks that a mask or an index ``keep`` names."""
+        return replace(self, weight=self.weight[keep], tilt=self.tilt[keep], outputs=self.outputs[keep])
+
+    def times(self, scale: Float[Tensor, " outs"]) -> "Found":
+        """With every output larger by ``scale``."""
+        return replace(self, outputs=self.outputs * scale, affine=self.affine * scale[:, None])
+
     def network(self) -> Network:
         """The ReLU network; what orientation does not explain is its skip part.
 

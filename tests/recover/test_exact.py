@@ -157,7 +157,7 @@ def test_more_rows_than_asked_are_not_used() -> None:
     assert psnr(solution.network, truth, x) > 150
     evidence = {a.text: a.evidence for a in solution.certificates[0].assumptions}
     assert evidence["rows kept apart are met to rounding"].startswith("0 of 100 rows")
-    assert evidence["rows outnumber what is fitted"].startswith("900 rows")
+    assert evidence["labels outnumber what is fitted"].startswith("900 labels")
 
 
 def test_inputs_of_any_scale_are_served() -> None:
