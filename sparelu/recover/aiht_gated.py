@@ -9,6 +9,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ CELLS = 2**18
 
 BLOCK = 2**17
 """Weights of a block of neurons held at a time: 1 MB."""
+
+HELD = 2**21
+"""Numbers of generators held at a time while a support is multiplied: 16 MB."""
 
 GROUP = 64
 """Neurons whose random numbers come from one stream."""
@@ -124,7 +128,12 @@ def sparse_matrix(
 
 
 class Gates(ABC):
-    """Generators h_j, of which the neurons in no block are zero: their columns of A vanish."""
+    """Generators h_j, of which the neurons in no block are zero: their columns of A vanish.
+
+    ``dense`` says that they have no zeros.
+    """
+
+    dense: ClassVar[bool]
 
     @property
     @abstractmethod
@@ -144,6 +153,7 @@ class Gates(ABC):
 class RandomGates(Gates):
     """Generators h_j ~ N(0, I), made again from ``seed`` whenever they are needed."""
 
+    dense: ClassVar[bool] = True
     seed: int
     width: int
     inputs: int
@@ -182,6 +192,7 @@ def group_random(
 class OwnGates(Gates):
     """The weights of an earlier iterate as generators: h_j = w_j."""
 
+    dense: ClassVar[bool] = False
     weights: SparseVector
     inputs: int
 
@@ -204,44 +215,74 @@ class OwnGates(Gates):
 
 
 class Restricted:
-    """A_S, the columns ``index`` (increasing) of A on some rows, as an operator."""
+    """A_S, the columns ``index`` (increasing) of A on some rows, as an operator.
+
+    Dense generators are held for ``HELD`` numbers at a time: of a longer support one group of neurons follows another,
+    and their generators are made anew in every pass.
+    """
 
     def __init__(self, rows: Rows, index: Int[Tensor, " s"], gates: Gates) -> None:
+        self.rows, self.size, self.gates = rows, index.numel(), gates
         column = index % rows.inputs
-        self.rows, self.size = rows, index.numel()
-        self.neurons, self.row = torch.unique(index // rows.inputs, return_inverse=True)
         self.columns: Tensor | None = None
         if gates.columns is not None:
             self.columns = torch.unique(torch.cat([gates.columns, column]))
             column = torch.searchsorted(self.columns, column)
-        self.column = column
         self.width = rows.inputs if self.columns is None else self.columns.numel()
-        self.h = gates.matrix(self.neurons, self.columns)
-        self.dense = self.neurons.numel() * self.width <= DENSE * self.size
+        neurons, row = torch.unique(index // rows.inputs, return_inverse=True)
+        most = max(1, HELD // self.width) if gates.dense else max(1, neurons.numel())
+        self.groups = [
+            _Group(
+                neurons[start : start + most],
+                slice(*torch.searchsorted(row, torch.tensor([start, start + most]).to(row)).tolist()),
+            )
+            for start in range(0, neurons.numel(), most)
+        ]
+        self.row, self.column = row % most, column
+        self._h = gates.matrix(neurons, self.columns) if len(self.groups) == 1 else None
 
     def __call__(
         self, z: Float[Tensor, " s"], target: Float[Tensor, " n"] | None = None, adjoint: bool = True
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, " s"]]:
-        """q = A_S z - target for the rows here, and A_S' q (zeros without ``adjoint``) over all ranks, in one pass."""
+        """q = A_S z - target for the rows here, and A_S' q (zeros without ``adjoint``) over all ranks."""
         q = z.new_zeros(self.rows.n) if target is None else -target
-        live = self.neurons.numel()
-        if not live:
-            return q, torch.zeros_like(z)
-        w = sparse_matrix((live, self.width), self.row, self.column, z)
-        total = z.new_zeros((live, self.width) if self.dense else self.size)
-        cells = self.width + 3 * live + (0 if self.dense else 2 * self.size)
-        for part, x in self.rows.chunks(cells, self.columns):
-            gate = (self.h @ x > 0).to(z.dtype)
-            q[part] += ((w @ x) * gate).sum(0)
-            if adjoint:
-                gate *= q[part]
-                total += gate @ x.T if self.dense else (gate[self.row] * x[self.column]).sum(1)
-        p = total[self.row, self.column] if self.dense else total
+        p = torch.zeros_like(z)
+        together = len(self.groups) == 1
+        for group in self.groups:
+            self._pass(group, z, q, p if adjoint and together else None)
+        for group in self.groups if adjoint and not together else ():
+            self._pass(group, None, q, p)
         return q, self.rows.ranks.sum(p) if adjoint else p
+
+    def _pass(self, group: "_Group", z: Tensor | None, q: Tensor, p: Tensor | None) -> None:
+        """One pass over the rows: adds A z of the group to ``q``, and puts A' q of the group into ``p``."""
+        live, part = group.neurons.numel(), group.places
+        row, column, size = self.row[part], self.column[part], part.stop - part.start
+        h = self.gates.matrix(group.neurons, self.columns) if self._h is None else self._h
+        w = None if z is None else sparse_matrix((live, self.width), row, column, z[part])
+        dense = live * self.width <= DENSE * size
+        total = q.new_zeros((live, self.width) if dense else size)
+        for rows, x in self.rows.chunks(self.width + 3 * live + (0 if dense else 2 * size), self.columns):
+            gate = (h @ x > 0).to(q.dtype)
+            if w is not None:
+                q[rows] += ((w @ x) * gate).sum(0)
+            if p is not None:
+                gate *= q[rows]
+                total += gate @ x.T if dense else (gate[row] * x[column]).sum(1)
+        if p is not None:
+            p[part] = total[row, column] if dense else total
 
     def square(self, q: Float[Tensor, " n"]) -> float:
         """||q||^2 over all ranks."""
         return self.rows.ranks.total(float(q @ q))
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Neurons of a support, and their places in it."""
+
+    neurons: Int[Tensor, " b"]
+    places: slice
 
 
 def block_gradient(

@@ -59,7 +59,7 @@ def _rows(x: np.ndarray) -> Rows:
     return Rows(len(x), x.shape[1], batch_rows(torch.from_numpy(x)))
 
 
-@pytest.fixture(params=["one chunk", "small chunks", "gathered"])
+@pytest.fixture(params=["one chunk", "small chunks", "gathered", "grouped"])
 def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of rows and blocks of neurons of several sizes, and both ways to take a gradient on a support."""
     if request.param != "one chunk":
@@ -68,6 +68,8 @@ def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(aiht_gated, "GROUP", 2)
     if request.param == "gathered":
         monkeypatch.setattr(aiht_gated, "DENSE", 0)
+    if request.param == "grouped":
+        monkeypatch.setattr(aiht_gated, "HELD", 2 * D)
 
 
 @pytest.mark.parametrize("own", [False, True])
