@@ -7,6 +7,7 @@ each other. The numbers of the pools add up to the number asked for, exactly.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -132,6 +133,9 @@ def pools(shapes: Shapes, density: float | None, nonzeros: int | None, choice: s
     """
     if (density is None) == (nonzeros is None):
         raise ValueError("give exactly one of density, nonzeros and masks")
+    for name, given, kind in (("density", density, Real), ("nonzeros", nonzeros, Integral)):
+        if given is not None and not isinstance(given, kind):
+            raise ValueError(f"{name} must be a {'number' if kind is Real else 'whole number'}, got {given!r}")
     if density is not None and not 0 < density <= 1:
         raise ValueError(f"density must be above 0 and at most 1, got {density}")
     size = _total(shapes)

@@ -14,6 +14,7 @@ from sparelu.train.allocation import ALLOCATIONS, Masks
 from sparelu.train.at_init import grasp, reinitialised, shuffled, snip, synflow
 from sparelu.train.dynamic import MEST, SET, SNFS, RigL
 from sparelu.train.engine_fit import EngineTraining, Task
+from sparelu.train.live_start import scale_to_living
 from sparelu.train.parts import seeded
 from sparelu.train.plans import Exploration
 from sparelu.train.sparsifier import Choices, Sparsifier
@@ -28,10 +29,22 @@ class RandomStart(EngineTraining):
     """The support starts at random, spread over the layers by ``allocation``."""
 
     allocation: str = setting("erk", "how the nonzeros are spread over the layers", choices=tuple(ALLOCATIONS))
+    fan_in: str = setting("all", "inputs of a unit that its first weights are scaled for", choices=("living", "all"))
 
     def choices(self, task: Task) -> Choices:
         """The budget, spread, drawn with the seed."""
         return {"nonzeros": task.nonzeros, "allocation": self.allocation, "seed": task.seed}
+
+    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
+        """The sparsifier of :meth:`moving`, with its first weights scaled."""
+        sparsifier = self.moving(module, optimizer, total, choices)
+        if self.fan_in == "living":
+            scale_to_living(sparsifier)
+        return sparsifier
+
+    @abstractmethod
+    def moving(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
+        """The sparsifier of the method."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ class StaticTraining(RandomStart):
     question: ClassVar[str] = "train"
     paper: ClassVar[str] = "Evci et al., Rigging the lottery, 2020 (static baseline)"
 
-    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
+    def moving(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
         """A fixed support."""
         return Static(module, optimizer, total_steps=total, **choices)
 
@@ -68,7 +81,7 @@ class PlannedTraining(DynamicTraining):
 
     moves: ClassVar[Callable[..., Sparsifier]]
 
-    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
+    def moving(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
         """The sparsifier ``moves`` with the plan."""
         return self.moves(module, optimizer, total_steps=total, plan=self.plan(), **choices)
 
@@ -116,7 +129,7 @@ class MESTTraining(DynamicTraining):
 
     gradient_weight: float = setting(1.0, "factor of the gradient's magnitude in the score for dropping", low=0)
 
-    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
+    def moving(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
         """See :class:`~sparelu.train.dynamic.MEST`."""
         plan = self.plan(soft=True)
         weight = self.gradient_weight

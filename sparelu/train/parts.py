@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+"""Weights of a MultiheadAttention beside its ``out_proj``, which is a Linear of its own."""
 
 KINDS: tuple[type[nn.Module], ...] = (
     nn.Linear,
@@ -18,8 +21,11 @@ KINDS: tuple[type[nn.Module], ...] = (
     nn.ConvTranspose1d,
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
+    nn.MultiheadAttention,
+    nn.RNNBase,
+    nn.RNNCellBase,
 )
-"""Layers whose ``weight`` is pruned unless the caller chooses others. Biases and normalisations are left alone."""
+"""Layers whose weights are pruned unless the caller chooses others. Biases and normalisations are left alone."""
 
 WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Whole numbers of so many bytes."""
@@ -28,7 +34,7 @@ SALT = 0x5350415253
 """Sets the numbers of a sparsifier apart from others of the same seed."""
 
 Choice = Callable[[str, nn.Module], bool]
-"""Name and module to whether its ``weight`` is pruned."""
+"""Name and module to whether its weights are pruned."""
 
 
 class LayerCollapseWarning(UserWarning):
@@ -37,39 +43,51 @@ class LayerCollapseWarning(UserWarning):
 
 @dataclass(eq=False)
 class Part:
-    """The weight of one layer, ``True`` in ``mask`` where it lives, and in ``visited`` where it ever has.
+    """A weight of one layer, ``True`` in ``mask`` where it lives, and in ``visited`` where it ever has.
 
-    ``memory`` holds what a score remembers from step to step, tensors of the shape of the weight.
+    ``memory`` holds what a score remembers from step to step, tensors of the shape of the weight. An ``idle`` weight
+    takes no part in this step: it is frozen, or the batch has not passed through its layer.
     """
 
     name: str
     module: nn.Module
     weight: nn.Parameter
-    mask: Tensor = field(init=False)
-    visited: Tensor = field(init=False)
     memory: dict[str, Tensor] = field(default_factory=dict)
+    visited: Tensor = field(init=False)
+    idle: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self.mask = torch.ones_like(self.weight, dtype=torch.bool)
-        self.visited = torch.zeros_like(self.mask)
+        # One whole number of the weight's width for each weight, all bits set where it lives: that clears a tensor in
+        # half the time of a bool mask, which torch widens to a copy first.
+        self._bits = torch.full_like(self.weight, -1, dtype=WHOLE[self.weight.dtype.itemsize], requires_grad=False)
+        self.visited = torch.zeros_like(self.weight, dtype=torch.bool, requires_grad=False)
+        *path, self.key = self.name.split(".")
+        self.path = tuple(path)
+
+    @property
+    def mask(self) -> Tensor:
+        """A copy of the mask."""
+        return self._bits.bool()
 
     @property
     def nonzeros(self) -> int:
         """Living weights."""
-        return int(self.mask.sum())
+        return int(self._bits.count_nonzero())
 
     def gradient(self) -> Tensor:
-        """The gradient of the last backward pass, of dropped weights too when read before the step.
+        """The gradient of the last backward pass, of dropped weights too when read before the step; 0 when idle.
 
         Raises ``ValueError`` when there is none.
         """
+        if self.idle:
+            return torch.zeros_like(self.weight)
         if self.weight.grad is None:
             raise ValueError(f"{self.name} has no gradient: call step() after loss.backward() and before zero_grad()")
         return self.weight.grad
 
     def check_gradient(self) -> None:
-        """Raises ``ValueError`` when there is a gradient and it is not finite."""
-        if self.weight.grad is not None and not bool(torch.isfinite(self.weight.grad).all()):
+        """Raises ``ValueError`` when there is a gradient, the weight is not idle, and it is not finite."""
+        if not self.idle and self.weight.grad is not None and not bool(torch.isfinite(self.weight.grad).all()):
             raise ValueError(
                 f"the gradient of {self.name} is not finite and cannot say where to grow; nothing was changed: "
                 "skip this batch (zero_grad() and go on), or lower the step size"
@@ -77,8 +95,8 @@ class Part:
 
     def keep(self, mask: Tensor) -> None:
         """Put ``mask`` in place, in the memory order of the weight."""
-        self.mask = torch.empty_like(self.weight, dtype=torch.bool).copy_(mask)
-        self.visited |= self.mask
+        self._bits = torch.empty_like(self._bits).copy_(mask).neg_()
+        self.visited |= mask
 
     def warn_of_collapse(self) -> None:
         """Warn that the layer has lost all its weights."""
@@ -91,29 +109,34 @@ class Part:
 
     def follow(self) -> None:
         """Bring mask and memory to the device of the weight."""
-        if self.mask.device != self.weight.device:
-            self.mask, self.visited = (t.to(self.weight.device) for t in (self.mask, self.visited))
-            self.memory = {n: t.to(self.weight.device) for n, t in self.memory.items()}
+        device = self.weight.device
+        if self._bits.device != device:
+            self._bits, self.visited = self._bits.to(device), self.visited.to(device)
+            self.memory = {n: t.to(device) for n, t in self.memory.items()}
 
     def clear(self, tensors: list[Tensor]) -> None:
-        """Set ``tensors`` of the weight's shape to zero where the mask is False.
+        """Set ``tensors`` of the weight's shape to zero where the mask is False, NaN and infinity too.
 
-        Their bits are multiplied as whole numbers: that turns NaN and infinity to zero too, leaves all else as it is,
-        and takes half the time of the product of numbers with a bool tensor.
+        Raises ``ValueError`` for one that is not dense.
         """
         for t in tensors:
-            t.detach().view(WHOLE[t.dtype.itemsize]).mul_(self.mask)
+            if t.layout != torch.strided:
+                raise ValueError(
+                    f"{self.name} has a gradient or a slot of layout {t.layout}, and a mask needs dense ones: make the "
+                    "layer with sparse=False, or leave it out with `layers`"
+                )
+            whole = WHOLE[t.dtype.itemsize]
+            t.detach().view(whole).bitwise_and_(self._bits if whole == self._bits.dtype else self._bits.to(whole))
 
     def lift(self, tensors: list[Tensor]) -> None:
-        """Set ``tensors`` of the weight's shape, zero where the mask is False, to one there: by their bits."""
-        dead = ~self.mask
+        """Set ``tensors`` of the weight's shape, zero where the mask is False, to one there: by their bits.
+
+        With the bits of one added everywhere and taken away again where the mask has -1.
+        """
         for t in tensors:
             whole = WHOLE[t.dtype.itemsize]
-            t.view(whole).add_(dead, alpha=int(torch.ones((), dtype=t.dtype).view(whole)))
-
-    def marks(self, optimizer: torch.optim.Optimizer) -> dict[int, tuple[int, int]]:
-        """Address and count of in-place changes of the weight and its optimiser slots, by identity."""
-        return {id(t): (t.data_ptr(), t._version) for t in (self.weight, *self.slots(optimizer))}
+            one = int(torch.ones((), dtype=t.dtype).view(whole))
+            t.view(whole).add_(self._bits if whole == self._bits.dtype else self._bits.to(whole), alpha=one).add_(one)
 
     def slots(self, optimizer: torch.optim.Optimizer) -> list[Tensor]:
         """The optimiser's tensors of the weight's shape."""
@@ -130,18 +153,19 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def wrappers(model: nn.Module) -> list[nn.Module]:
-    """The module, what DistributedDataParallel or ``torch.compile`` wrap in it, and so on inwards."""
+    """The module, what (Distributed)DataParallel or ``torch.compile`` wrap in it, and so on inwards."""
     chain = [model]
     while True:
         last = chain[-1]
-        inner = last.module if isinstance(last, DistributedDataParallel) else last._modules.get("_orig_mod")
+        parallel = isinstance(last, (DataParallel, DistributedDataParallel))
+        inner = last._modules.get("module" if parallel else "_orig_mod")
         if inner is None:
             return chain
         chain.append(inner)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside DistributedDataParallel and ``torch.compile``."""
+    """The module inside DataParallel, DistributedDataParallel and ``torch.compile``."""
     return wrappers(model)[-1]
 
 
@@ -151,24 +175,36 @@ def process_group(model: nn.Module) -> Any:
     return groups[0] if groups else None
 
 
+def weight_names(module: nn.Module) -> tuple[str, ...]:
+    """Names of the parameters of a layer that are pruned."""
+    if isinstance(module, nn.MultiheadAttention):
+        return tuple(key for key in ATTENTION if module._parameters[key] is not None)
+    if isinstance(module, nn.RNNBase):
+        return tuple(key for key in module._flat_weights_names if key.startswith("weight_"))
+    return ("weight_ih", "weight_hh") if isinstance(module, nn.RNNCellBase) else ("weight",)
+
+
 def parts_of(model: nn.Module, layers: Choice | None = None) -> dict[str, Part]:
     """The weights to prune by name, each once: those of :data:`KINDS` that train, or of the ``layers`` chosen.
 
     A weight shared by several chosen layers goes by the first one's name and counts once. Raises ``ValueError`` when
     there is none, when one is shared with a module that is not chosen, has no shape yet, or is computed from others.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"the model must be a torch.nn.Module, got {type(model).__name__}: give model, then optimizer")
     model = unwrapped(model)
     parts: dict[int, Part] = {}
     for name, module in model.named_modules():
         if not (layers(name, module) if layers else isinstance(module, KINDS)):
             continue
-        weight = _weight(name, module)
-        if weight.requires_grad:
-            parts.setdefault(id(weight), Part(f"{name}.weight".lstrip("."), module, weight))
+        for key in weight_names(module):
+            weight = _weight(name, module, key)
+            if weight.requires_grad and weight.numel():
+                parts.setdefault(id(weight), Part(f"{name}.{key}".lstrip("."), module, weight))
     if not parts:
         raise ValueError(
-            "the model has no prunable layer: none of Linear, Conv and ConvTranspose with a weight that requires "
-            "gradients"
+            "the model has no prunable layer: none of Linear, Conv, ConvTranspose, MultiheadAttention, RNN, LSTM and "
+            "GRU with a weight that requires gradients"
             if layers is None
             else "`layers` chooses no layer whose weight requires gradients"
         )
@@ -176,14 +212,20 @@ def parts_of(model: nn.Module, layers: Choice | None = None) -> dict[str, Part]:
     return {p.name: p for p in parts.values()}
 
 
-def _weight(name: str, module: nn.Module) -> nn.Parameter:
-    weight = module._parameters.get("weight")
+def _weight(name: str, module: nn.Module, key: str) -> nn.Parameter:
+    weight, kind = module._parameters.get(key), type(module).__name__
+    layer = f"{name} ({kind})" if name else f"the model itself ({kind})"
     if isinstance(weight, nn.parameter.UninitializedParameter):
-        raise ValueError(f"the weight of {name} has no shape yet: pass one batch through the model first")
+        raise ValueError(f"the {key} of {layer} has no shape yet: pass one batch through the model first")
     if weight is None:
         raise ValueError(
-            f"the weight of {name} is not a parameter of its own (weight_norm, a parametrization or "
+            f"the {key} of {layer} is not a parameter of its own (it has none, or weight_norm, a parametrization or "
             "torch.nn.utils.prune computes it): remove that first, or leave the layer out with `layers`"
+        )
+    if weight.device.type == "meta" or weight.dtype.itemsize not in WHOLE:
+        raise ValueError(
+            f"the {key} of {layer} is {weight.dtype} on {weight.device}: give it a real device and a dtype of at most "
+            "8 bytes, or leave the layer out with `layers`"
         )
     return weight
 
@@ -199,6 +241,6 @@ def _refuse_shared(model: nn.Module, parts: dict[int, Part], layers: Choice | No
             if part is None or (id(parameter) == id(part.weight) and chosen):
                 continue
             raise ValueError(
-                f"{part.name} shares its memory with {name}.{key}, which is not pruned: leave it out with "
-                f"layers=lambda name, module: ..., or give the two their own weights"
+                f"{part.name} shares its memory with {name}.{key}, which is not pruned: choose both layers or neither "
+                "with layers=lambda name, module: ..., or give the two their own weights"
             )

@@ -17,36 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from sparelu.train.allocation import Allocation, Masks, Pool, pools
+from sparelu.train.checks import check_masks, check_model, check_optimizer, check_state
 from sparelu.train.parts import Choice, Part, parts_of, process_group, seeded, unwrapped
 from sparelu.train.plans import Move, Plan
+from sparelu.train.zeros import Zeros
 
 Score = Callable[[Part, torch.Generator], Tensor]
 """A number for every weight of a part, the larger the better; the generator is the sparsifier's own.
 
 A weight with minus infinity is never chosen.
 """
-
-ZERO_KEEPING: frozenset[type[torch.optim.Optimizer]] = frozenset(
-    {
-        torch.optim.SGD,
-        torch.optim.Adam,
-        torch.optim.AdamW,
-        torch.optim.NAdam,
-        torch.optim.RAdam,
-        torch.optim.RMSprop,
-        torch.optim.Adagrad,
-        torch.optim.Adadelta,
-    }
-)
-"""Optimisers that leave a weight at 0 and its slots at 0 where its gradient is 0 (with an ``eps`` above 0).
-
-With these only the gradient is cleared at each step; with others, weights and slots are cleared as well, which costs
-more. Adamax and Rprop are not here, since their slots do not stay at 0.
-"""
-
-
-ROOTED: frozenset[str] = frozenset({"exp_avg_sq", "square_avg", "sum"})
-"""Slots of mean or summed squares, which these optimisers take the root of."""
 
 
 @dataclass(frozen=True)
@@ -117,18 +97,18 @@ class Sparsifier:
         self.model, self.optimizer = model, optimizer
         self.rule, self.plan, self.total_steps = rule, plan, total_steps
         self.parts = parts_of(model, layers)
-        self._check_optimizer()
+        check_optimizer(self.parts, optimizer)
         self.steps = 0
         self.generator = seeded(seed)
         self._collapsed: set[str] = set()
-        self._seen: dict[int, tuple[int, int]] = {}
+        self._zeros = Zeros(self.parts.values())
         self.pools = self._pools(density, nonzeros, masks, allocation)
         self._commit(self._start() if masks is None else dict(masks))
 
     @property
     def masks(self) -> Masks:
         """Copies of the masks by name."""
-        return {n: p.mask.clone() for n, p in self.parts.items()}
+        return {n: p.mask for n, p in self.parts.items()}
 
     @property
     def nonzeros(self) -> int:
@@ -161,9 +141,10 @@ class Sparsifier:
         Returns what the optimiser's ``step`` returns; None when the support moved instead. An error leaves masks,
         weights and the count of steps as they were.
         """
-        self._check_model()
+        check_model(self.parts, unwrapped(self.model))
         moves = self._moves()
         if moves or self.rule.observe is not None:
+            moves = self._resting(moves)
             for part in self.parts.values():
                 part.follow()
                 part.check_gradient()
@@ -173,7 +154,7 @@ class Sparsifier:
         growth = self._growth(moves)
         result = None
         if not (moves and self.rule.replaces_step):
-            result = self._optimise(closure)
+            result = self._zeros.step(self.optimizer, closure)
         if moves:
             self._move(moves, growth)
         if self.rule.after is not None:
@@ -196,10 +177,7 @@ class Sparsifier:
 
     def apply(self) -> None:
         """Set weights and optimiser slots to zero off the support, as after loading weights from elsewhere."""
-        for part in self.parts.values():
-            part.follow()
-            part.clear([part.weight, *part.slots(self.optimizer)])
-        self._seen = self._marks()
+        self._zeros.apply(self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resume needs beside the states of model and optimiser: tensors and plain values only."""
@@ -219,7 +197,7 @@ class Sparsifier:
 
         Raises ``ValueError`` when the state is of another method, model, length or budget.
         """
-        self._check_state(state)
+        check_state(state, self.state_dict(), self.parts, [p.nonzeros for p in self.pools])
         self.steps = int(state["steps"])
         self.generator.set_state(state["generator"].cpu())
         for name, part in self.parts.items():
@@ -239,7 +217,7 @@ class Sparsifier:
             return pools({n: tuple(p.weight.shape) for n, p in self.parts.items()}, density, nonzeros, choice)
         if density is not None or nonzeros is not None:
             raise ValueError("give exactly one of density, nonzeros and masks")
-        self._check_masks(masks)
+        check_masks(self.parts, masks)
         counts = {n: int(m.sum()) for n, m in masks.items()}
         if choice == "global":
             return (Pool(tuple(self.parts), sum(counts.values()), self.size),)
@@ -258,6 +236,22 @@ class Sparsifier:
         if all(m is None for m in moves):
             return []
         return [Move(p.nonzeros, 0) if m is None else m for m, p in zip(moves, self.pools, strict=True)]
+
+    def _resting(self, moves: list[Move]) -> list[Move]:
+        """The moves without exchanges in pools that hold an idle weight; none at all when nothing is left to do.
+
+        What would be grown there would not train, and what is dropped would be lost for nothing.
+        """
+        used = any(p.weight.grad is not None for p in self.parts.values())
+        for part in self.parts.values():
+            part.idle = not part.weight.requires_grad or (used and part.weight.grad is None)
+        rest, changes = [], False
+        for pool, move in zip(self.pools, moves, strict=False):
+            living = sum(self.parts[n].nonzeros for n in pool.names)
+            idle = move.grow and any(self.parts[n].idle for n in pool.names)
+            rest.append(Move(living, 0) if idle else move)
+            changes |= rest[-1] != Move(living, 0)
+        return rest if changes else []
 
     def _growth(self, moves: list[Move]) -> Masks:
         """The scores for growing, while the gradients are dense; none when nothing grows."""
@@ -302,117 +296,4 @@ class Sparsifier:
             if not part.nonzeros and name not in self._collapsed:
                 self._collapsed.add(name)
                 part.warn_of_collapse()
-        self.apply()
-
-    def _optimise(self, closure: Callable[[], Any] | None) -> Any:
-        """A step of the optimiser. Weights and slots are cleared afterwards unless they are known to be zero.
-
-        They are when the optimiser is of :data:`ZERO_KEEPING`, and since the last step nobody wrote to them and none
-        was added: torch counts the writes to each tensor.
-        """
-        untouched = self._marks() == self._seen
-        lifted = self._lift()
-        try:
-            if closure is None:
-                self._clear_gradients()
-                result = self.optimizer.step()
-            else:
-                result = self.optimizer.step(lambda: self._after(closure))
-        finally:
-            for part, slots in lifted:
-                part.clear(slots)
-        marks = self._marks()
-        if untouched and self._keeps_zeros() and marks.keys() == self._seen.keys():
-            self._seen = marks
-        else:
-            self.apply()
-        return result
-
-    def _lift(self) -> list[tuple[Part, list[Tensor]]]:
-        """Put ones in place of the zeros off the support in slots of which the step takes square roots; those slots.
-
-        The root that torch calls on a CPU takes six times as long for zeros. With a gradient of 0 a weight of 0 moves
-        by 0 over that root, so that what the slot holds there, until it is cleared after the step, changes nothing.
-        """
-        if not self._keeps_zeros():
-            return []
-        whole = {id(p) for g in self.param_groups if g.get("fused") for p in g["params"]}
-        lifted = []
-        for part in self.parts.values():
-            state = self.optimizer.state.get(part.weight, {})
-            slots = [state[name] for name in ROOTED & state.keys()]
-            if slots and part.weight.device.type == "cpu" and id(part.weight) not in whole:
-                part.lift(slots)
-                lifted.append((part, slots + [s for n, s in state.items() if n.startswith("max_")]))
-        return lifted
-
-    def _after(self, closure: Callable[[], Any]) -> Any:
-        with torch.enable_grad():
-            loss = closure()
-        self._clear_gradients()
-        return loss
-
-    def _clear_gradients(self) -> None:
-        """Gradients of dropped weights must not reach what an optimiser adds up over a whole tensor."""
-        for part in self.parts.values():
-            if part.weight.grad is not None:
-                part.follow()
-                part.clear([part.weight.grad])
-
-    def _keeps_zeros(self) -> bool:
-        return type(self.optimizer) in ZERO_KEEPING and all(g.get("eps", 1) > 0 for g in self.optimizer.param_groups)
-
-    def _marks(self) -> dict[int, tuple[int, int]]:
-        marks: dict[int, tuple[int, int]] = {}
-        for part in self.parts.values():
-            marks.update(part.marks(self.optimizer))
-        return marks
-
-    def _check_optimizer(self) -> None:
-        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        for name, part in self.parts.items():
-            if id(part.weight) not in held:
-                raise ValueError(
-                    f"the optimizer does not hold {name}: it was made from another model, or before the layer was "
-                    "replaced. Make the optimizer from this model's parameters first, or choose with `layers` those it "
-                    "holds (one sparsifier for each optimizer)"
-                )
-
-    def _check_model(self) -> None:
-        model = unwrapped(self.model)
-        for name, part in self.parts.items():
-            now: nn.Module | None = model
-            for step in name.split(".")[:-1]:
-                now = None if now is None else now._modules.get(step)
-            if now is not part.module or part.module._parameters.get("weight") is not part.weight:
-                raise ValueError(
-                    f"{name} was replaced after the sparsifier was made: make the optimizer and the sparsifier anew "
-                    "(masks=... takes over the old masks)"
-                )
-
-    def _check_masks(self, masks: Mapping[str, Tensor]) -> None:
-        if set(masks) != set(self.parts):
-            odd = sorted(set(masks) ^ set(self.parts))
-            raise ValueError(f"the masks are not those of this model's prunable layers: they differ at {odd[0]}")
-        for name, part in self.parts.items():
-            if masks[name].shape != part.weight.shape or masks[name].dtype != torch.bool:
-                raise ValueError(
-                    f"the mask of {name} must be bool of shape {tuple(part.weight.shape)}, "
-                    f"got {masks[name].dtype} of shape {tuple(masks[name].shape)}"
-                )
-
-    def _check_state(self, state: Mapping[str, Any]) -> None:
-        missing = sorted(self.state_dict().keys() - state.keys())
-        if missing:
-            raise ValueError(
-                f"this is no state of a sparsifier: it has no {missing[0]!r}; give what state_dict() returned"
-            )
-        if state["method"] != type(self).__name__:
-            raise ValueError(f"the state is of {state['method']}, not of {type(self).__name__}")
-        self._check_masks(state["masks"])
-        wanted = [p.nonzeros for p in self.pools]
-        if list(state["nonzeros"]) != wanted or state["total_steps"] != self.total_steps:
-            raise ValueError(
-                f"the state has {sum(state['nonzeros'])} nonzeros and {state['total_steps']} steps, this sparsifier "
-                f"{sum(wanted)} and {self.total_steps} (or another allocation): make it with the same arguments"
-            )
+        self._zeros.moved(self.optimizer)
