@@ -73,7 +73,7 @@ def planted(
     biases: Biases = 0.0,
     noise: Annotated[float, Rule("label noise, relative to the labels' standard deviation", low=0)] = 0.0,
     law: Annotated[
-        str, Rule("law of the inputs", choices=("gaussian", "uniform", "bernoulli", "correlated"))
+        str, Rule("law of the inputs", choices=("gaussian", "uniform", "bernoulli", "correlated", "heavy"))
     ] = "gaussian",
     correlation: Annotated[float, Rule("of neighbouring inputs, for the correlated law", above=-1, below=1)] = 0.5,
     seed: Seed = 0,
@@ -81,7 +81,8 @@ def planted(
     """Inputs x (n, d) float32 and labels of :func:`planted_network`, (n,) or (n, k) float32; test rows apart.
 
     Laws of x: gaussian N(0, 1) (published); uniform on [-sqrt 3, sqrt 3]; bernoulli, pixels 0 or 1 with equal
-    chance; correlated, N(0, 1) with correlation ``correlation ** |i - j|``. The held-out rows are the next
+    chance; correlated, N(0, 1) with correlation ``correlation ** |i - j|``; heavy, Student's t with 3
+    degrees of freedom, scaled to variance 1. The held-out rows are the next
     ones of the same stream (the published code measures on its training rows); their labels have no noise.
 
     Raises :class:`~sparelu.data.DataError` when all labels are zero, which the published code skips silently.
@@ -146,6 +147,8 @@ def _inputs(law: str, n: int, d: int, correlation: float, stream: np.random.Rand
         return stream.uniform(-np.sqrt(3), np.sqrt(3), size=(n, d)).astype(np.float32)
     if law == "bernoulli":
         return stream.randint(0, 2, size=(n, d)).astype(np.float32)
+    if law == "heavy":
+        return (stream.standard_t(3, size=(n, d)) / np.sqrt(3)).astype(np.float32)
     x = stream.normal(size=(n, d))
     if law == "correlated":  # x_i = r x_{i-1} + sqrt(1 - r^2) z_i keeps variance 1 and gives correlation r^|i-j|
         for i in range(1, d):

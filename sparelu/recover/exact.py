@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sparelu.data import Budget, Data, Taken
 from sparelu.identify import condition, unsuited
@@ -16,9 +15,9 @@ from sparelu.network import Network
 from sparelu.outcome import Certificate, Iterate, State, Status
 from sparelu.recover.evidence import DELTA, Evidence, apart, weigh
 from sparelu.recover.found import Found, orient_scalar, scalar, trimmed, within
+from sparelu.recover.joint import Places, refit_jointly
 from sparelu.recover.kinks import Kinks, Sample
 from sparelu.recover.moments import moments
-from sparelu.recover.joint import Places, refit_jointly
 from sparelu.recover.outputs import (
     cut,
     drafted,

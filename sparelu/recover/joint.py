@@ -40,7 +40,7 @@ class Places:
 
 @dataclass(frozen=True, eq=False)
 class Joint:
-    """A fit of outputs of unit variance: errors ``mse`` (outs,), Gram matrix ``base`` of Phi, ``slope`` Phi'r (c, outs)."""
+    """A fit of outputs of unit variance: errors ``mse`` (outs,), Gram matrix ``base``, ``slope`` Phi'r (c, outs)."""
 
     found: Found
     places: Places
@@ -109,7 +109,7 @@ class Normal:
         self.matrix = self.matrix.tril() + self.matrix.tril(-1).T
 
     def eliminated(self, o: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Of output o: the Gram matrix (p, p) outside the span of its affine columns, their factor, and the columns'."""
+        """Of output o: the Gram matrix (p, p) outside its affine columns, their factor, their products with Phi."""
         key = self.joint.places.affine[o].cpu().numpy().tobytes()
         if key not in self._eliminated:
             live, base, p = self.joint.places.affine[o].nonzero()[:, 0] + self.size, self.joint.base, self.size
@@ -162,7 +162,7 @@ class Normal:
         return torch.cholesky_inverse(factor(matrix)) / size / size[:, None]
 
     def variances(self) -> tuple[Float[Tensor, "k inputs"], Float[Tensor, "k outs"], Float[Tensor, "outs inputs"]]:
-        """Of the weights (0 of the one that is held in every kink), output weights and affine entries on the support."""
+        """Of the weights (0 where one is held), the output weights and the affine entries on the support."""
         covariance = self.covariance()
         places, support, values = self.joint.places, self.joint.support, covariance.diagonal()
         weight, outputs = torch.zeros_like(self.joint.found.weight), torch.zeros_like(self.joint.found.outputs)
