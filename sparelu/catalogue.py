@@ -39,8 +39,11 @@ def certifier(name: str, **settings: Any) -> Certifier:
 def choose(data: Data, budget: Budget) -> tuple[str, str]:
     """The method that ``auto`` means for these data and this budget, and why.
 
-    One input and one target: ``piecewise``, which is exact there. Everything else: ``gmp``.
+    Images with ``channels`` in the budget: ``rigl``. One input and one target: ``piecewise``, which is exact there.
+    Everything else: ``gmp``.
     """
+    if budget.channels:
+        return "rigl", "it moves the support of convolutions to where the gradient is largest"
     if data.inputs == 1 and fitter("piecewise").refuses(data, budget) is None:
         return "piecewise", "for one input and one target it is exact, and finds the number of knots if none is given"
     return (

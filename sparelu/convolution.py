@@ -130,8 +130,8 @@ class Convolution:
         place, colour = self.kernel.indices.long() // self.image[2], self.kernel.indices.long() % self.image[2]
         for i in range(height):
             for j in range(width):
-                r, c = (k * self.stride - self.padding for k in (i, j))
-                r, c = r + place // self.side, c + place % self.side
+                r = i * self.stride - self.padding + place // self.side
+                c = j * self.stride - self.padding + place % self.side
                 inside: Bool[Tensor, " nnz"] = (r >= 0) & (r < self.image[0]) & (c >= 0) & (c < self.image[1])
                 rows.append((i * width + j) * channels + self.kernel.outputs_of_values.long()[inside])
                 columns.append(((r * self.image[1] + c) * self.image[2] + colour)[inside])

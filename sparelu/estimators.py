@@ -1,5 +1,6 @@
 """Scikit-learn estimators: any Fitter behind ``fit`` and ``predict``."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ class _SparseReLU(BaseEstimator):
         settings: Any = None,
         standardise: Any = True,
         random_state: Any = None,
+        channels: Any = (),
+        image: Any = None,
     ) -> None:
         self.method = method
         self.hidden = hidden
@@ -42,16 +45,22 @@ class _SparseReLU(BaseEstimator):
         self.settings = settings
         self.standardise = standardise
         self.random_state = random_state
+        self.channels = channels
+        self.image = image
 
     def _budget(self, data: Data) -> Budget:
         hidden = tuple(np.atleast_1d(self.hidden).tolist())
         four = (self.nonzeros, self.density, self.sparsity, self.compression)
-        given = Budget(hidden, *(v.item() if isinstance(v, np.generic) else v for v in four))
-        if given.count(data.inputs, data.outputs) is not None:
+        channels = tuple(np.atleast_1d(self.channels).tolist())
+        given = Budget(hidden, *(v.item() if isinstance(v, np.generic) else v for v in four), channels=channels)
+        if given.count(data.inputs, data.outputs, data.image) is not None:
             return given
-        total = given.weights(data.inputs, data.outputs)
+        total = given.weights(data.inputs, data.outputs, data.image)
         floor = min(total, data.inputs + data.outputs)
-        return Budget(given.hidden, nonzeros=max(floor, round(DENSITY * total)))
+        return replace(given, nonzeros=max(floor, round(DENSITY * total)))
+
+    def _image(self) -> tuple[int, ...] | None:
+        return None if self.image is None else tuple(int(n) for n in self.image)
 
     def _seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)):
@@ -98,9 +107,14 @@ PARAMETERS = """
         Hyperparameters of the method, by name.
     standardise : bool, default=True
         Train on inputs (and regression targets) of mean 0 and variance 1. The change of scale is folded into the
-        weights afterwards: ``network_`` takes raw inputs.
+        weights afterwards: ``network_`` takes raw inputs. Networks with ``channels`` take images as they are.
     random_state : int, RandomState or None, default=None
         The seed; an integer is handed on as it is.
+    channels : tuple of int, default=()
+        For images: 3 x 3 convolutions of stride 2 with so many channels each, before the hidden layers. Methods of
+        sparse training fit them, such as "rigl" and "chase".
+    image : tuple of int, default=None
+        The (height, width) or (height, width, colours) of the images whose numbers are the rows, pixel by pixel.
 
     Attributes
     ----------
@@ -146,7 +160,7 @@ class SparseReLURegressor(MultiOutputMixin, RegressorMixin, _SparseReLU):
             order="C",
             ensure_min_samples=2,
         )
-        self._learn(Data(x, t, names=self._input_names()))
+        self._learn(Data(x, t, names=self._input_names(), image=self._image()))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -178,7 +192,8 @@ class SparseReLUClassifier(ClassifierMixin, _SparseReLU):
         x, t = validate_data(self, X, y, dtype=[np.float64, np.float32], order="C", ensure_min_samples=2)
         check_classification_targets(t)
         self.classes_, codes = np.unique(column_or_1d(t, warn=True), return_inverse=True)
-        self._learn(Data(x, codes, "classification", self._input_names(), tuple(self.classes_.tolist())))
+        names, classes = self._input_names(), tuple(self.classes_.tolist())
+        self._learn(Data(x, codes, "classification", names, classes, image=self._image()))
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:

@@ -256,12 +256,22 @@ def configured(kind: type[Method], values: dict[str, Any]) -> Any:
     return kind(**values)
 
 
-def budget_reason(data: Data, budget: Budget, needed: bool = True, depth: tuple[int, int] = (1, 10**6)) -> str | None:
-    """The common reasons to refuse: no budget where one is needed, one that does not fit, or a depth out of range."""
-    if not depth[0] <= len(budget.hidden) <= depth[1]:
+def budget_reason(
+    data: Data,
+    budget: Budget,
+    needed: bool = True,
+    depth: tuple[int, int] = (1, 10**6),
+    convolutions: bool = False,
+) -> str | None:
+    """The common reasons to refuse: no budget where one is needed, one that does not fit, or a shape out of range."""
+    if budget.channels and not convolutions:
+        return (
+            "it fits no convolutions: choose a method of sparse training such as rigl or chase, or leave out `channels`"
+        )
+    if not budget.channels and not depth[0] <= len(budget.hidden) <= depth[1]:
         return f"it fits {depth[0]} to {depth[1]} hidden layers, got {len(budget.hidden)}: change `hidden`"
     try:
-        allowed = budget.count(data.inputs, data.outputs)
+        allowed = budget.count(data.inputs, data.outputs, data.image)
     except ValueError as error:
         return str(error)
     return "it needs a budget: give nonzeros, density, sparsity or compression" if needed and allowed is None else None

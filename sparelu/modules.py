@@ -3,11 +3,14 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from sparelu.convolution import Convolution, Image
 from sparelu.layer import Layer
 from sparelu.network import Network
+
+Traced = Tensor | fx.Proxy
+"""A tensor, or what stands for one while torch.fx records the graph."""
 
 TRANSPARENT = (nn.Identity, nn.Dropout)
 
@@ -19,7 +22,7 @@ class Images(nn.Module):
         super().__init__()
         self.image: Image = (height, width, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Traced) -> Traced:
         """Images of the rows ``x``; channels stay last in memory."""
         return x.reshape(-1, *self.image).permute(0, 3, 1, 2)
 

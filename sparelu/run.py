@@ -82,6 +82,7 @@ def fit(
     """Run ``method`` on ``data`` within ``budget``.
 
     ``standardise`` learns means and scales on these rows and folds them into the network, which then takes raw inputs.
+    It does nothing to networks with ``budget.channels``: their first convolution has a normalisation of its own.
     ``watch`` sees every iterate; ``stop`` is asked after every round and ends the fit as interrupted. With
     ``checkpoint`` the state is kept on disk, and ``resume`` goes on from it bit for bit.
 
@@ -95,7 +96,7 @@ def fit(
     if data.ranks.size > 1 and not method.sums_over_rows:
         raise Refusal(f"{method.name} needs all rows in one process and cannot fit over {data.ranks.size} ranks")
     _ = data.statistics  # refuses NaN, constant targets and single classes before anything is spent
-    work, way = data.standardised() if standardise else (data, None)
+    work, way = data.standardised() if standardise and not budget.channels else (data, None)
     reason = method.refuses(work, budget)
     if reason is not None:
         raise Refusal(f"{method.name} cannot fit this: {reason}")
@@ -230,7 +231,7 @@ def _solution(
     if progress.last is not None and progress.status is not Status.diverged:
         network, claims = progress.last.network(), progress.last.certificates()
         network = network if way is None else way.fold(network)
-    allowed = budget.count(data.inputs, data.outputs)
+    allowed = budget.count(data.inputs, data.outputs, data.image)
     return Solution(
         network,
         progress.status or Status.max_steps,
@@ -268,7 +269,10 @@ def compress(
 
     Raises :class:`~sparelu.method.Refusal` with the method's reason.
     """
-    reason = method.refuses(network, budget, data)
+    convolutions = (
+        "it has convolutions: fit it with the method chase, which removes channels, or use Network(net.layers)"
+    )
+    reason = convolutions if network.convolutions else method.refuses(network, budget, data)
     if reason is not None:
         raise Refusal(f"{method.name} cannot compress this: {reason}")
     meter = Meter()

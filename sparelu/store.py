@@ -15,12 +15,16 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
+from sparelu.convolution import Convolution
 from sparelu.data import Budget
 from sparelu.network import Layer, Network
 from sparelu.outcome import Assumption, Certificate, Solution, State, Status
 
-FORMAT = 1
-"""Version of the file format; a reader takes its own and every older one."""
+FORMAT = 2
+"""Version of the file format; a reader takes its own and every older one. 2 has convolutions."""
+
+GEOMETRY = ("image", "side", "stride", "padding")
+"""What is stored of a convolution beside its kernel."""
 
 
 class StoreError(ValueError):
@@ -30,8 +34,8 @@ class StoreError(ValueError):
 def save(solution: Solution, path: str | Path) -> int:
     """Write ``solution`` to ``path``; the bytes written. Raises ``OSError`` and leaves the old file when that fails."""
     arrays: dict[str, np.ndarray] = {}
-    for i, layer in enumerate(solution.network.layers):
-        arrays |= _layer_arrays(f"layer{i}", layer)
+    for i, part in enumerate(solution.network.parts):
+        arrays |= _layer_arrays(f"layer{i}", _kernel(part))
     if solution.network.skip is not None:
         arrays |= _layer_arrays("skip", solution.network.skip)
     return _write(Path(path), "solution", arrays, _header(solution))
@@ -39,7 +43,7 @@ def save(solution: Solution, path: str | Path) -> int:
 
 def weight_bytes(network: Network) -> int:
     """Bytes that the weights, indices and biases of ``network`` take in a file, its header left out."""
-    layers = [*network.layers, *([network.skip] if network.skip is not None else [])]
+    layers = [*map(_kernel, network.parts), *([network.skip] if network.skip is not None else [])]
     return sum(array.nbytes for layer in layers for array in _layer_arrays("", layer).values())
 
 
@@ -47,11 +51,14 @@ def load(path: str | Path) -> Solution:
     """Read a solution. Raises :class:`StoreError` saying what is wrong with the file."""
     arrays, header = _read(Path(path), "solution")
     count = len(header["shapes"]) - header["skip"]
-    layers = tuple(_read_layer(f"layer{i}", header["shapes"][i], arrays) for i in range(count))
+    layers = [_read_layer(f"layer{i}", header["shapes"][i], arrays) for i in range(count)]
+    geometry = {int(i): dict(g, image=tuple(g["image"])) for i, g in header.get("convolutions", {}).items()}
+    parts = tuple(Convolution(layer, **geometry[i]) if i in geometry else layer for i, layer in enumerate(layers))
     skip = _read_layer("skip", header["shapes"][-1], arrays) if header["skip"] else None
-    budget = dict(header["budget"], hidden=tuple(header["budget"]["hidden"]))
+    budget = dict(header["budget"])
+    budget |= {name: tuple(budget.get(name, ())) for name in ("hidden", "channels")}
     return Solution(
-        network=Network(layers, skip),
+        network=Network(parts, skip),
         status=Status[header["status"]],
         budget=Budget(**budget),
         certificates=tuple(_certificate(c) for c in header["certificates"]),
@@ -79,8 +86,10 @@ PLAIN = ("method", "settings", "seed", "within_budget", "seconds", "peak_memory"
 
 def _header(solution: Solution) -> dict[str, Any]:
     net = solution.network
-    layers = [*net.layers, *([net.skip] if net.skip is not None else [])]
+    layers = [*map(_kernel, net.parts), *([net.skip] if net.skip is not None else [])]
+    convolutions = {str(i): part for i, part in enumerate(net.parts) if isinstance(part, Convolution)}
     return {
+        "convolutions": {i: {name: getattr(part, name) for name in GEOMETRY} for i, part in convolutions.items()},
         "shapes": [list(layer.shape) for layer in layers],
         "skip": int(net.skip is not None),
         "status": solution.status.name,
@@ -95,6 +104,11 @@ def _header(solution: Solution) -> dict[str, Any]:
 
 def _certificate(given: dict[str, Any]) -> Certificate:
     return Certificate(**{**given, "assumptions": tuple(Assumption(**a) for a in given["assumptions"])})
+
+
+def _kernel(part: Layer | Convolution) -> Layer:
+    """The weights that are stored."""
+    return part.kernel if isinstance(part, Convolution) else part
 
 
 def _layer_arrays(name: str, layer: Layer) -> dict[str, np.ndarray]:

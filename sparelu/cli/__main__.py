@@ -41,6 +41,9 @@ def fit(
     ] = None,
     method: Annotated[str, Option(help="A method (see: sparelu methods), or auto.")] = "auto",
     hidden: Annotated[str, Option(help="Hidden widths, such as 100 or 300,100.")] = "100",
+    channels: Annotated[
+        str | None, Option(help="Of images: convolutions before the hidden layers, such as 16,32 (3 x 3, stride 2).")
+    ] = None,
     nonzeros: Annotated[int | None, Option(help="Weights allowed. One of these four.")] = None,
     density: Annotated[float | None, Option(help="Share of the weights allowed.")] = None,
     sparsity: Annotated[float | None, Option(help="Share of the weights that must be zero.")] = None,
@@ -94,6 +97,7 @@ def fit(
             budgets,
             folds,
             select,
+            channels,
         )
         fit_command(wishes, json, rank_timeout)
 

@@ -56,6 +56,7 @@ class Wishes:
     budgets: str | None
     folds: int
     select: str
+    channels: str | None = None
 
     def trial(self) -> Trial:
         """The trial without the settings of its method, which is known once the data are."""
@@ -76,6 +77,7 @@ class Wishes:
             self.test_fraction,
             self.standardise,
             pick_device(self.device),
+            channels=() if self.channels is None else flags.whole_numbers(self.channels, "--channels"),
         )
         trial.budget()
         if self.method != "auto":
@@ -98,7 +100,8 @@ def _fit(wishes: Wishes, as_json: bool, ranks: Ranks) -> None:
         trial = replace(trial, settings=flags.method_settings(wishes.extra, flags.named_method(name)))
     asked = {"budgets": wishes.budgets or "default", "folds": wishes.folds, "select": checked_select(wishes.select)}
     request = {**trial.request(), **(asked if wishes.path else {})}
-    if trial.budget().weights(split.train.inputs, split.train.outputs) < ONE_THREAD_WEIGHTS:
+    weights = trial.budget().weights(split.train.inputs, split.train.outputs, split.train.image)
+    if weights < ONE_THREAD_WEIGHTS and not trial.channels:
         torch.set_num_threads(1)
     default = Path("runs") / f"{Path(trial.data).stem}-{trial.method}-{key(request)}"
     folder = RunFolder(wishes.out or default)
@@ -186,8 +189,9 @@ def _budgets(trial: Trial, split: Split, wishes: Wishes) -> Sequence[int]:
 
 def _dense(trial: Trial, split: Split, folder: RunFolder, stop: Callable[[], bool]) -> Judged | None:
     """The same network with every weight, trained without pruning, to compare with; not for very wide ones."""
-    full = replace(trial, method="magnitude", settings={}, nonzeros=None, density=1.0)
-    if full.budget().weights(split.train.inputs, split.train.outputs) > MAX_DENSE_WEIGHTS:
+    name = "static" if trial.channels else "magnitude"
+    full = replace(trial, method=name, settings={}, nonzeros=None, density=1.0)
+    if full.budget().weights(split.train.inputs, split.train.outputs, split.train.image) > MAX_DENSE_WEIGHTS:
         return None
     return full.run(split, checkpoint=Checkpoint(folder.path / "path" / "dense.checkpoint"), resume=True, stop=stop)
 

@@ -7,8 +7,9 @@ from sparelu.catalogue import METHODS
 from sparelu.method import Method, SettingError, nearest, settings_of
 
 COMMON = (
-    *("target", "task", "method", "hidden", "nonzeros", "density", "sparsity", "compression", "seed", "out", "resume"),
-    *("test-fraction", "standardise", "device", "seconds", "json", "path", "budgets", "folds", "select"),
+    *("target", "task", "method", "hidden", "channels", "nonzeros", "density", "sparsity", "compression", "seed"),
+    *("out", "resume", "test-fraction", "standardise", "device", "seconds", "json", "path", "budgets", "folds"),
+    "select",
 )
 
 

@@ -14,6 +14,7 @@ from rich.table import Table as Printed
 from sparelu import store
 from sparelu.cli.flags import data_source
 from sparelu.cli.session import console, errors, size
+from sparelu.convolution import Convolution
 from sparelu.data import Rows
 from sparelu.datasets import DATASETS, columns_for
 from sparelu.experiments.finish import report
@@ -92,7 +93,7 @@ def solution_summary(solution: Solution) -> dict[str, Any]:
         "nonzeros": net.nonzeros,
         "biases": net.biases,
         "skip_nonzeros": net.skip_nonzeros,
-        "layers": [{"shape": list(layer.shape), "nonzeros": layer.nonzeros} for layer in net.layers],
+        "layers": [{"shape": list(part.shape), "nonzeros": part.nonzeros} for part in net.parts],
         "classes": list(solution.classes),
         "inputs": list(solution.names),
     }
@@ -103,17 +104,16 @@ def layer_table(network: Network) -> Printed:
     table = Printed(title="Layers", title_justify="left")
     for heading in ("layer", "inputs", "outputs", "nonzeros", "density", "biases"):
         table.add_column(heading, justify="left" if heading == "layer" else "right")
-    named = [(f"{i + 1}", layer) for i, layer in enumerate(network.layers)]
+    named: list[tuple[str, Layer | Convolution]] = [(f"{i + 1}", part) for i, part in enumerate(network.parts)]
     if network.skip is not None:
         named.append(("skip (affine)", network.skip))
     for name, layer in named:
-        cells = layer.shape[0] * layer.shape[1]
         table.add_row(
             name,
             f"{layer.shape[1]:,}",
             f"{layer.shape[0]:,}",
             f"{layer.nonzeros:,}",
-            f"{layer.nonzeros / cells:.2%}" if cells else "-",
+            f"{layer.nonzeros / layer.cells:.2%}" if layer.cells else "-",
             f"{layer.biases:,}",
         )
     return table

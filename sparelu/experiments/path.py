@@ -24,7 +24,9 @@ class Step:
 
 def default_budgets(trial: Trial, split: Split) -> list[int]:
     """Eight budgets from a twentieth of the weights, at most 50, to all of them, at most 2000."""
-    total = Budget(trial.hidden).weights(split.train.inputs, split.train.outputs)
+    total = Budget(trial.hidden, channels=trial.channels).weights(
+        split.train.inputs, split.train.outputs, split.train.image
+    )
     return budgets(max(1, min(50, total // 20)), max(2, min(total, 2000)))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparelu.convolution import Convolution
 from sparelu.data import Budget
 from sparelu.experiments.report_anatomy import Anatomy, Wires, anatomy, input_namer, output_namer
 from sparelu.experiments.report_text import count, duration, initial, plain, settings, signed, size
@@ -46,8 +47,8 @@ def layer_rows(network: Network) -> tuple[LayerRow, ...]:
     live = [len(h) for h in body.hidden]
     names = [f"hidden {i + 1}" if len(live) > 1 else "hidden" for i in range(len(live))] + ["output"]
     rows = [
-        _layer_row(name, layer, alive)
-        for name, layer, alive in zip(names, network.layers, [*live, _fed(network.layers[-1])], strict=True)
+        _layer_row(name, part, alive)
+        for name, part, alive in zip(names, network.parts, [*live, _fed(network.layers[-1])], strict=True)
     ]
     if network.skip is not None:
         rows.append(_layer_row("affine part", network.skip, _fed(network.skip)))
@@ -58,9 +59,8 @@ def _fed(layer: Layer) -> int:
     return int(layer.rows.numel())
 
 
-def _layer_row(name: str, layer: Layer, live: int) -> LayerRow:
-    cells = layer.shape[0] * layer.shape[1]
-    density = layer.nonzeros / cells if cells else 0.0
+def _layer_row(name: str, layer: Layer | Convolution, live: int) -> LayerRow:
+    density = layer.nonzeros / layer.cells if layer.cells else 0.0
     return LayerRow(name, layer.shape, live, layer.nonzeros, density, layer.biases, weight_bytes(Network((layer,))))
 
 

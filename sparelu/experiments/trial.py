@@ -43,6 +43,7 @@ class Trial(Task):
     device: str = "cpu"
     folds: int = 0
     fold: int = 0
+    channels: tuple[int, ...] = ()
 
     def request(self) -> dict[str, Any]:
         """The fields that are not at their default, as JSON values."""
@@ -79,12 +80,13 @@ class Trial(Task):
     def of(cls, request: Mapping[str, Any]) -> "Trial":
         """The trial of a stored request; entries that are not fields are passed over."""
         known: dict[str, Any] = {f.name: request[f.name] for f in fields(cls) if f.name in request}
-        known["hidden"] = tuple(known.get("hidden", cls.hidden))
+        known |= {name: tuple(known.get(name, getattr(cls, name))) for name in ("hidden", "channels")}
         return cls(**known)
 
     def budget(self) -> Budget:
         """The budget. Raises ``ValueError`` for two at once or one out of range."""
-        return Budget(self.hidden, self.nonzeros, self.density, self.sparsity, self.compression)
+        four = (self.nonzeros, self.density, self.sparsity, self.compression)
+        return Budget(self.hidden, *four, channels=self.channels)
 
     def split(self) -> Split:
         """Load the data, keep test rows apart, and take the fold where one is asked for."""

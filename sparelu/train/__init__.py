@@ -12,6 +12,7 @@ from sparelu.train.channels import remove_channels as remove_channels
 from sparelu.train.chase import Chase as Chase
 from sparelu.train.chase import Removal as Removal
 from sparelu.train.chase import SoftBound as SoftBound
+from sparelu.train.chase_fit import ChaseTraining
 from sparelu.train.convnets import small_conv as small_conv
 from sparelu.train.convnets import small_resnet as small_resnet
 from sparelu.train.dynamic import MEST as MEST
@@ -48,4 +49,4 @@ from sparelu.train.static import Static as Static
 from sparelu.train.topology import diagnose as diagnose
 from sparelu.train.topology import diagnose_layers as diagnose_layers
 
-METHODS: tuple[type[Method], ...] = (GradualPruning, OneShotPruning, IterativePruning, *ENGINE_METHODS)
+METHODS: tuple[type[Method], ...] = (GradualPruning, OneShotPruning, IterativePruning, *ENGINE_METHODS, ChaseTraining)

@@ -1,10 +1,9 @@
 """Two small convolutional networks for experiments: plain and residual, with batch normalisation."""
 
 import torch
-from torch import Tensor, fx, nn
+from torch import nn
 
-Traced = Tensor | fx.Proxy
-"""A tensor, or what stands for one while torch.fx records the graph."""
+from sparelu.modules import Traced
 
 
 def small_conv(width: int = 16, depth: int = 2, inputs: int = 3, classes: int = 10, stride: int = 1) -> nn.Sequential:

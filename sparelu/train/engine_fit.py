@@ -1,4 +1,4 @@
-"""The engine behind the verb ``fit``: Adam on a multilayer perceptron that a :class:`Sparsifier` keeps sparse.
+"""The engine behind the verb ``fit``: Adam on a module that a :class:`Sparsifier` keeps sparse.
 
 What the methods have in common is here; what makes each is in :mod:`~sparelu.train.engine_methods`.
 """
@@ -7,7 +7,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -20,14 +19,12 @@ from sparelu.method import setting
 from sparelu.network import Network
 from sparelu.outcome import Iterate, State
 from sparelu.train.allocation import Masks
+from sparelu.train.bodies import body_of
 from sparelu.train.feed import Feed
-from sparelu.train.mlp import MLP
 from sparelu.train.parts import Choice
-from sparelu.train.pruning import within
 from sparelu.train.schedules import cosine
 from sparelu.train.sparsifier import Choices, Sparsifier
-from sparelu.train.start import he
-from sparelu.train.training import Run, Training, allowance, live_columns
+from sparelu.train.training import Run, Training, allowance
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Outputs (b, k) and targets to the mean loss of the rows."""
@@ -48,13 +45,10 @@ class Task:
 
 @dataclass(frozen=True)
 class EngineTraining(Training):
-    """Adam, its step size falling along half a cosine, within the support that the engine moves or keeps.
-
-    With one output and one hidden layer the products v_j w_j are counted, and only the first layer is pruned. No more
-    units of a layer are trained than the budget has nonzeros.
-    """
+    """Adam, its step size falling along half a cosine, within the support that the engine moves or keeps."""
 
     sums_over_rows: ClassVar[bool] = False
+    convolves: ClassVar[bool] = True
 
     rate: float = setting(0.01, "step size of Adam at the start", above=0)
     floor: float = setting(0.01, "share of the step size that is left at the end", low=0, high=1)
@@ -67,6 +61,10 @@ class EngineTraining(Training):
     def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
         """The sparsifier of the training."""
 
+    def finished(self, network: Network) -> Network:
+        """What is returned of a trained network."""
+        return network
+
     def resumed(self, task: Task, masks: Masks) -> Choices:
         """What :meth:`choices` gave when the fit began; ``masks`` are those of the state to go on from."""
         return self.choices(task)
@@ -76,7 +74,7 @@ class EngineTraining(Training):
 
 
 class _Run(Run):
-    """One fit under way: ``done`` epochs, with the mean ``loss`` of the last. ``net`` holds shapes and the result."""
+    """One fit under way: ``done`` epochs, with the mean ``loss`` of the last."""
 
     def __init__(
         self, method: EngineTraining, data: Data, budget: Budget, rng: np.random.Generator, start: State | None
@@ -85,25 +83,24 @@ class _Run(Run):
         self.allowed = allowance(data, budget)
         self.rounds = method.passes(data, self.allowed)
         self.total = self.rounds * method.minibatches(data)
-        if start is None:
-            self.net = MLP.started(data, budget.hidden, self.allowed, he, live_columns(data), rng)
-            self.seed, self.done, self.loss = int(rng.integers(2**31)), 0, math.nan
-        else:
-            self.net = MLP.restored(start["net"], data.device)
+        drawn = rng.bit_generator.state
+        self.body = body_of(data, budget, self.allowed, rng)
+        self.seed, self.done, self.loss = int(rng.integers(2**31)), 0, math.nan
+        if start is not None:
+            rng.bit_generator.state = drawn
             self.seed, self.done, self.loss = start["seed"], start["done"], start["loss"]
-        self.feed = Feed(data, self.net.units[0])
-        self.module = module_of(self.net)
+        self.feed = Feed(data, self.body.columns)
+        self.module = self.body.module
         self.optimizer = torch.optim.Adam(self.module.parameters(), lr=method.rate, fused=True)
         self.sparsifier = self._engine(rng, start)
 
     def _engine(self, rng: np.random.Generator, start: State | None) -> Sparsifier:
-        method = self.method
-        first = [str(i) for i, m in enumerate(self.module.children()) if isinstance(m, nn.Linear)][: self._pruned]
+        method, pruned = self.method, self.body.pruned
         task = Task(
             self.module,
-            self.net.widths[0],
-            min(self.allowed, self.net.nonzeros),
-            lambda name, module: name in first,
+            len(self.body.columns),
+            min(self.allowed, self.body.weights),
+            lambda name, module: name in pruned,
             self.objective,
             lambda size: next(self.feed.batches(size, rng)),
             self.seed,
@@ -112,16 +109,12 @@ class _Run(Run):
         choices["layers"] = task.layers
         sparsifier = method.engine(self.module, self.optimizer, self.total, choices)
         if start is not None:
-            self.module.load_state_dict(module_of(self.net).state_dict())  # the engine has cut it to its own start
+            self.body.load(start["body"])  # the engine has cut it to its own start
             slots = {int(i): dict(s) for i, s in start["slots"].items()}
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
             sparsifier.load_state_dict(start["sparsifier"])
         return sparsifier
-
-    @property
-    def _pruned(self) -> int:
-        return 1 if self.net.fused else len(self.net.widths) - 1
 
     def advance(self, rng: np.random.Generator) -> None:
         """One pass over the rows."""
@@ -139,20 +132,11 @@ class _Run(Run):
         self.done += 1
         self.loss = float(np.mean(losses))
 
-    def take(self) -> MLP:
-        """The network as the module is now."""
-        linears = [m for m in self.module.children() if isinstance(m, nn.Linear)]
-        weights = [m.weight.detach().t().reshape(-1) for m in linears]
-        alive = [torch.ones_like(w, dtype=torch.bool) for w in weights]
-        for i, mask in enumerate(self.sparsifier.masks.values()):
-            alive[i] = mask.t().reshape(-1)
-        self.net.value.copy_(torch.cat([*weights, *(m.bias.detach() for m in linears)]))
-        self.net.alive.copy_(torch.cat(alive))
-        return self.net
-
     def network(self) -> Network:
         """The network within the budget, on the scale of the targets."""
-        return within(self.take(), self.allowed).network(self.feed.mean, self.feed.sd)
+        return self.method.finished(
+            self.body.network(self.sparsifier.masks, self.allowed, self.feed.mean, self.feed.sd)
+        )
 
     def state(self) -> State:
         """All that :class:`_Run` starts from."""
@@ -161,7 +145,7 @@ class _Run(Run):
             "done": self.done,
             "loss": self.loss,
             "seed": self.seed,
-            "net": self.take().state(),
+            "body": self.body.state(self.sparsifier.masks),
             "slots": {str(i): {k: v.clone() for k, v in s.items()} for i, s in slots.items()},
             "sparsifier": self.sparsifier.state_dict(),
         }
@@ -170,18 +154,6 @@ class _Run(Run):
         """What there is after ``done`` epochs."""
         numbers = {"nonzeros": float(self.sparsifier.nonzeros), "visited": self.sparsifier.visited}
         return Iterate(self.done / self.rounds, self.loss, self.network, self.state, numbers)
-
-
-def module_of(net: MLP) -> nn.Sequential:
-    """Linear and ReLU layers with the numbers of ``net``; no random number is drawn."""
-    parts: list[nn.Module] = []
-    for (inputs, outputs), weight, bias in zip(pairwise(net.widths), *net.split(net.value), strict=True):
-        linear = nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=weight.dtype, device=weight.device)
-        with torch.no_grad():
-            linear.weight.copy_(weight.t())
-            linear.bias.copy_(bias)
-        parts += [linear, nn.ReLU()]
-    return nn.Sequential(*parts[:-1])
 
 
 def objective_of(data: Data) -> Objective:

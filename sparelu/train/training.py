@@ -40,6 +40,7 @@ class Training(Fitter):
     """Length, refusals and rounds of training by minibatches."""
 
     sums_over_rows: ClassVar[bool] = True
+    convolves: ClassVar[bool] = False
 
     epochs: int | None = setting(None, "passes over the rows; none: 100 up to 1000 nonzeros, 60 above", low=1)
     batch: int = setting(128, "rows of a minibatch; those that do not fill one wait for the next pass", low=1)
@@ -47,10 +48,10 @@ class Training(Fitter):
 
     def refuses(self, data: Data, budget: Budget) -> str | None:
         """No budget, one that does not fit, or fewer nonzeros than a path from an input to an output takes."""
-        reason = budget_reason(data, budget)
+        reason = budget_reason(data, budget, convolutions=self.convolves)
         if reason is not None:
             return reason
-        layers, allowed = len(budget.hidden) + 1, allowance(data, budget)
+        layers, allowed = len(budget.channels) + len(budget.hidden) + 1, allowance(data, budget)
         if allowed < layers and not (layers == 2 and data.outputs == 1):
             return f"a path through {layers} layers takes {layers} nonzeros and the budget is {allowed}: ask for more"
         return None
@@ -91,7 +92,7 @@ class Training(Fitter):
 
 def allowance(data: Data, budget: Budget) -> int:
     """The nonzeros of a budget that gives them (``refuses`` has seen to it). Raises ``ValueError`` otherwise."""
-    allowed = budget.count(data.inputs, data.outputs)
+    allowed = budget.count(data.inputs, data.outputs, data.image)
     if allowed is None:
         raise ValueError("the budget names no number of nonzeros: give nonzeros, density, sparsity or compression")
     return allowed

@@ -35,7 +35,7 @@ def _equal(x: Any, y: Any, name: str) -> bool:
 def keeps_budget(method: Fitter, data: Data, budget: Budget) -> None:
     """No more nonzeros than allowed, counted on the network, and no hidden zero or epsilon."""
     solution = fit(method, data, budget)
-    allowed = budget.count(data.inputs, data.outputs)
+    allowed = budget.count(data.inputs, data.outputs, data.image)
     assert allowed is not None
     assert solution.network.nonzeros <= allowed
     assert solution.within_budget

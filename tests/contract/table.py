@@ -47,6 +47,15 @@ def _few_points() -> tuple[Data, Budget]:
     return Data(x, rng.uniform(-1, 1, 7)), Budget((20,), nonzeros=20)
 
 
+def _images() -> tuple[Data, Budget]:
+    rng = np.random.default_rng(6)
+    x = rng.random((90, 5, 4)).astype(np.float32)
+    label = x[:, :2].sum((1, 2)) > x[:, 3:].sum((1, 2))
+    x[:, :2] += 0.5 * label[:, None, None]
+    budget = Budget((6,), nonzeros=90, channels=(4, 5))
+    return Data(x.reshape(90, 20), label.astype(int), "classification", image=(5, 4)), budget
+
+
 PROBLEMS: dict[str, Callable[[], tuple[Data, Budget]]] = {
     "planted": _planted,
     "two targets": _two_targets,
@@ -54,7 +63,9 @@ PROBLEMS: dict[str, Callable[[], tuple[Data, Budget]]] = {
     "two classes": _two_classes,
     "one input": _one_input,
     "few points": _few_points,
+    "images": _images,
 }
+DENSE = tuple(name for name in PROBLEMS if name != "images")
 
 
 @dataclass(frozen=True)
@@ -69,17 +80,18 @@ class Row:
 ENGINE = {"least": 150, "rate": 0.03}
 
 FITTERS: tuple[Row, ...] = (
-    Row("gmp", tuple(PROBLEMS), {"least": 300}),
-    Row("magnitude", tuple(PROBLEMS), {"least": 300}),
-    Row("imp", tuple(PROBLEMS), {"least": 400}),
-    Row("rigl", tuple(PROBLEMS), ENGINE | {"every": 15}),
+    Row("gmp", DENSE, {"least": 300}),
+    Row("magnitude", DENSE, {"least": 300}),
+    Row("imp", DENSE, {"least": 400}),
+    Row("rigl", DENSE, ENGINE | {"every": 15}),
     *(Row(name, ("two targets", "two classes"), ENGINE | {"every": 15}) for name in ("set", "snfs", "mest")),
     *(Row(name, ("two targets", "two classes"), ENGINE) for name in ("static", "grasp", "synflow")),
+    Row("chase", ("two targets", "images"), ENGINE | {"every": 15}),
     Row("snip", ("planted", "classes"), ENGINE | {"rows": 50, "rounds": 3}),
     Row("exact", ("planted", "two targets")),
-    Row("aiht", tuple(PROBLEMS), {"epochs": 40, "batch": 50, "step": 0.2}),
+    Row("aiht", DENSE, {"epochs": 40, "batch": 50, "step": 0.2}),
     Row("univariate", ("one input",)),
     Row("piecewise", ("one input",)),
     Row("few-weights", ("few points",)),
-    Row("reweighted", tuple(PROBLEMS), {"epochs": 100}),
+    Row("reweighted", DENSE, {"epochs": 100}),
 )

@@ -6,7 +6,8 @@ import torch
 
 from sparelu import Budget, Data, Status, fit
 from sparelu.catalogue import fitter
-from sparelu.train.engine_fit import module_of, objective_of
+from sparelu.train.bodies import module_of
+from sparelu.train.engine_fit import objective_of
 from sparelu.train.losses import loss_of
 from sparelu.train.mlp import MLP
 from sparelu.train.start import uniform
