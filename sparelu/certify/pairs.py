@@ -20,11 +20,21 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The points x with low <= x <= high and |x| <= radius; low and high (d,), radius may be infinite."""
+    """The points x with low <= x <= high and |x| <= radius; low and high (d,), radius may be infinite.
+
+    With ``rows`` (n, d): only mixtures of these rows, their convex hull.
+    """
 
     low: np.ndarray
     high: np.ndarray
     radius: float = np.inf
+    rows: np.ndarray | None = None
+
+    @classmethod
+    def hull(cls, rows: np.ndarray) -> "Inputs":
+        """The mixtures of the rows (n, d)."""
+        longest = float(np.linalg.norm(rows, axis=1).max()) * (1 + EPSILON * rows.shape[1])
+        return cls(rows.min(axis=0), rows.max(axis=0), longest, rows)
 
     @property
     def norm(self) -> float:
@@ -32,7 +42,9 @@ class Inputs:
         return min(self.radius, float(np.linalg.norm(np.maximum(np.abs(self.low), np.abs(self.high)))))
 
     def highest(self, linear: np.ndarray) -> np.ndarray:
-        """Upper bound of ``linear x`` for every row of ``linear`` (k, d)."""
+        """Upper bound of ``linear x`` for every row of ``linear`` (k, d); a mixture is below its largest row."""
+        if self.rows is not None:
+            return np.asarray((linear @ self.rows.T).max(axis=1))
         box = np.maximum(linear, 0) @ self.high + np.minimum(linear, 0) @ self.low
         return np.minimum(box, self.norm * np.linalg.norm(linear, axis=1))
 

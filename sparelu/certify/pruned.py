@@ -18,6 +18,9 @@ from sparelu.support import largest
 DENSE_LIMIT = 10**8
 """Entries of the dense layers of one network above which a pair is refused: bounds are computed on dense rows."""
 
+GROUPED = 20_000
+"""Rows that are grouped at most."""
+
 
 def without_smallest(network: Network, fraction: float) -> Network:
     """The network without the ``fraction`` of smallest weights (by size) of every layer, biases kept."""
@@ -58,7 +61,7 @@ def _power(method: str) -> float:
 
 @dataclass(frozen=True)
 class Pruned(Certifier):
-    """Bounds the change of the outputs against a reference network, on the box of the data or near its rows.
+    """Bounds the change of the outputs against a reference network: on the box of the data, near rows, or on mixtures.
 
     Without a reference: the change when the smallest weights of this network are taken away as well.
     """
@@ -67,6 +70,9 @@ class Pruned(Certifier):
     fraction: float = setting(0.1, "share of smallest weights taken away where there is no reference", above=0, below=1)
     radius: float | None = setting(
         None, "bound the change up to this distance of rows, by input; none: in the box", low=0
+    )
+    groups: int | None = setting(
+        None, "bound it on the mixtures of rows within each of so many groups of alike rows; none: in the box", low=1
     )
     rows: int = setting(20, "rows whose surroundings are bounded where a radius is given", low=1)
 
@@ -90,14 +96,7 @@ class Pruned(Certifier):
         if data is None:
             raise ValueError(self.refuses(network, data))
         dense, small = self._pair(network)
-        low, high = data.ranges
-        if self.radius is None:
-            places = [Inputs(low, high, _longest(data))]
-            where = f"for every input within the ranges of the data and not longer than {places[0].norm:.4g}"
-        else:
-            x = some_rows(data, self.rows, rng)
-            places = [Inputs(row - self.radius, row + self.radius) for row in x]
-            where = f"within {self.radius:g} by input of {len(x)} rows of the data"
+        places, where = self._places(data, rng)
         bounds = [gap(dense, small, place).largest for place in places]
         norms = [product_of_norms(dense, small, place) for place in places]
         what = (
@@ -116,10 +115,35 @@ class Pruned(Certifier):
             source=self.paper,
         )
 
+    def _places(self, data: Data, rng: np.random.Generator) -> tuple[list[Inputs], str]:
+        """The sets of inputs that are bounded one by one, and their union in words."""
+        if self.radius is not None:
+            x = some_rows(data, self.rows, rng)
+            near = [Inputs(row - self.radius, row + self.radius) for row in x]
+            return near, f"within {self.radius:g} by input of {len(x)} rows of the data"
+        if self.groups is not None:
+            x = some_rows(data, GROUPED, rng)
+            parts = alike(x, self.groups, rng)
+            words = (
+                f"for every one of {len(x)} rows of the data and every mixture of those of one of {len(parts)} groups"
+            )
+            return [Inputs.hull(part) for part in parts], words
+        whole = Inputs(*data.ranges, _longest(data))
+        return [whole], f"for every input within the ranges of the data and not longer than {whole.norm:.4g}"
+
     def _pair(self, network: Network) -> tuple[Network, Network]:
         if self.reference is None:
             return network, without_smallest(network, self.fraction)
         return load(self.reference).network, network
+
+
+def alike(x: np.ndarray, groups: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """The rows (n, d) in at most ``groups`` groups, by k-means."""
+    from sklearn.cluster import KMeans
+
+    count = min(groups, len(np.unique(x, axis=0)))
+    labels = KMeans(count, n_init=1, random_state=int(rng.integers(2**31))).fit_predict(x)
+    return [x[labels == label] for label in np.unique(labels)]
 
 
 def _longest(data: Data) -> float:

@@ -153,3 +153,30 @@ def test_averaged_norms_hold_for_every_pattern_and_are_below_the_product() -> No
             )
         assert (worst_rows <= rows).all()
         assert worst <= norm <= np.prod([np.linalg.norm(m, 2) for m in (a, b, c)])
+
+
+def test_no_mixture_of_rows_passes_the_bound_on_their_hull_and_rows_alone_are_exact() -> None:
+    rng = np.random.default_rng(11)
+    for _ in range(20):
+        f, g = random_pair(rng, (5, 9, 7, 3))
+        rows = rng.standard_normal((6, 5)) * rng.uniform(0, 2) + rng.standard_normal(5)
+        bound = gap(f, g, Inputs.hull(rows))
+        shares = np.vstack([np.eye(6), rng.dirichlet(np.full(6, 0.3), 300)])
+        d = f(shares @ rows) - g(shares @ rows)
+        assert (d.amax(dim=0).numpy() <= bound.high).all()
+        assert (d.amin(dim=0).numpy() >= bound.low).all()
+        assert float(d.norm(dim=1).max()) <= bound.norm
+        box = Inputs(rows.min(axis=0), rows.max(axis=0), float(np.linalg.norm(rows, axis=1).max()))
+        assert bound.norm <= gap(f, g, box).norm * (1 + 1e-9)
+        one = gap(f, g, Inputs.hull(rows[:1]))
+        assert one.norm == pytest.approx(float(d[0].norm()), rel=1e-6)
+
+
+def test_certificates_on_groups_hold_on_all_rows_and_tighten_with_their_number() -> None:
+    rng = np.random.default_rng(12)
+    f, g = random_pair(rng, (3, 8, 6, 1))
+    data = Data(rng.standard_normal((200, 3)), np.zeros(200))
+    most = float((f(data.x) - without_smallest(f, 0.3)(data.x)).abs().max())
+    values = [certify(Pruned(fraction=0.3, groups=k), f, data).value for k in (1, 16, 200)]
+    assert most <= values[2] <= values[1] <= values[0]
+    assert values[2] == pytest.approx(most, rel=1e-6)
