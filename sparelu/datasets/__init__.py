@@ -7,6 +7,7 @@ from sparelu.data import Data, DataError
 from sparelu.datasets.curves import curve, uniform
 from sparelu.datasets.dataset import Dataset
 from sparelu.datasets.images import CIFAR10_BYTES, MNIST_BYTES, cifar10, digits, mnist
+from sparelu.datasets.pictures import picture
 from sparelu.datasets.planted import planted, planted_network
 from sparelu.datasets.tables import FORMATS, columns_for, read_table
 from sparelu.method import SettingError, nearest
@@ -19,6 +20,7 @@ DATASETS: dict[str, Dataset] = {
         Dataset(
             "cifar10", "60000 images of 32 x 32 x 3 pixels, ten classes", cifar10, "a gzipped archive", CIFAR10_BYTES
         ),
+        Dataset("picture", "pixels of one image on Fourier features of their coordinates", picture),
         Dataset("planted", "labels made by a known sparse network", planted),
         Dataset("curve", "one input, one output: plateau, sine, convex, sawtooth, doppler or steps", curve),
         Dataset("uniform", "a few points with uniform inputs and labels, to interpolate", uniform),

@@ -90,6 +90,7 @@ FITTERS: tuple[Row, ...] = (
     Row("snip", ("planted", "classes"), ENGINE | {"rows": 50, "rounds": 3}),
     Row("exact", ("planted", "two targets")),
     Row("aiht", DENSE, {"epochs": 40, "batch": 50, "step": 0.2}),
+    Row("pursuit", ("planted", "two classes", "one input", "few points"), {"swaps": 5}),
     Row("univariate", ("one input",)),
     Row("piecewise", ("one input",)),
     Row("few-weights", ("few points",)),
