@@ -47,7 +47,7 @@ class Evidence:
     the labels (of all outputs together), and ``wrong`` rows differ by more than rounding explains, which has root mean
     square ``rounding``. ``inside`` is the error on the fitted rows. ``rest`` says whether the search found
     nothing left to do, ``cut`` whether the budget took weights that the data ask for; ``least`` is the smallest |t|
-    of a weight, of both layers where there are several outputs.
+    of a weight, of both layers where there are several outputs; ``binary`` inputs that kinks read have two values.
     """
 
     weights: int
@@ -61,6 +61,7 @@ class Evidence:
     rest: bool
     cut: bool
     least: float
+    binary: int = 0
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -75,7 +76,7 @@ class Evidence:
             f"the network is the one behind the labels: it differs on less than {100 * bound:.2g}% of the inputs, with "
             f"{100 * (1 - DELTA):g}% confidence"
         )
-        premises = (self._met(), self._enough(), self._at_rest(), self._uncut(), self._clear())
+        premises = (self._met(), self._enough(), self._at_rest(), self._uncut(), self._clear(), self._told_apart())
         return Certificate(claim, self.error, "sd of the labels, on rows kept apart", premises, not known, source)
 
     def _met(self) -> Assumption:
@@ -109,6 +110,11 @@ class Evidence:
         words += "" if self.least > CLEAR else ": the rows leave weights undecided, as dependent columns do"
         return Assumption("every weight stands clear of zero", _checked(self.least > CLEAR), words)
 
+    def _told_apart(self) -> Assumption:
+        words = f"{self.binary} inputs of kinks have two values"
+        words += ": on such rows different networks are one function" if self.binary else ""
+        return Assumption("the inputs tell networks apart", _checked(self.binary == 0), words)
+
 
 def _checked(good: bool) -> str:
     return "checked" if good else "violated"
@@ -134,6 +140,8 @@ def weigh(
     level = np.maximum(level, math.sqrt(ROUNDING) * sd)
     wrong = (np.abs(error) > ROUNDINGS * np.maximum(fine, level)).any(axis=1)
     scalar = labels.shape[1] == 1
+    read = (found.weight[:, :-1] != 0).any(0).nonzero()[:, 0].tolist()
+    shown = np.asarray(held.x[:]) if read else np.zeros((0, 0))
     weights = int(torch.count_nonzero(found.weight[:, :-1])) if scalar else found.nonzeros
     biases = int(torch.count_nonzero(found.weight[:, -1]))
     return Evidence(
@@ -148,6 +156,7 @@ def weigh(
         rest=rest,
         cut=cut,
         least=least,
+        binary=sum(len(np.unique(shown[:, i])) <= 2 for i in read) if len(shown) else 0,
     )
 
 

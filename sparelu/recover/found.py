@@ -94,8 +94,6 @@ def orient_scalar(fit: Fit, sample: Sample, power: Tensor) -> Fit:
     The oriented fit is kept only where it explains the rows as well.
     """
     kinks = fit.kinks
-    if len(kinks) == 0:
-        return fit
     outputs = kinks.sign[:, None]
     slack = torch.maximum(
         affine_slack(kinks.weight, outputs, torch.tensor([fit.mse]).to(power), power, fit.rows), _fitted_slack(fit)

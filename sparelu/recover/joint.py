@@ -139,9 +139,11 @@ class Normal:
 
     def moved(self, damping: float) -> tuple[Found, float]:
         """``found`` after a damped step, and the damping that was possible."""
-        matrix, size = self.scaled()
-        root, damping = cholesky(matrix, damping)
-        step = torch.cholesky_solve((self.vector / size)[:, None], root)[:, 0] / size
+        step = self.vector
+        if len(step):
+            matrix, size = self.scaled()
+            root, damping = cholesky(matrix, damping)
+            step = torch.cholesky_solve((step / size)[:, None], root)[:, 0] / size
         found, support, places = self.joint.found, self.joint.support, self.joint.places
         dw = torch.zeros_like(self.along[:, 0])
         dw[self.free] = step[self.at[0]]
@@ -158,6 +160,8 @@ class Normal:
 
     def covariance(self) -> Float[Tensor, "t t"]:
         """Of the free weights and the live output weights."""
+        if len(self.matrix) == 0:
+            return self.matrix
         matrix, size = self.scaled()
         return torch.cholesky_inverse(factor(matrix)) / size / size[:, None]
 

@@ -278,8 +278,6 @@ def oriented_jointly(joint: Joint, sample: Sample) -> Joint:
     An entry a_oi less sum_j V_jo e_j w_ji / 2 has the variances of its terms, six standard deviations are its slack.
     The oriented fit is kept only where it explains every output as well.
     """
-    if len(joint.found.weight) == 0:
-        return joint
     f = joint.found
     var_w, var_v, var_a = Normal(joint).variances()
     total = var_a + (f.outputs.square().T @ var_w + var_v.T @ f.weight.square()) / 4
