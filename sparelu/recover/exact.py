@@ -13,6 +13,7 @@ from sparelu.identify import condition, unsuited
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.network import Network
 from sparelu.outcome import Certificate, Iterate, State, Status
+from sparelu.recover.deep import deep_steps
 from sparelu.recover.evidence import DELTA, Evidence, apart, weigh
 from sparelu.recover.found import Found, orient_scalar, scalar, trimmed, within
 from sparelu.recover.joint import Places, refit_jointly
@@ -76,9 +77,11 @@ class Exact(Fitter):
         """Labels that are classes, depth, a budget that does not fit, or too few rows for it."""
         if data.task != "regression":
             return "it recovers from regression targets: choose a training method for classes"
-        reason = budget_reason(data, budget, needed=False, depth=(1, 1))
+        reason = budget_reason(data, budget, needed=False, depth=(1, 2))
         if reason is not None:
             return reason
+        if len(budget.hidden) == 2 and data.outputs > 1:
+            return f"two hidden layers are recovered from one output, got {data.outputs}: fit the outputs one by one"
         wanted = 4 * (data.inputs + 1) + (budget.count(data.inputs, data.outputs) or 0)
         if data.n < wanted:
             return (
@@ -90,6 +93,8 @@ class Exact(Fitter):
         self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
     ) -> Generator[Iterate, None, Status]:
         """One student stage or one refit a round; the last round trims to the budget and orients."""
+        if len(budget.hidden) == 2:
+            return (yield from deep_steps(self, data, budget, rng, start))
         run = _Run.begun(self, data, budget, rng) if start is None else _Run.restored(self, data, budget, start)
         if start is None:
             run.search = begin(run.affine, run.plan, rng)

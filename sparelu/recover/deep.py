@@ -1,0 +1,219 @@
+"""Exact recovery of networks with two hidden layers, round by round: what :class:`.exact.Exact` runs for that depth."""
+
+import math
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+
+from sparelu.data import Budget, Data, Taken
+from sparelu.network import Layer, Network
+from sparelu.outcome import Certificate, Iterate, State, Status
+from sparelu.recover.deep_found import network
+from sparelu.recover.deep_kinks import DeepKinks
+from sparelu.recover.deep_prune import least_t, oriented_fit, trimmed
+from sparelu.recover.deep_refit import DeepFit
+from sparelu.recover.deep_search import DeepPlan, DeepSearch, deep_advance, deep_begin, settled
+from sparelu.recover.evidence import ROUNDINGS, Evidence, apart, rounding
+from sparelu.recover.kinks import Sample
+from sparelu.recover.moments import moments
+from sparelu.recover.refit import ROUNDING
+
+STARTS = 3
+"""Random starts at most."""
+WORSE = 4.0
+"""How much larger the squared error of the oriented network may be: rounding, and no more."""
+
+
+class Settings(Protocol):
+    """What is used of the settings of :class:`.exact.Exact`."""
+
+    most: int
+    rows: int
+    iterations: int
+    cycles: int
+    paper: ClassVar[str]
+
+
+def deep_steps(
+    settings: Settings, data: Data, budget: Budget, rng: np.random.Generator, start: State | None
+) -> Generator[Iterate, None, Status]:
+    """One student stage with its refits a round; the last round orients and cuts to the budget."""
+    run = DeepRun(settings, data, budget, int(rng.integers(2**62)) if start is None else start["seed"])
+    if start is not None:
+        run.restore(start)
+        yield run.iterate()
+    while run.found is None:
+        run.advance(rng)
+        run.rounds += 1
+        yield run.iterate()
+    return Status.converged if run.exact else Status.best_found
+
+
+class DeepRun:
+    """The parts of one fit that its rounds share; everything but the state is made again from data and seed."""
+
+    def __init__(self, settings: Settings, data: Data, budget: Budget, seed: int) -> None:
+        own = np.random.default_rng(seed)
+        if data.n > settings.most:
+            data = data.take(np.sort(own.choice(data.n, settings.most, replace=False)))
+        self.data, self.budget, self.seed, self.paper, self.rounds = data, budget, seed, settings.paper, 0
+        self.found: Network | None = None
+        self.evidence: Evidence | None = None
+        y = np.asarray(data.y[:], dtype=np.float64).reshape(-1)
+        self.scale = float(y.std()) or 1.0
+        size = np.sqrt(data.statistics.mean**2 + data.statistics.sd**2)
+        size[size == 0] = 1.0
+        self.units = torch.as_tensor(np.append(size, 1.0)).to(data.device)
+        order = own.permutation(data.n)
+        held, kept = np.sort(order[: apart(data.n)]), np.sort(order[apart(data.n) :])
+        self.held, self.labels = Taken(data.x, held), y[held]
+        self.rows = Sample(Taken(data.x, kept), y[kept] / self.scale, data.device, size)
+        self.order = own.permutation(len(kept))
+        first = moments(self.rows)
+        m1, m2 = budget.hidden
+        widths = (min(2 * m1 + 6, 4 * first.rank + 8), min(2 * m2 + 4, 2 * first.rank + 8))
+        negative = first.negative if first.negative > 0.05 else 0.0
+        used, own_settings = min(settings.rows, len(kept)), (settings.iterations, settings.cycles, STARTS)
+        self.plan = DeepPlan(widths, used, *own_settings, negative, first.affine, first.mse)
+        self.search = deep_begin(self.plan)
+
+    def advance(self, rng: np.random.Generator) -> None:
+        """One round."""
+        if self.search.done:
+            self.finish()
+        else:
+            self.search = deep_advance(self.search, self.rows, self.order, self.plan, rng)
+
+    def iterate(self) -> Iterate:
+        """The iterate after so many rounds."""
+        s = self.search
+        numbers = {"kinks": float(sum(s.model.widths)), "nonzeros": float(s.model.nonzeros), "cycle": float(s.start)}
+        progress = 1.0 if self.found is not None else 1 - 2 ** (-self.rounds / 8)
+        return Iterate(progress, s.mse * self.scale**2, self.network, self.state, numbers, self.certificates)
+
+    def state(self) -> State:
+        """For :meth:`restore`."""
+        s = self.search
+        plain = {k: getattr(s, k) for k in ("mse", "penalty", "least", "start", "round", "done", "rest")}
+        return {
+            "seed": self.seed,
+            "rounds": self.rounds,
+            "model": _tensors(s.model),
+            "best": _tensors(s.best),
+            "search": plain,
+            "found": {} if self.found is None else _written(self.found),
+            "evidence": {} if self.evidence is None else dict(self.evidence.state),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        model, best = (
+            DeepKinks(**{k: v.to(self.data.device) for k, v in state[name].items()}) for name in ("model", "best")
+        )
+        self.search, self.rounds = DeepSearch(model=model, best=best, **state["search"]), state["rounds"]
+        if state["found"]:
+            self.found, self.evidence = _read(state["found"]), Evidence(**state["evidence"])
+
+    @property
+    def exact(self) -> bool:
+        """Whether every premise of the evidence was checked."""
+        return self.evidence is not None and self.evidence.certificate("").holds
+
+    def certificates(self) -> tuple[Certificate, ...]:
+        """What proves the network."""
+        return () if self.evidence is None else (self.evidence.certificate(self.paper),)
+
+    def network(self) -> Network:
+        """The network so far, cut to the budget."""
+        return self.found if self.found is not None else self._cut(self.search.best)
+
+    def _cut(self, model: DeepKinks) -> Network:
+        allowed = self.budget.count(self.data.inputs, 1)
+        return cut(network(model, self.scale, self.units), (self.budget.hidden[0], self.budget.hidden[1]), allowed)
+
+    def finish(self) -> None:
+        """Settle the support on all rows, orient, cut to the budget, and weigh the evidence."""
+        fit = settled(self.search.best, self.rows, self.order)
+        ready = oriented_fit(fit, self.rows)
+        allowed = self.budget.count(self.data.inputs, 1)
+        kept = trimmed(ready, self.rows, allowed)
+        nets = [(self._cut(f.model), f) for f in (kept, fit)]
+        errors = [self._error(net) for net, _ in nets]
+        best = 0 if errors[0] <= WORSE * errors[1] + ROUNDING else 1
+        self.found, chosen = nets[best]
+        whole = network(ready.model, self.scale, self.units)
+        lost = self.found.nonzeros < whole.nonzeros and errors[best] > 1.1 * min(fit.mse, ready.mse) + ROUNDING
+        self.evidence = self._weighed(chosen, math.sqrt(errors[best]), lost)
+        self.search = replace(self.search, model=chosen.model, mse=errors[best])
+
+    def _error(self, net: Network) -> float:
+        """Mean squared error on the rows fitted, in units of the variance of y."""
+        scale, total = torch.as_tensor(self.rows.scale), 0.0
+        for x, y in self.rows.blocks():
+            raw = x[:, :-1].cpu() * scale
+            total += float((net(raw)[:, 0] / self.scale - y.cpu()).square().sum())
+        return total / self.rows.n
+
+    def _weighed(self, fit: DeepFit, inside: float, lost: bool) -> Evidence:
+        assert self.found is not None
+        y, read = self.labels, self.found.layers[0].indices.unique().tolist()
+        shown = np.asarray(self.held[:], dtype=np.float64)
+        error = self.found(shown).numpy()[:, 0] - y if len(y) else y
+        fine = rounding(y) if len(y) else y
+        level = max(float(np.sqrt((fine**2).mean())) if len(y) else 0.0, math.sqrt(ROUNDING) * self.scale)
+        return Evidence(
+            weights=self.found.nonzeros,
+            numbers=self.found.nonzeros + self.found.biases + self.found.skip_nonzeros,
+            fitted=self.rows.n,
+            rows=len(y),
+            wrong=int((np.abs(error) > ROUNDINGS * np.maximum(fine, level)).sum()),
+            error=float(np.sqrt((error**2).mean())) / self.scale if len(y) else 0.0,
+            rounding=level / self.scale,
+            inside=inside,
+            rest=self.search.rest,
+            cut=lost,
+            least=least_t(fit),
+            binary=sum(len(np.unique(shown[:, i])) <= 2 for i in read) if len(y) else 0,
+        )
+
+
+def cut(net: Network, widths: tuple[int, int], allowed: int | None) -> Network:
+    """With the ``widths`` strongest neurons of each layer and the ``allowed`` largest weights."""
+    first, second, out = net.layers
+    w, u, v = first.dense(), second.dense(), out.dense()
+    top = (u.abs().sum(1) * v[0].abs()).argsort(descending=True)[: widths[1]].sort().values
+    low = (u[top].abs().sum(0) * w.abs().sum(1)).argsort(descending=True)[: widths[0]].sort().values
+    w, u, v = w[low], u[top][:, low], v[:, top]
+    b1 = None if first.bias is None else first.dense_bias()[low]
+    b2 = None if second.bias is None else second.dense_bias()[top]
+    if allowed is not None:
+        value = torch.cat([part.abs().flatten() for part in (w, u, v)])
+        if int(torch.count_nonzero(value)) > allowed:
+            mask = torch.zeros_like(value).index_fill(0, value.topk(allowed).indices, 1.0)
+            parts = mask.split([w.numel(), u.numel(), v.numel()])
+            w, u, v = (t * m.view_as(t) for t, m in zip((w, u, v), parts, strict=True))
+    constant = None if out.bias is None else out.dense_bias()
+    return Network((Layer.from_dense(w, b1), Layer.from_dense(u, b2), Layer.from_dense(v, constant)), net.skip)
+
+
+def _tensors(model: DeepKinks) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in model.__dataclass_fields__}
+
+
+def _written(net: Network) -> dict[str, Any]:
+    """Dense layers of a small network, for a state."""
+    layers = [*net.layers, *([net.skip] if net.skip is not None else [])]
+    return {
+        "weights": [layer.dense() for layer in layers],
+        "biases": [layer.dense_bias() for layer in layers],
+        "skip": net.skip is not None,
+    }
+
+
+def _read(state: dict[str, Any]) -> Network:
+    pairs = zip(state["weights"], state["biases"], strict=True)
+    layers = [Layer.from_dense(w, b if bool(b.any()) else None) for w, b in pairs]
+    return Network(tuple(layers[:3]), layers[3] if state["skip"] else None)
