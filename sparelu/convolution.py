@@ -58,6 +58,11 @@ class Convolution:
         return height * width * channels, self.image[0] * self.image[1] * self.image[2]
 
     @property
+    def kind(self) -> str:
+        """What tables add to its name."""
+        return f" (convolution {self.side} x {self.side})"
+
+    @property
     def channels(self) -> int:
         """Channels that come out."""
         return self.kernel.shape[0]

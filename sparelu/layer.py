@@ -73,6 +73,11 @@ class Layer:
         return self.shape[0] * self.shape[1]
 
     @property
+    def kind(self) -> str:
+        """What tables add to its name: nothing."""
+        return ""
+
+    @property
     def channels(self) -> int:
         """Outputs: what a convolution has one of for every channel, a layer has once."""
         return self.shape[0]

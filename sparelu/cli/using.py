@@ -104,12 +104,12 @@ def layer_table(network: Network) -> Printed:
     table = Printed(title="Layers", title_justify="left")
     for heading in ("layer", "inputs", "outputs", "nonzeros", "density", "biases"):
         table.add_column(heading, justify="left" if heading == "layer" else "right")
-    named: list[tuple[str, Layer | Convolution]] = [(f"{i + 1}", part) for i, part in enumerate(network.parts)]
+    parts: list[tuple[str, Layer | Convolution]] = [(f"{i + 1}", part) for i, part in enumerate(network.parts)]
     if network.skip is not None:
-        named.append(("skip (affine)", network.skip))
-    for name, layer in named:
+        parts.append(("skip (affine)", network.skip))
+    for name, layer in parts:
         table.add_row(
-            name,
+            name + layer.kind,
             f"{layer.shape[1]:,}",
             f"{layer.shape[0]:,}",
             f"{layer.nonzeros:,}",

@@ -47,7 +47,7 @@ def layer_rows(network: Network) -> tuple[LayerRow, ...]:
     live = [len(h) for h in body.hidden]
     names = [f"hidden {i + 1}" if len(live) > 1 else "hidden" for i in range(len(live))] + ["output"]
     rows = [
-        _layer_row(name, part, alive)
+        _layer_row(name + part.kind, part, alive)
         for name, part, alive in zip(names, network.parts, [*live, _fed(network.layers[-1])], strict=True)
     ]
     if network.skip is not None:

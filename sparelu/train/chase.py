@@ -6,7 +6,7 @@ Yin et al., Dynamic sparsity is channel-level sparsity learner, 2023 (arXiv 2305
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from sparelu.train.allocation import Pool
 from sparelu.train.channels import remove_channels
 from sparelu.train.dynamic import at_random, by_gradient, by_magnitude
-from sparelu.train.parts import Part, unwrapped
+from sparelu.train.parts import Part, process_group, unwrapped
 from sparelu.train.plans import Move, Plan
 from sparelu.train.schedules import cosine, cubic
 from sparelu.train.sparsifier import Choices, Rule, Sparsifier
@@ -207,7 +207,10 @@ class Chase(Sparsifier):
         left = self.removal.left(step, self.total_steps, channels, self.channel_sparsity, self.offset)
         if left is None or not self.streams:
             return
+        group = process_group(self.model)
         for name, gone in self._weakest(left).items():
+            if group is not None:
+                gone = _of_first_process(gone, group)
             stream = self.streams[name]
             for place in (*stream.writers, *stream.readers):
                 marks = self._part(place).memory[REMOVED].movedim(place.axis, 0)
@@ -264,3 +267,9 @@ class Chase(Sparsifier):
 
     def _rows(self, place: Place) -> Tensor:
         return channel_rows(place, self._part(place).memory[REMOVED])
+
+
+def _of_first_process(marks: Tensor, group: Any) -> Tensor:
+    shared = marks.to(torch.uint8)
+    torch.distributed.broadcast(shared, group=group, group_src=0)
+    return shared.bool()

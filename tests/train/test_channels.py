@@ -111,6 +111,18 @@ def test_what_nobody_reads_is_found(network: str) -> None:
     assert sizes(remove_channels(model)) == sizes(remove_channels(model, deaf))
 
 
+def test_a_channel_that_one_of_two_reads_stays() -> None:
+    """Of the stem, channel 0 is read by the convolution of the second block alone, channel 1 by its shortcut alone."""
+    model = small_resnet(4, 1)
+    with torch.no_grad():
+        for name, deaf in (("3.conv1", [0, 1, 2, 3]), ("4.conv1", [1, 2]), ("4.shortcut.0", [0, 2])):
+            model.get_submodule(name).weight[:, deaf] = 0
+    assert unread_channels(model)["0"].tolist() == [False, False, True, False]
+    for channel, reader in ((0, "4.conv1"), (1, "4.shortcut.0")):
+        with pytest.raises(ValueError, match=f"channel {channel} of 0 is still read by {reader}"):
+            remove_channels(model, {"0": torch.arange(4) == channel})
+
+
 def test_a_constant_that_nobody_reads_goes_too() -> None:
     """Channel 1 carries relu(beta) = 7 everywhere; the next layer's weights for it are 0, its bias stays."""
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 1, 1)).eval()

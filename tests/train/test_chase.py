@@ -78,6 +78,87 @@ def test_removals_fall_half_way_between_visits_and_end_exactly() -> None:
     assert removal.left(32_500, total, 800, 0.5, 500) == 800 - 350
     assert removal.left(65_000, total, 800, 0.5, 500) == 400
     assert removal.least(64, 0.5) == 16
+    assert removal.least(7, 0.5) == 1
+
+
+def test_removals_to_the_end_of_the_training_still_end() -> None:
+    """The last step is the 99th: what was asked for is gone after it."""
+    late = Removal(every=30, until=1.0)
+    when = [t for t in range(100) if late.left(t, 100, 40, 0.25, 10) is not None]
+    assert when == [20, 50, 80, 99]
+    assert late.left(99, 100, 40, 0.25, 10) == 30
+
+
+def neurons(*first: float) -> nn.Sequential:
+    """Linear layers of three inputs, one neuron for each of ``first``, whose weights all have that size; then two."""
+    model = nn.Sequential(nn.Linear(3, len(first)), nn.ReLU(), nn.Linear(len(first), 2))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor(first)[:, None].expand(-1, 3))
+    return model
+
+
+def removed_by(model: nn.Module, x: Tensor, every: int = 1, **choices: Any) -> tuple[Chase, list[int]]:
+    """Chase with all weights alive and a step size of 0, and the steps at which channels went."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    settings = {"plan": SoftBound(every=1000), "removal": Removal(every=every, until=1.0), "total_steps": 4, **choices}
+    chase, when = Chase(model, optimizer, density=1.0, **settings), []
+    for step in range(settings["total_steps"]):
+        before = left(chase)
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        chase.step()
+        when += [step] if left(chase) < before else []
+    return chase, when
+
+
+def test_equal_channels_go_from_the_first_on() -> None:
+    chase, _ = removed_by(neurons(0.5, 0.5, 0.5, 0.5), torch.ones(2, 3), channel_sparsity=0.5)
+    assert chase.removed["0"].tolist() == [True, True, False, False]
+
+
+def test_a_layer_stops_at_its_floor_and_the_others_make_up_for_it() -> None:
+    """Half of 12 go. The six weakest are those of the first layer, of which int(6 x 0.5 x 0.8) = 2 have to stay."""
+    model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2))
+    with torch.no_grad():
+        model[0].weight.copy_(0.01 * torch.arange(1, 7)[:, None].expand(-1, 3))
+        model[2].weight.copy_(torch.tensor([5.0, 1, 6, 2, 4, 3])[:, None].expand(-1, 6))
+    removal = Removal(every=1, until=1.0, floor=0.8)
+    chase, _ = removed_by(model, torch.ones(2, 3), channel_sparsity=0.5, removal=removal)
+    assert chase.removed["0"].tolist() == [True] * 4 + [False] * 2
+    assert chase.removed["2"].tolist() == [False, True, False, True, False, False]
+
+
+def test_channels_go_half_way_between_visits_of_weights() -> None:
+    """Visits every 6 steps, removals every 4: at (t + 3) a multiple of 4."""
+    plan, removal = SoftBound(every=6), Removal(every=4, until=1.0)
+    wide = neurons(*(1.0 + i for i in range(40)))
+    _, when = removed_by(wide, torch.ones(2, 3), plan=plan, removal=removal, total_steps=12, channel_sparsity=0.5)
+    assert when == [1, 5, 9]
+
+
+class Sum(nn.Module):
+    """Two layers whose outputs are added: one stream, written by both."""
+
+    def __init__(self, a: list[float], b: list[float]) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(2, 3), nn.Linear(2, 3), nn.Linear(3, 2)
+        with torch.no_grad():
+            self.a.weight.copy_(torch.tensor(a)[:, None].expand(-1, 2))
+            self.b.weight.copy_(torch.tensor(b)[:, None].expand(-1, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(torch.relu(self.a(x) + self.b(x)))
+
+
+def test_a_channel_of_a_sum_is_ranked_by_all_that_write_it_and_goes_in_all() -> None:
+    """Means over both layers: 5, 3, 4. By the first alone channel 0 would go, by the second alone channel 2."""
+    model = Sum([1.0, 2, 7], [9.0, 4, 1])
+    chase, _ = removed_by(model, torch.ones(2, 2), channel_sparsity=0.3, residual=True)
+    assert chase.removed["a"].tolist() == [False, True, False]
+    zero = [t.detach()[1].any() for m in (model.a, model.b) for t in (m.weight, m.bias)]
+    assert not any(zero)
+    assert not model.c.weight.detach()[:, 1].any()
+    assert model.a.weight.detach()[[0, 2]].all()
 
 
 @pytest.mark.parametrize("make", [lambda: SoftBound(every=0), lambda: SoftBound(excess=2.0), lambda: Removal(floor=2)])
@@ -256,16 +337,6 @@ def test_resume_in_the_middle_is_bit_identical() -> None:
         for a, b in zip(whole[0].state_dict().values(), again[0].state_dict().values(), strict=True):
             assert torch.equal(a, b)
         assert all(torch.equal(r, again[2].removed[n]) for n, r in whole[2].removed.items())
-
-
-def test_copies_train_on_by_themselves() -> None:
-    whole = built(channel_sparsity=0.4)
-    train(*whole, 10)
-    other = copy.deepcopy(whole)
-    train(*other, 20)
-    assert left(other[2]) < left(whole[2])
-    train(*whole, 20)
-    assert all(torch.equal(a, b) for a, b in zip(whole[0].parameters(), other[0].parameters(), strict=True))
 
 
 def test_where_there_is_no_room_all_that_is_left_lives() -> None:

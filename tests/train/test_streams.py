@@ -147,6 +147,20 @@ def test_a_depthwise_convolution_is_of_the_stream_it_filters() -> None:
     assert stream == Stream(4, [Place("0", 0, 1), Place("1", 0, 1)], [Place("2", 0, 1)], [Place("3", 1, 1)])
 
 
+def test_a_sum_is_kept_whole_when_one_of_its_writers_must_be() -> None:
+    """b feeds a softmax; the sum with a then stays whole too, in either order, and with its reason."""
+    for order in (("a", "b"), ("b", "a")):
+
+        def forward(m: Net, x: Tensor, order: tuple[str, str] = order) -> Tensor:
+            first, second = (m.get_submodule(n)(x) for n in order)
+            return m.c(first + second) + torch.softmax(m.b(x), 1).mean()
+
+        model = Net(forward, a=conv(3, 4), b=conv(3, 4), c=conv(4, 2))
+        stream = streams_of(model)[order[0]]
+        assert names(stream.writers) == list(order)
+        assert "softmax may mix" in stream.kept
+
+
 def test_a_layer_called_twice_reads_one_stream() -> None:
     """c reads what a writes and what b writes: their channels go together, though nothing adds them."""
     model = Net(lambda m, x: m.c(m.a(x)) + m.c(m.b(x)), a=conv(3, 4), b=conv(3, 4), c=conv(4, 2))
