@@ -154,6 +154,14 @@ def blocks(live: Int[Tensor, " a"], places: int, channels: int) -> Int[Tensor, "
     return (torch.arange(places, device=live.device)[:, None] * channels + live.long()).reshape(-1)
 
 
+def channels_first(layer: Layer, image: Image) -> Layer:
+    """The same for inputs that lie channel by channel, as Flatten makes them of images (channels, height, width)."""
+    height, width, channels = image
+    place, channel = layer.indices.long() // channels, layer.indices.long() % channels
+    columns, bias = channel * height * width + place, layer.bias
+    return Layer.from_triplets(layer.shape, layer.outputs_of_values, columns, layer.values, bias, layer.rows)
+
+
 def stages(image: Sequence[int], channels: Sequence[int]) -> list[Image]:
     """The images before, between and behind convolutions with that many channels."""
     height, width, colours = (*image, 1)[:3]

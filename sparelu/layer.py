@@ -73,6 +73,11 @@ class Layer:
         return self.shape[0] * self.shape[1]
 
     @property
+    def kernel(self) -> "Layer":
+        """The weights as they are stored: itself."""
+        return self
+
+    @property
     def kind(self) -> str:
         """What tables add to its name: nothing."""
         return ""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, fx, nn
 
-from sparelu.convolution import Convolution, Image
+from sparelu.convolution import Convolution, Image, channels_first
 from sparelu.layer import Layer
 from sparelu.network import Network
 
@@ -59,20 +59,17 @@ def to_module(network: Network) -> nn.Module:
             parts += [*([Images(*part.image)] if part.image != image else []), _conv2d(part), nn.ReLU()]
             image = part.outputs
         else:
-            parts += [*([nn.Flatten()] if image is not None else []), _linear(part, image), nn.ReLU()]
+            flat = [] if image is None else [nn.Flatten()]
+            parts += [*flat, _linear(part if image is None else channels_first(part, image)), nn.ReLU()]
             image = None
     chain = nn.Sequential(*parts[:-1])
-    return chain if network.skip is None else SkipNetwork(chain, _linear(network.skip, None))
+    return chain if network.skip is None else SkipNetwork(chain, _linear(network.skip))
 
 
-def _linear(layer: Layer, image: Image | None) -> nn.Linear:
-    """Behind Flatten the inputs lie channel by channel."""
+def _linear(layer: Layer) -> nn.Linear:
     linear = nn.Linear(layer.shape[1], layer.shape[0], bias=layer.bias is not None, dtype=layer.dtype)
-    weight = layer.dense()
-    if image is not None:
-        weight = weight.reshape(-1, *image).permute(0, 3, 1, 2).reshape(weight.shape)
     with torch.no_grad():
-        linear.weight.copy_(weight)
+        linear.weight.copy_(layer.dense())
         if layer.bias is not None:
             linear.bias.copy_(layer.dense_bias())
     return linear

@@ -35,7 +35,7 @@ def save(solution: Solution, path: str | Path) -> int:
     """Write ``solution`` to ``path``; the bytes written. Raises ``OSError`` and leaves the old file when that fails."""
     arrays: dict[str, np.ndarray] = {}
     for i, part in enumerate(solution.network.parts):
-        arrays |= _layer_arrays(f"layer{i}", _kernel(part))
+        arrays |= _layer_arrays(f"layer{i}", part.kernel)
     if solution.network.skip is not None:
         arrays |= _layer_arrays("skip", solution.network.skip)
     return _write(Path(path), "solution", arrays, _header(solution))
@@ -43,7 +43,7 @@ def save(solution: Solution, path: str | Path) -> int:
 
 def weight_bytes(network: Network) -> int:
     """Bytes that the weights, indices and biases of ``network`` take in a file, its header left out."""
-    layers = [*map(_kernel, network.parts), *([network.skip] if network.skip is not None else [])]
+    layers = [*(part.kernel for part in network.parts), *([network.skip] if network.skip is not None else [])]
     return sum(array.nbytes for layer in layers for array in _layer_arrays("", layer).values())
 
 
@@ -86,7 +86,7 @@ PLAIN = ("method", "settings", "seed", "within_budget", "seconds", "peak_memory"
 
 def _header(solution: Solution) -> dict[str, Any]:
     net = solution.network
-    layers = [*map(_kernel, net.parts), *([net.skip] if net.skip is not None else [])]
+    layers = [*(part.kernel for part in net.parts), *([net.skip] if net.skip is not None else [])]
     convolutions = {str(i): part for i, part in enumerate(net.parts) if isinstance(part, Convolution)}
     return {
         "convolutions": {i: {name: getattr(part, name) for name in GEOMETRY} for i, part in convolutions.items()},
@@ -104,11 +104,6 @@ def _header(solution: Solution) -> dict[str, Any]:
 
 def _certificate(given: dict[str, Any]) -> Certificate:
     return Certificate(**{**given, "assumptions": tuple(Assumption(**a) for a in given["assumptions"])})
-
-
-def _kernel(part: Layer | Convolution) -> Layer:
-    """The weights that are stored."""
-    return part.kernel if isinstance(part, Convolution) else part
 
 
 def _layer_arrays(name: str, layer: Layer) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sparelu.convolution import Convolution
 from sparelu.export.plain import check_labels, plain
 from sparelu.network import Layer, Network
 from sparelu.store import write_atomically
@@ -76,18 +77,23 @@ def _check_name(name: str) -> None:
         raise ValueError(f"{name}.h is a header of the C library: choose another name")
 
 
-def _parts(net: Network) -> dict[str, Layer]:
-    layers = {f"layer{i}": layer for i, layer in enumerate(net.layers)}
-    return layers if net.skip is None else {**layers, "skip": net.skip}
+def _parts(net: Network) -> dict[str, Layer | Convolution]:
+    parts = {f"layer{i}": part for i, part in enumerate(net.parts)}
+    return parts if net.skip is None else {**parts, "skip": net.skip}
 
 
-def _tables(layer: Layer) -> dict[str, np.ndarray]:
-    """The arrays of a layer, empty ones left out."""
+def _tables(part: Layer | Convolution) -> dict[str, np.ndarray]:
+    """The arrays of a layer, empty ones left out; of a convolution the place in the window instead of the input."""
+    layer = part.kernel
     lengths = np.zeros(layer.shape[0], dtype=np.int64)
     lengths[layer.rows.numpy()] = layer.indptr.diff().numpy()
     found = {}
     if layer.nonzeros:
         found = {"values": layer.values.numpy(), "inputs": _small(layer.indices.numpy()), "lengths": _small(lengths)}
+    if isinstance(part, Convolution) and layer.nonzeros:
+        place, colour = np.divmod(found.pop("inputs").astype(np.int64), part.image[2])
+        windows = {"down": place // part.side, "across": place % part.side, "colour": colour}
+        found |= {name: _small(numbers) for name, numbers in windows.items()}
     if layer.biases:
         found["bias"] = layer.dense_bias().numpy()
     return found
@@ -97,11 +103,11 @@ def _small(index: np.ndarray) -> np.ndarray:
     return index.astype(np.min_scalar_type(int(index.max())))
 
 
-def _footprint(net: Network, parts: dict[str, Layer]) -> Footprint:
+def _footprint(net: Network, parts: dict[str, Layer | Convolution]) -> Footprint:
     return Footprint(
-        flash=sum(table.nbytes for layer in parts.values() for table in _tables(layer).values()),
+        flash=sum(table.nbytes for part in parts.values() for table in _tables(part).values()),
         ram=FLOAT * sum(_scratch(net)),
-        multiply_adds=sum(layer.nonzeros for layer in parts.values()),
+        multiply_adds=sum(part.written_out.nonzeros for part in parts.values()),
         comparisons=sum(net.hidden),
     )
 
@@ -170,14 +176,14 @@ def _header(net: Network, name: str, about: list[str]) -> str:
     )
 
 
-def _source(net: Network, parts: dict[str, Layer], name: str) -> str:
+def _source(net: Network, parts: dict[str, Layer | Convolution], name: str) -> str:
     lines = [f'#include "{name}.h"', "", "#include <stddef.h>", "#include <stdint.h>", ""]
-    for part, layer in parts.items():
-        for table, numbers in _tables(layer).items():
-            lines += [*_table(f"{part}_{table}", numbers), ""]
+    for name_of_part, part in parts.items():
+        for table, numbers in _tables(part).items():
+            lines += [*_table(f"{name_of_part}_{table}", numbers), ""]
     lines += [f"void {name}_predict(const float *x, float *out)", "{"]
     lines += [f"    float scratch{i}[{size}];" for i, size in enumerate(_scratch(net))]
-    reads_nothing = net.layers[0].nonzeros + net.skip_nonzeros == 0
+    reads_nothing = net.parts[0].nonzeros + net.skip_nonzeros == 0
     lines += ["    size_t i;", *(["    (void)x;"] if reads_nothing else []), *_body(net), "}", ""]
     return "\n".join(lines)
 
@@ -204,14 +210,45 @@ def _wrapped(text: str) -> Iterator[str]:
 
 
 def _body(net: Network) -> Iterable[str]:
-    last = len(net.layers) - 1
-    for i, layer in enumerate(net.layers):
+    last = len(net.parts) - 1
+    for i, layer in enumerate(net.parts):
         below = "x" if i == 0 else f"scratch{(i - 1) % 2}"
+        if isinstance(layer, Convolution):
+            yield from _windows(layer, f"layer{i}", below, f"scratch{i % 2}")
+            continue
         sums = [(f"layer{i}", layer, below)]
         if i == last and net.skip is not None:
             sums.append(("skip", net.skip, "x"))
         target = "out[i] = sum;" if i == last else f"scratch{i % 2}[i] = sum < 0.0f ? 0.0f : sum;"
         yield from _loop(layer.shape[0], sums, target)
+
+
+def _windows(part: Convolution, name: str, below: str, target: str) -> Iterable[str]:
+    """A convolution that is not the last: the window at every place, what lies outside the image passed over.
+
+    Places are counted from the corner of the padding; one above or left of the image wraps around to a large number.
+    """
+    (height, width, colours), (rows, columns, channels) = part.image, part.outputs
+    start = f"{name}_bias[k]" if part.biases else "0.0f"
+    yield f"    for (i = 0; i < {rows * columns}u; ++i) {{"
+    if part.nonzeros:
+        yield f"        const size_t top = i / {columns}u * {part.stride}u, left = i % {columns}u * {part.stride}u;"
+        yield f"        size_t {name} = 0;"
+    yield "        size_t k;"
+    yield f"        for (k = 0; k < {channels}u; ++k) {{"
+    yield f"            float sum = {start};"
+    if part.nonzeros:
+        yield "            size_t n;"
+        yield f"            for (n = {name}_lengths[k]; n > 0; --n, ++{name}) {{"
+        yield f"                const size_t row = top + {name}_down[{name}] - {part.padding}u;"
+        yield f"                const size_t column = left + {name}_across[{name}] - {part.padding}u;"
+        yield f"                if (row < {height}u && column < {width}u)"
+        at = f"(row * {width}u + column) * {colours}u + {name}_colour[{name}]"
+        yield f"                    sum += {name}_values[{name}] * {below}[{at}];"
+        yield "            }"
+    yield f"            {target}[i * {channels}u + k] = sum < 0.0f ? 0.0f : sum;"
+    yield "        }"
+    yield "    }"
 
 
 def _loop(outputs: int, sums: list[tuple[str, Layer, str]], target: str) -> Iterable[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sparelu.convolution import Convolution, Image, channels_first
 from sparelu.export.plain import check_labels, plain
 from sparelu.network import Layer, Network
 from sparelu.store import write_atomically
@@ -34,7 +35,8 @@ def to_onnx(
 ) -> int:
     """Write ``network`` as an ONNX model with input ``x`` (n, inputs) and output ``scores`` (n, outputs); its bytes.
 
-    The graph gathers the inputs that are used, then alternates Gemm and Relu. With ``sparse`` a weight matrix is
+    The graph gathers the inputs that are used, then alternates Gemm and Relu; convolutions are Conv on images made of
+    the rows. With ``sparse`` a weight matrix is
     stored as a sparse initialiser where that is smaller (density below a third in float32): the file shrinks; runtimes
     such as onnxruntime expand it when they load it. onnx's checker accepts such a model, but its strict shape
     inference does not know sparse initialisers. ``names`` of the inputs and ``classes`` (for two classes a positive
@@ -98,6 +100,9 @@ class _Graph:
 
     def add_network(self, net: Network) -> None:
         """All nodes of ``net``, from ``x`` to ``scores``."""
+        if net.convolutions:
+            self._add_images(net)
+            return
         first = [net.layers[0], *([] if net.skip is None else [net.skip])]
         used = net.used_inputs
         h = "x"
@@ -112,6 +117,32 @@ class _Graph:
             self._gemm(layers[-1], h, top, out="scores")
         else:
             self._node("Add", [self._gemm(layers[-1], h, top), self._gemm(first[1], x, "skip")], "scores")
+
+    def _add_images(self, net: Network) -> None:
+        h, image = "x", None
+        for i, part in enumerate(net.parts):
+            last = i == len(net.parts) - 1
+            if isinstance(part, Convolution):
+                h = self._conv(part, h if part.image == image else self._images(h, part.image, i), f"layer{i}")
+                image = part.outputs
+            else:
+                layer = part if image is None else channels_first(part, image)
+                h = h if image is None else self._node("Flatten", [h], f"flat{i}")
+                h, image = self._gemm(layer, h, f"layer{i}", out="scores" if last and net.skip is None else ""), None
+            h = h if last else self._node("Relu", [h], f"hidden{i}")
+        if net.skip is not None:
+            self._node("Add", [h, self._gemm(net.skip, "x", "skip")], "scores")
+
+    def _images(self, x: str, image: Image, i: int) -> str:
+        shape = self._tensor(f"shape{i}", np.array([-1, *image], dtype=np.int64))
+        return self._node("Transpose", [self._node("Reshape", [x, shape], f"rows{i}")], f"images{i}", perm=[0, 3, 1, 2])
+
+    def _conv(self, part: Convolution, x: str, name: str) -> str:
+        given = [x, self._tensor(f"{name}.weight", part.weight().contiguous().numpy())]
+        if part.biases:
+            given.append(self._tensor(f"{name}.bias", part.kernel.dense_bias().numpy()))
+        sides = {"kernel_shape": [part.side] * 2, "strides": [part.stride] * 2, "pads": [part.padding] * 4}
+        return self._node("Conv", given, name, **sides)
 
     def _gemm(self, layer: Layer, x: str, name: str, out: str = "") -> str:
         given = [x, self._weight(layer, f"{name}.weight")]

@@ -54,8 +54,8 @@ def _constant(network: Network) -> Network:
 
 def _check_range(network: Network, dtype: torch.dtype) -> None:
     top = torch.finfo(dtype).max
-    layers = network.layers if network.skip is None else (*network.layers, network.skip)
-    for layer in layers:
+    kernels = [part.kernel for part in network.parts]
+    for layer in kernels if network.skip is None else [*kernels, network.skip]:
         for numbers in (layer.values, layer.dense_bias()):
             if bool((numbers.abs() > top).any()):
                 raise ValueError(

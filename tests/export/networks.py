@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sparelu.convolution import Convolution
 from sparelu.network import Layer, Network, zero_network
 
 
@@ -24,6 +25,19 @@ def random_network(
     return Network(tuple(layers), affine)
 
 
+def convolutional(seed: int = 0, fed: bool = True) -> Network:
+    """Two convolutions, one without biases, and two layers; ``fed``: the first has weights."""
+    rng = np.random.default_rng(seed)
+    first = random_layer(rng, 4, 9 * 2, 30) if fed else Layer.from_dense(np.zeros((4, 18)), [1.0, -2.0, 0.5, 3.0])
+    parts = (
+        Convolution(first, (6, 5, 2), 3, 2, 1),
+        Convolution(random_layer(rng, 5, 4 * 4, 40, bias=False), (3, 3, 4), 2, 1, 0),
+        random_layer(rng, 6, 2 * 2 * 5, 50),
+        random_layer(rng, 3, 6, 15),
+    )
+    return Network(parts)
+
+
 def wide() -> Network:
     """A million hidden units of which three live."""
     w = Layer.from_triplets(
@@ -40,6 +54,8 @@ NETWORKS = {
     "affine": random_network([5, 3], [6]),
     "affine twice": random_network([5, 3], [6], skip=True),
     "wide": wide(),
+    "convolutions": convolutional(),
+    "a convolution that is constant": convolutional(1, fed=False),
     "700 inputs, few read": random_network([700, 8, 2], [30, 12]),
     "70,000 inputs": random_network([70_000, 4, 1], [12, 4]),
     "a row of 300": random_network([300, 2, 1], [600, 2]),
