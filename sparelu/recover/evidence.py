@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from sparelu.data import Rows
 from sparelu.outcome import Assumption, Certificate
 from sparelu.recover.found import Found
 from sparelu.recover.kinks import Sample
@@ -47,7 +50,8 @@ class Evidence:
     the labels (of all outputs together), and ``wrong`` rows differ by more than rounding explains, which has root mean
     square ``rounding``. ``inside`` is the error on the fitted rows. ``rest`` says whether the search found
     nothing left to do, ``cut`` whether the budget took weights that the data ask for; ``least`` is the smallest |t|
-    of a weight, of both layers where there are several outputs; ``binary`` inputs that kinks read have two values.
+    of a weight, of both layers where there are several outputs; ``gridded`` counts the
+    inputs of kinks whose values repeat.
     """
 
     weights: int
@@ -61,7 +65,7 @@ class Evidence:
     rest: bool
     cut: bool
     least: float
-    binary: int = 0
+    gridded: int = 0
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -111,9 +115,9 @@ class Evidence:
         return Assumption("every weight stands clear of zero", _checked(self.least > CLEAR), words)
 
     def _told_apart(self) -> Assumption:
-        words = f"{self.binary} inputs of kinks have two values"
-        words += ": on such rows different networks are one function" if self.binary else ""
-        return Assumption("the inputs tell networks apart", _checked(self.binary == 0), words)
+        words = f"{self.gridded} inputs of kinks take the same values again and again"
+        words += ": on a grid, as of pixels, different networks can be one function" if self.gridded else ""
+        return Assumption("the inputs tell networks apart", _checked(self.gridded == 0), words)
 
 
 def _checked(good: bool) -> str:
@@ -124,12 +128,34 @@ def _decibel(error: float) -> str:
     return f"{-20 * math.log10(max(error, 1e-17)):.0f} dB below it"
 
 
+def gridded(weight: Float[Tensor, "k inputs"], x: Rows) -> int:
+    """Inputs that are read and on which, one frequent value apart, more than a tenth of the rows repeat a value."""
+    read = (weight != 0).any(0).nonzero()[:, 0].tolist()
+    rows = np.asarray(x[:MOST_APART]) if read else np.zeros((0, 0))
+    repeats = 0
+    for i in read:
+        counts = np.unique(rows[:, i], return_counts=True)[1]
+        rest = len(rows) - int(counts.max())
+        repeats += len(counts) == 1 or len(counts) - 1 < 0.9 * rest or rest < 0.01 * len(rows)
+    return repeats
+
+
 def weigh(
-    found: Found, held: Sample, labels: np.ndarray, fitted: int, inside: float, least: float, rest: bool, cut: bool
+    found: Found,
+    held: Sample,
+    labels: np.ndarray,
+    x: Rows,
+    *,
+    fitted: int,
+    inside: float,
+    least: float,
+    rest: bool,
+    cut: bool,
 ) -> Evidence:
     """Compare ``found`` with ``labels`` (h, outs), those of the rows ``held``, as they were given.
 
-    ``fitted`` labels were fitted to the error ``inside``; ``least``, ``rest`` and ``cut`` are those of the evidence.
+    ``fitted`` labels of rows ``x`` were fitted to the error ``inside``; ``least``, ``rest`` and ``cut`` are those of
+    the evidence.
     """
     sd = labels.std(axis=0) if len(labels) else np.ones(labels.shape[1])
     sd = np.where(sd > 0, sd, 1.0)  # an output without neurons
@@ -140,8 +166,6 @@ def weigh(
     level = np.maximum(level, math.sqrt(ROUNDING) * sd)
     wrong = (np.abs(error) > ROUNDINGS * np.maximum(fine, level)).any(axis=1)
     scalar = labels.shape[1] == 1
-    read = (found.weight[:, :-1] != 0).any(0).nonzero()[:, 0].tolist()
-    shown = np.asarray(held.x[:]) if read else np.zeros((0, 0))
     weights = int(torch.count_nonzero(found.weight[:, :-1])) if scalar else found.nonzeros
     biases = int(torch.count_nonzero(found.weight[:, -1]))
     return Evidence(
@@ -156,7 +180,7 @@ def weigh(
         rest=rest,
         cut=cut,
         least=least,
-        binary=sum(len(np.unique(shown[:, i])) <= 2 for i in read) if len(shown) else 0,
+        gridded=gridded(found.weight[:, :-1], x),
     )
 
 

@@ -14,7 +14,7 @@ from sparelu.method import Fitter, budget_reason, setting
 from sparelu.network import Network
 from sparelu.outcome import Certificate, Iterate, State, Status
 from sparelu.recover.deep import deep_steps
-from sparelu.recover.evidence import DELTA, Evidence, apart, weigh
+from sparelu.recover.evidence import DELTA, Evidence, apart, gridded, weigh
 from sparelu.recover.found import Found, orient_scalar, scalar, trimmed, within
 from sparelu.recover.joint import Places, refit_jointly
 from sparelu.recover.kinks import Kinks, Sample
@@ -36,6 +36,8 @@ ROWS_PER_STUDENT = 65
 """Rows of the first student for each of its neurons, at least."""
 COMBINATIONS = 3
 """Combinations of several outputs that are searched at most."""
+CYCLES_OF_PIXELS = 3
+"""Cycles when most inputs are on a grid: the support is not decided there, and drops and additions go round."""
 GAIN = 1e-2
 """What a further combination must take off the sum of log mse_o."""
 STUDENTS_PER_RANK = 6
@@ -158,7 +160,10 @@ class _Run:
         width = method.students or min(most, STUDENTS_PER_RANK * first.rank + 20)
         rows = min(max(method.rows, ROWS_PER_STUDENT * width), rows)
         self.affine, self.power = first.affine, first.power
-        self.plan = Plan(width, rows, self.rows.n, method.iterations, method.cycles, first.negative)
+        everywhere = torch.ones(1, self.data.inputs)
+        pixels = 2 * gridded(everywhere, self.goals.x) > self.data.inputs
+        cycles = min(method.cycles, CYCLES_OF_PIXELS) if pixels else method.cycles
+        self.plan = Plan(width, rows, self.rows.n, method.iterations, cycles, first.negative)
 
     @classmethod
     def begun(cls, method: Exact, data: Data, budget: Budget, rng: np.random.Generator) -> "_Run":
@@ -251,8 +256,7 @@ class _Run:
         fit = orient_scalar(fit, self.rows, self.power)
         self.found = scalar(fit.kinks, self.scale)
         least = float(saliency(fit).min().sqrt()) if len(fit.support) else math.inf
-        inside = math.sqrt(fit.mse)
-        self.evidence = weigh(self.found, self.held, self.held_y, fit.rows, inside, least, self.search.rest, lost)
+        self._weigh(fit.rows, math.sqrt(fit.mse), least, self.search.rest, lost)
         self.search = replace(self.search, kinks=fit.kinks, mask=fit.kinks.weight != 0, mse=fit.mse)
 
     def _missed(self, rng: np.random.Generator) -> bool:
@@ -276,8 +280,13 @@ class _Run:
         lost = bool((joint.mse > 1.1 * whole.mse + ROUNDING).any())
         joint = oriented_jointly(joint, self.goals)
         self.found = joint.found.times(self.sd)
-        labels, inside = joint.rows * self.outputs, math.sqrt(float(joint.mse.mean()))
-        self.evidence = weigh(self.found, self.held, self.held_y, labels, inside, least_t(joint), self.rest, lost)
+        inside = math.sqrt(float(joint.mse.mean()))
+        self._weigh(joint.rows * self.outputs, inside, least_t(joint), self.rest, lost)
+
+    def _weigh(self, fitted: int, inside: float, least: float, rest: bool, cut: bool) -> None:
+        assert self.found is not None
+        told = {"fitted": fitted, "inside": inside, "least": least, "rest": rest, "cut": cut}
+        self.evidence = weigh(self.found, self.held, self.held_y, self.goals.x, **told)
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -38,6 +38,10 @@ FRESH = 0.2
 """Students that join before a further stage where kinks are lacking, as a share of the kinks."""
 STUDENT_MERGE = 0.02
 """The same before the first refit, in units of mse: a student spreads a kink of many weights over several."""
+PROGRESS = 0.1
+"""Fall of log mse, less what the weights cost, that makes a cycle better than those before."""
+IDLE = 3
+"""Cycles in a row without progress after which the search ends."""
 MOST_REFITS = 8
 """Refits in a row before the student is asked again."""
 
@@ -65,7 +69,7 @@ class Search:
     the student, which uses ``rows`` rows; ``mse`` is relative to the variance of y; ``full`` says that refits use all
     rows; ``best`` and ``size`` are the least mse and the last number of weights within the phase, ``settled`` the mse
     when nothing was left to do. ``kept`` are the best kinks of all refits by ``score``, and ``rest`` says whether
-    nothing was left to do there: an extra cycle that ends worse loses nothing.
+    nothing was left to do there: an extra cycle that ends worse loses nothing; ``idle`` counts those in a row.
     """
 
     kinks: Kinks
@@ -83,6 +87,7 @@ class Search:
     kept: Kinks | None = None
     score: float = math.inf
     rest: bool = False
+    idle: int = 0
 
 
 def begin(affine: Tensor, plan: Plan, rng: np.random.Generator) -> Search:
@@ -171,9 +176,10 @@ def _remembered(search: Search, fit: Fit, rest: bool) -> Search:
     """With this fit as the one to return, unless an earlier one is better: log mse + p log n / n, as of Schwarz."""
     n, floor = fit.rows, max(fit.mse, ROUNDING)
     score = math.log(floor) + len(fit.support) * math.log(n) / n
+    idle = 0 if score < search.score - PROGRESS else search.idle + 1
     if score > search.score or (score == search.score and not rest):
-        return search
-    return replace(search, kept=fit.kinks, score=score, rest=rest)
+        return replace(search, idle=idle)
+    return replace(search, kept=fit.kinks, score=score, rest=rest, idle=idle)
 
 
 def _settled(search: Search, fit: Fit, full: bool, plan: Plan, rng: np.random.Generator) -> Search:
@@ -195,7 +201,7 @@ def _ended(search: Search, mse: float) -> Search:
 
 
 def _back_to_student(search: Search, kinks: Kinks, mse: float, plan: Plan, rng: np.random.Generator) -> Search:
-    if search.cycle + 1 >= plan.cycles:
+    if search.cycle + 1 >= plan.cycles or search.idle >= IDLE:
         return _ended(search, mse)
     count = max(20, (3 * len(kinks)) // 10)
     size = math.sqrt(mse / (count * kinks.affine.numel()))

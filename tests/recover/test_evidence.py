@@ -47,7 +47,10 @@ def test_rows_that_rounding_does_not_explain_are_counted(moved: float, wrong: in
     kinks = Kinks(one, w, one, torch.zeros(4, dtype=torch.float64))
     sample = Sample(x, np.maximum(x[:, 0] - 2 * x[:, 1], 0))
     moved_kinks = Kinks(one, w, one, torch.tensor([0.0, 0.0, 0.0, moved], dtype=torch.float64))
-    found = weigh(scalar(moved_kinks, 1.0), sample, sample.y[:, None], 100, 1e-15, np.inf, rest=True, cut=False)
+    found = weigh(
+        scalar(moved_kinks, 1.0), sample, sample.y[:, None], x,
+        fitted=100, inside=1e-15, least=np.inf, rest=True, cut=False,
+    )  # fmt: skip
     assert (found.wrong, found.rows) == (wrong, 100)
     assert found.error == pytest.approx(moved / sample.y.std(), rel=1e-5, abs=1e-14)
     assert found.certificate("").holds == (wrong == 0)
