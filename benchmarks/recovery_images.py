@@ -200,18 +200,15 @@ def _pixels(text: str) -> np.ndarray:
 def grid(study: str, image: str, budgets: list[int]) -> list[Call]:
     """What is measured of one image."""
     whole = {"image": [image], "nonzeros": budgets}
-    seeds = {"seed": [0, 1, 2]}
+    walk = {"image": [image], "budgets": [budgets]}
     return [
-        *calls(study, path, {"image": [image], "method": ["omp"], "width": [0], "budgets": [budgets], **seeds}),
         *calls(study, row, {"method": ["pursuit"], "width": [50], "seed": [0], **whole}),
-        *calls(study, row, {"method": ["aiht"], "width": [10, 50], "seed": [0], **whole}),
+        *calls(study, path, {"method": ["omp"], "width": [0], "seed": [0, 1, 2], **walk}),
+        *calls(study, row, {"method": ["aiht"], "width": [10], "seed": [0], **whole}),
         *calls(study, row, {"method": ["imp"], "width": [10], "seed": [0], **whole}),
-        *calls(
-            study,
-            path,
-            {"image": [image], "method": ["imp published"], "width": [10], "seed": [0], "budgets": [budgets]},
-        ),
+        *calls(study, path, {"method": ["imp published"], "width": [10], "seed": [0], **walk}),
         *calls(study, row, {"method": ["pursuit", "aiht"], "width": [2], "seed": [0], **whole}),
+        *calls(study, row, {"method": ["aiht"], "width": [50], "seed": [0], **whole}),
         *calls(study, row, {"method": ["pursuit", "aiht"], "width": [50], "seed": [1, 2], **whole}),
         *calls(study, row, {"method": ["pursuit"], "width": [10], "seed": [0], **whole}),
         *calls(study, row, {"method": ["imp"], "width": [2, 50], "seed": [0], **whole}),

@@ -32,6 +32,9 @@ class Pursuit(Fitter):
 
     For what no network of the budget made: images, tables, two classes. Where the data come from a sparse network,
     ``exact`` finds it and this need not. Rows are in memory, one output only.
+
+    The ridge was chosen on 2665 of the training rows of MNIST's 0 and 1 (5 to 50 nonzeros): 1e-2 is better up to 10
+    weights, by up to 0.2 points, 1e-3 above, by up to 0.1; 1e-4 is behind both.
     """
 
     name: ClassVar[str] = "pursuit"
@@ -42,7 +45,7 @@ class Pursuit(Fitter):
     growth: float = setting(0.05, "weights added at once, as a share of those there", above=0, high=1)
     swaps: int = setting(30, "most swaps at the full budget", low=0)
     share: float = setting(0.1, "of the weights that the first swap moves", above=0, below=1)
-    ridge: float = setting(1e-4, "penalty of two classes: without one separable rows have no best weights", low=0)
+    ridge: float = setting(3e-3, "penalty of two classes: without one separable rows have no best weights", low=0)
     rows: int = setting(20000, "rows used at most, drawn at random", low=10)
 
     def refuses(self, data: Data, budget: Budget) -> str | None:
