@@ -4,11 +4,15 @@ Ties are broken by position (the smaller index stays), so that the number kept i
 everywhere.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+SAMPLE = 8192
+"""Scores of which the floor of a selection is guessed. A selection from a million takes a third of the time then."""
 
 
 def largest(scores: Float[Tensor, " n"], k: int) -> Int[Tensor, " k"]:
@@ -19,14 +23,39 @@ def largest(scores: Float[Tensor, " n"], k: int) -> Int[Tensor, " k"]:
     n = scores.numel()
     if not 0 <= k <= n:
         raise ValueError(f"cannot keep {k} of {n} scores: give a number from 0 to {n}")
-    if torch.isnan(scores).any():
+    if n and torch.isnan(scores.max()):
         raise ValueError(f"{int(torch.isnan(scores).sum())} of {n} scores are NaN: check the weights and gradients")
     if k == 0:
         return torch.empty(0, dtype=torch.int64, device=scores.device)
+    places = _candidates(scores, k)
+    return _ranked(scores, k) if places is None else places[_ranked(scores[places], k)]
+
+
+def _candidates(scores: Float[Tensor, " n"], k: int) -> Int[Tensor, " m"] | None:
+    """Places, in order, of a few more than the ``k`` largest and all tied with them; None where a sample cannot tell.
+
+    The floor is the score above which k of n are expected from every (n / SAMPLE)-th score, less four deviations.
+    """
+    n = scores.numel()
+    sample = scores[:: max(1, n // SAMPLE)]
+    expected = k * sample.numel() / n
+    rank = int(expected + 4 * math.sqrt(expected) + 4)
+    if n < 4 * SAMPLE or 2 * rank > sample.numel():
+        return None
+    places = torch.nonzero(scores >= sample.topk(rank).values[-1])[:, 0]
+    return places if places.numel() >= k else None
+
+
+def _ranked(scores: Float[Tensor, " n"], k: int) -> Int[Tensor, " k"]:
     threshold = torch.topk(scores, k, sorted=False).values.min()
-    above = torch.nonzero(scores > threshold).squeeze(1)
-    tied = torch.nonzero(scores == threshold).squeeze(1)[: k - above.numel()]
-    return torch.cat([above, tied]).sort().values
+    places = torch.nonzero(scores >= threshold)[:, 0]
+    extra = places.numel() - k
+    if extra:
+        tied = torch.nonzero(scores[places] == threshold)[:, 0]
+        keep = torch.ones_like(places, dtype=torch.bool)
+        keep[tied[-extra:]] = False
+        places = places[keep]
+    return places
 
 
 def largest_mask(scores: Tensor, k: int) -> Bool[Tensor, "..."]:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparelu.support import StreamingLargest, largest, largest_mask
+from sparelu.support import SAMPLE, StreamingLargest, largest, largest_mask
 
 
 def by_sorting(scores: list[float], k: int) -> list[int]:
@@ -41,3 +41,21 @@ def test_bad_calls_are_refused() -> None:
         largest(torch.ones(2), 3)
     with pytest.raises(ValueError, match="1 of 2 scores are NaN"):
         largest(torch.tensor([1.0, float("nan")]), 1)
+
+
+@pytest.mark.parametrize("form", ["random", "ties", "stripes", "rising", "infinite"])
+def test_large_selections_are_those_of_a_stable_sort(form: str) -> None:
+    """Whatever the sample that guesses the floor tells: stripes hit just the scores that it looks at, or none."""
+    n, g = 5 * SAMPLE + 3, torch.Generator().manual_seed(0)
+    scores = torch.rand(n, generator=g)
+    if form == "ties":
+        scores = (scores * 7).floor()
+    if form == "stripes":
+        scores[:: n // SAMPLE] += 1
+    if form == "rising":
+        scores = torch.arange(n, dtype=torch.float64)
+    if form == "infinite":
+        scores[scores < 0.9] = -torch.inf
+    for k in (1, 50, n // 100, n // SAMPLE + SAMPLE, n // 3, n - 1):
+        wanted = scores.argsort(descending=True, stable=True)[:k].sort().values
+        assert torch.equal(largest(scores, k), wanted)

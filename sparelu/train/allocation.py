@@ -12,7 +12,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-from sparelu.support import largest
+from sparelu.support import largest_mask
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of the weights by name."""
@@ -37,10 +37,8 @@ class Pool:
         device = scores[self.names[0]].device
         score = torch.cat([scores[n].reshape(-1).to(device) for n in self.names])
         free = torch.cat([allowed[n].reshape(-1).to(device) for n in self.names])
-        places = (free & (score != -math.inf)).nonzero()[:, 0]
-        mask = torch.zeros(self.size, dtype=torch.bool, device=device)
-        best = largest(score.index_select(0, places), min(k, len(places)))
-        mask.index_fill_(0, places.index_select(0, best), True)
+        score = torch.where(free, score, -math.inf)
+        mask = largest_mask(score, min(k, int((score != -math.inf).count_nonzero())))
         chosen = mask.split([scores[n].numel() for n in self.names])
         return {n: m.reshape(scores[n].shape).to(scores[n].device) for n, m in zip(self.names, chosen, strict=True)}
 

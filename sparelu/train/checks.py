@@ -37,9 +37,9 @@ def check_model(parts: Parts, model: nn.Module) -> None:
                 f"{name} was replaced after the sparsifier was made: make the optimizer and the sparsifier anew "
                 "(masks=... takes over the old masks)"
             )
-        if part.weight.shape != part.visited.shape:
+        if part.weight.shape != part.shape:
             raise ValueError(
-                f"{name} had the shape {tuple(part.visited.shape)} when the sparsifier was made and has "
+                f"{name} had the shape {tuple(part.shape)} when the sparsifier was made and has "
                 f"{tuple(part.weight.shape)} now: make the optimizer and the sparsifier anew"
             )
 

@@ -23,6 +23,14 @@ from sparelu.train.training import Run, Training, allowance, live_columns
 PUBLISHED_RATE, RATE, FLOOR = 1e-3, 0.01, 0.01
 """Adam's step size: constant as published; else from the second down to this share of it in every training."""
 
+SHARE, SHORTEST = 0.1, 600
+"""A round prunes this share of the living weights, or more where fair trainings had fewer minibatches than this.
+
+On 10000 of MNIST's training rows, one seed: LeNet-300-100 with 2% of its weights and 3900 minibatches reaches 93.2% with
+38 trainings, 95.7 with 19, 97.0 with 9, 97.3 with 6 and 97.2 with 4. With 500 weights of 50 units and 23400 minibatches
+it is the other way: 91.6% with 43 trainings, 82.1 with 6.
+"""
+
 PUBLISHED_EPOCHS = 15
 """Passes of one training as published, for one output; 100 for several and 50 for MNIST, in minibatches of 5000."""
 
@@ -46,7 +54,9 @@ class IterativePruning(Training):
     paper: ClassVar[str] = "Frankle and Carbin, The lottery ticket hypothesis, 2019"
 
     gradients: str = setting("fair", "how much training", choices=("fair", "published"))
-    share: float = setting(0.1, "share of the living weights that a round prunes", above=0, below=1)
+    share: float | None = setting(
+        None, "share of the living weights that a round prunes; none: 0.1, more in short fair fits", above=0, below=1
+    )
     rate: float | None = setting(None, "step size of Adam; none: 0.001 as published, 0.01 at first when fair", above=0)
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> "_Run":
@@ -69,16 +79,29 @@ class _Run(Run):
         else:
             self.first, self.net = (MLP.restored(start[name], data.device) for name in ("first", "net"))
             self.done, self.loss = start["done"], start["loss"]
-        self.sizes = removals(method.share, self.first.nonzeros, self.allowed)
+        self.sizes = self.cuts()
         self.rounds = len(self.sizes) + 1 if self.fair or not self.sizes else len(self.sizes)
+
+    @property
+    def evaluations(self) -> int:
+        """Minibatches of all fair trainings together."""
+        return self.method.passes(self.data, self.allowed) * self.method.minibatches(self.data)
+
+    def cuts(self) -> list[int]:
+        """Weights that live after each cut."""
+        first, share = self.first.nonzeros, self.method.share
+        sizes = removals(share or SHARE, first, self.allowed)
+        most = max(1, self.evaluations // SHORTEST - 1)
+        if share is not None or not self.fair or len(sizes) <= most:
+            return sizes
+        return [round(first * (self.allowed / first) ** (i / most)) for i in range(1, most + 1)]
 
     @property
     def length(self) -> int:
         """Minibatches of one training."""
-        per_pass = self.method.minibatches(self.data)
         if self.fair:
-            return max(1, self.method.passes(self.data, self.allowed) * per_pass // self.rounds)
-        return (self.method.epochs or PUBLISHED_EPOCHS) * per_pass
+            return max(1, self.evaluations // self.rounds)
+        return (self.method.epochs or PUBLISHED_EPOCHS) * self.method.minibatches(self.data)
 
     def advance(self, rng: np.random.Generator) -> None:
         """Rewind, train, and cut to the next size, where there is one."""
@@ -100,9 +123,11 @@ class _Run(Run):
             losses = []
             for x, y in feed.batches(self.method.batch, rng):
                 losses.append(ranks.mean(net.gradient, net.backward(x, y, self.loss_of), len(x)))
-                if net.step == self.length or not math.isfinite(losses[-1]):
+                if not math.isfinite(losses[-1]):
                     break
                 net.adam(self.step_size(net.step / self.length))
+                if net.step == self.length:
+                    break
         return float(np.mean(losses))
 
     def step_size(self, progress: float) -> float:

@@ -61,6 +61,7 @@ class Part:
         # half the time of a bool mask, which torch widens to a copy first.
         self._bits = torch.full_like(self.weight, -1, dtype=WHOLE[self.weight.dtype.itemsize], requires_grad=False)
         self.visited = torch.zeros_like(self.weight, dtype=torch.bool, requires_grad=False)
+        self.shape = self.weight.shape
         *path, self.key = self.name.split(".")
         self.path = tuple(path)
 
@@ -87,7 +88,10 @@ class Part:
 
     def check_gradient(self) -> None:
         """Raises ``ValueError`` when there is a gradient, the weight is not idle, and it is not finite."""
-        if not self.idle and self.weight.grad is not None and not bool(torch.isfinite(self.weight.grad).all()):
+        if self.idle or self.weight.grad is None:
+            return
+        gradient = torch.view_as_real(self.weight.grad) if self.weight.is_complex() else self.weight.grad
+        if not all(bool(torch.isfinite(end)) for end in gradient.aminmax()):
             raise ValueError(
                 f"the gradient of {self.name} is not finite and cannot say where to grow; nothing was changed: "
                 "skip this batch (zero_grad() and go on), or lower the step size"
@@ -131,7 +135,7 @@ class Part:
     def lift(self, tensors: list[Tensor]) -> None:
         """Set ``tensors`` of the weight's shape, zero where the mask is False, to one there: by their bits.
 
-        With the bits of one added everywhere and taken away again where the mask has -1.
+        The bits of one are added everywhere and taken away again where the mask has -1.
         """
         for t in tensors:
             whole = WHOLE[t.dtype.itemsize]

@@ -128,7 +128,7 @@ class Sparsifier:
     @property
     def visited(self) -> float:
         """Share of the prunable weights that have lived at some time (R_s of Liu et al., ITOP, 2021)."""
-        return sum(int(p.visited.sum()) for p in self.parts.values()) / self.size
+        return sum(int(p.visited.count_nonzero()) for p in self.parts.values()) / self.size
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -218,7 +218,7 @@ class Sparsifier:
         if density is not None or nonzeros is not None:
             raise ValueError("give exactly one of density, nonzeros and masks")
         check_masks(self.parts, masks)
-        counts = {n: int(m.sum()) for n, m in masks.items()}
+        counts = {n: int(m.count_nonzero()) for n, m in masks.items()}
         if choice == "global":
             return (Pool(tuple(self.parts), sum(counts.values()), self.size),)
         return tuple(Pool((n,), counts[n], p.weight.numel()) for n, p in self.parts.items())
@@ -279,7 +279,7 @@ class Sparsifier:
             for pool, move in zip(self.pools, moves, strict=True):
                 if move.grow:
                     free = {n: ~kept[n] for n in pool.names}
-                    missing = move.keep + move.grow - sum(int(kept[n].sum()) for n in pool.names)
+                    missing = move.keep + move.grow - sum(int(kept[n].count_nonzero()) for n in pool.names)
                     chosen.update({n: kept[n] | m for n, m in pool.select(growth, free, missing).items()})
         self._commit(chosen)
 

@@ -117,9 +117,8 @@ class Zeros:
         """Of each weight and all tensors that the optimiser has for it."""
         found = []
         for part in self.parts:
-            for t in (part.weight, *optimizer.state.get(part.weight, {}).values()):
-                if isinstance(t, Tensor):
-                    found.append((id(t), t.data_ptr(), t._version))
+            held = [t for t in optimizer.state.get(part.weight, {}).values() if isinstance(t, Tensor)]
+            found += [(id(t), t.data_ptr(), t._version) for t in (part.weight, *held)]
         return found
 
 

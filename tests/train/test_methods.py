@@ -166,6 +166,13 @@ def test_published_weights_rewind_to_where_they_started() -> None:
     np.testing.assert_array_equal(np.sort(np.abs(kept)), largest)
 
 
+def test_short_fair_fits_have_trainings_of_600_minibatches() -> None:
+    """3000 minibatches: five trainings, with cuts from 60 weights to 12 by the same factor, 5^(1/4)."""
+    method = fitter("imp", epochs=1, least=3000, batch=50)
+    history = fit(method, small(), Budget((10,), nonzeros=12)).history
+    assert [row["nonzeros"] for row in history] == [40, 27, 18, 12, 12]
+
+
 def test_fair_iterative_pruning_trains_the_survivors_at_last() -> None:
     """The last two iterates have the same weights alive, and only the last is trained on them from the start."""
     data, budget = small(), Budget((10,), nonzeros=12)
