@@ -116,7 +116,8 @@ class Merge(Compressor):
         left = self._reduced(network, data).hidden
         if any(a > b for a, b in zip(left, budget.hidden, strict=True)):
             where = "the rows" if self.rows else "the box of inputs"
-            return f"{left} neurons are left by what is exact on {where}: ask for those, or use `population`"
+            other = ", or use `population`" if len(left) == 1 else ""
+            return f"{left} neurons are left by what is exact on {where}: ask for those{other}"
         return None
 
     def compress(

@@ -3,6 +3,8 @@
 Every function returns weights (M, r) and biases (M,) in the coordinates of its network; outputs are solved for later.
 """
 
+import warnings
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -15,6 +17,9 @@ from sparelu.gaussian.normal import cdf
 
 CANDIDATES = 2048
 """Neurons that greedy selection looks at: more are drawn at random, by importance."""
+
+FARTHEST = 5.0
+"""Standard deviations of the inputs within which knots are scattered: what lies further out is met by no input."""
 
 Chosen = tuple[Float[Tensor, "m r"], Float[Tensor, " m"]]
 
@@ -32,16 +37,19 @@ def largest(net: TwoLayer, neurons: int) -> Chosen:
 
 
 def centres(net: TwoLayer, neurons: int, rng: np.random.Generator) -> Chosen:
-    """k-means of the directions (w, b)/|(w, b)|, each weighing its :func:`importance`."""
+    """k-means of the directions (w, b)/|(w, b)|, each weighing its :func:`importance`; fewer if directions repeat."""
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     rows = torch.cat([net.weight, net.bias[:, None]], 1)
     size = torch.linalg.vector_norm(rows, dim=1).clamp(min=1e-300)
     seed = int(rng.integers(2**31))
-    fitted = KMeans(neurons, n_init=1, random_state=seed).fit(
-        (rows / size[:, None]).numpy(), sample_weight=importance(net).numpy()
-    )
-    found = torch.from_numpy(fitted.cluster_centers_)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct directions than clusters
+        fitted = KMeans(neurons, n_init=1, random_state=seed).fit(
+            (rows / size[:, None]).numpy(), sample_weight=importance(net).numpy()
+        )
+    found = torch.from_numpy(fitted.cluster_centers_[np.unique(fitted.labels_)])
     return found[:, :-1].contiguous(), found[:, -1].contiguous()
 
 
@@ -83,7 +91,8 @@ def scattered(net: TwoLayer, form: Form, neurons: int, rng: np.random.Generator)
     """Directions at random, with biases as far out as those of the network."""
     weight = torch.from_numpy(rng.standard_normal((neurons, net.weight.shape[1])))
     weight /= torch.linalg.vector_norm(weight, dim=1, keepdim=True)
-    spread = float((net.bias / torch.linalg.vector_norm(net.weight, dim=1).clamp(min=1e-300)).abs().median())
+    out = (net.bias / torch.linalg.vector_norm(net.weight, dim=1).clamp(min=1e-300)).abs()
+    spread = float(out.clamp(max=FARTHEST).median())
     bias = torch.from_numpy(rng.standard_normal(neurons)) * spread if form.bias else weight @ form.shift
     return weight, bias
 

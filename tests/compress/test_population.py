@@ -187,3 +187,24 @@ def test_what_is_small_enough_comes_back_and_what_does_not_fit_is_refused() -> N
         run.compress(Population(), deep, Budget(hidden=(2,)))
     with pytest.raises(SettingError, match="one of none, outputs, all"):
         Population(refit="some")
+
+
+def test_repeated_directions_and_constant_rows_are_no_reason_to_warn() -> None:
+    rng = np.random.default_rng(20)
+    weight = np.repeat(rng.normal(size=(3, 4)), 5, axis=0)
+    copies = Network.two_layer(weight, rng.normal(size=15), None)
+    found = run.compress(Population(restarts=2, steps=20, screening=5), copies, Budget(hidden=(5,)))
+    assert found.certificates[0].value < 1e-10
+    same = Data(np.ones((30, 4)), np.arange(30.0))
+    found = run.compress(Population(restarts=2, steps=20, screening=5), wide(21, d=4), Budget(hidden=(5,)), same)
+    assert found.certificates[0].value < 1e-10
+
+
+def test_the_last_fit_ends_nearer_from_more_starts_on_the_rows_kept_apart() -> None:
+    network, x = wide(7), corners(8, 400)
+    gaps = []
+    for starts in (1, 4):
+        method = Population(**QUICK, refit_starts=starts)
+        small = run.compress(method, network, Budget(hidden=(2,)), Data(x, x[:, 0]), seed=3).network
+        gaps.append(mean_gap(network, small, corners(9, 2000)))
+    assert gaps[1] < gaps[0] * 1.05
