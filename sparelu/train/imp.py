@@ -26,9 +26,9 @@ PUBLISHED_RATE, RATE, FLOOR = 1e-3, 0.01, 0.01
 SHARE, SHORTEST = 0.1, 600
 """A round prunes this share of the living weights, or more where fair trainings had fewer minibatches than this.
 
-On 10000 of MNIST's training rows, one seed: LeNet-300-100 with 2% of its weights and 3900 minibatches reaches 93.2% with
-38 trainings, 95.7 with 19, 97.0 with 9, 97.3 with 6 and 97.2 with 4. With 500 weights of 50 units and 23400 minibatches
-it is the other way: 91.6% with 43 trainings, 82.1 with 6.
+On 10000 of MNIST's training rows, one seed: LeNet-300-100 with 2% of its weights and 3900 minibatches reaches 93.2%
+with 38 trainings, 95.7 with 19, 97.0 with 9, 97.3 with 6 and 97.2 with 4. With 500 weights of 50 units and 23400
+minibatches it is the other way: 91.6% with 43 trainings, 82.1 with 6.
 """
 
 PUBLISHED_EPOCHS = 15
