@@ -84,10 +84,11 @@ class Exact(Fitter):
             return reason
         if len(budget.hidden) == 2 and data.outputs > 1:
             return f"two hidden layers are recovered from one output, got {data.outputs}: fit the outputs one by one"
-        wanted = 4 * (data.inputs + 1) + (budget.count(data.inputs, data.outputs) or 0)
+        wanted = data.inputs + 1 + (budget.count(data.inputs, data.outputs) or 0)
         if data.n < wanted:
             return (
-                f"{data.n} rows do not decide it: at least {wanted} are needed (4 for each input, 1 for each nonzero)"
+                f"{data.n} rows do not decide it: at least {wanted} are needed, one for each number (the affine part has "
+                f"{data.inputs + 1})"
             )
         return None
 
