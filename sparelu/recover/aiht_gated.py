@@ -31,7 +31,7 @@ HELD = 2**21
 GROUP = 64
 """Neurons whose random numbers come from one stream."""
 
-DENSE = 16
+DENSE = 8
 """A gradient on a support is computed for whole rows and columns while these hold at most so many times the support."""
 
 Pieces = Callable[[int, Tensor | None], Iterator[Tensor]]
@@ -85,7 +85,7 @@ class Rows:
 
     def chunks(self, cells: int, columns: Tensor | None = None) -> Iterator[tuple[slice, Float[Tensor, "d c"]]]:
         """Row numbers and transposed rows (their ``columns`` alone), ``CELLS / cells`` rows at a time."""
-        size, start = max(16, min(4096, CELLS // max(cells, 1))), 0
+        size, start = max(4, min(4096, CELLS // max(cells, 1))), 0
         for x in self.pieces(size, None if self.below else columns):
             for weight in self.below:
                 x = (weight @ x).clamp_(min=0)
@@ -181,11 +181,13 @@ def group_random(
     ``draw(generator, size=)`` makes the rows of one group of ``GROUP`` neurons from a generator of its own.
     """
     groups, place = torch.unique(neurons // GROUP, return_inverse=True)
-    made = np.empty((groups.numel(), GROUP, width))
+    made = np.empty((neurons.numel(), width))
     for i, group in enumerate(groups.tolist()):
         key = np.array([seed, group << 8 | stream], dtype=np.uint64)
-        made[i] = draw(np.random.Generator(np.random.Philox(key=key)), size=(GROUP, width))
-    return torch.from_numpy(made).to(neurons.device)[place, neurons % GROUP]
+        wanted = (place == i).nonzero()[:, 0]
+        rows = draw(np.random.Generator(np.random.Philox(key=key)), size=(GROUP, width))
+        made[wanted.cpu().numpy()] = rows[(neurons[wanted] % GROUP).cpu().numpy()]
+    return torch.from_numpy(made).to(neurons.device)
 
 
 @dataclass(frozen=True)
