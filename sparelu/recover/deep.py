@@ -13,10 +13,10 @@ from sparelu.network import Layer, Network
 from sparelu.outcome import Certificate, Iterate, State, Status
 from sparelu.recover.deep_found import network
 from sparelu.recover.deep_kinks import DeepKinks
-from sparelu.recover.deep_prune import least_t, oriented_fit, trimmed
+from sparelu.recover.deep_prune import least_t, oriented_fit, straightened, trimmed
 from sparelu.recover.deep_refit import DeepFit
 from sparelu.recover.deep_search import DeepPlan, DeepSearch, deep_advance, deep_begin, settled
-from sparelu.recover.evidence import ROUNDINGS, Evidence, apart, rounding
+from sparelu.recover.evidence import ROUNDINGS, Evidence, apart, gridded, rounding
 from sparelu.recover.kinks import Sample
 from sparelu.recover.moments import moments
 from sparelu.recover.refit import ROUNDING
@@ -140,13 +140,13 @@ class DeepRun:
         ready = oriented_fit(fit, self.rows)
         allowed = self.budget.count(self.data.inputs, 1)
         kept = trimmed(ready, self.rows, allowed)
-        nets = [(self._cut(f.model), f) for f in (kept, fit)]
+        nets = [(self._cut(f.model), f) for f in (kept, straightened(fit, self.rows))]
         errors = [self._error(net) for net, _ in nets]
         best = 0 if errors[0] <= WORSE * errors[1] + ROUNDING else 1
         self.found, chosen = nets[best]
         whole = network(ready.model, self.scale, self.units)
         lost = self.found.nonzeros < whole.nonzeros and errors[best] > 1.1 * min(fit.mse, ready.mse) + ROUNDING
-        self.evidence = self._weighed(chosen, math.sqrt(errors[best]), lost)
+        self.evidence = self._weighed(chosen, math.sqrt(errors[best]), self.search.rest and best == 0, lost)
         self.search = replace(self.search, model=chosen.model, mse=errors[best])
 
     def _error(self, net: Network) -> float:
@@ -157,10 +157,9 @@ class DeepRun:
             total += float((net(raw)[:, 0] / self.scale - y.cpu()).square().sum())
         return total / self.rows.n
 
-    def _weighed(self, fit: DeepFit, inside: float, lost: bool) -> Evidence:
+    def _weighed(self, fit: DeepFit, inside: float, rest: bool, lost: bool) -> Evidence:
         assert self.found is not None
-        y, read = self.labels, self.found.layers[0].indices.unique().tolist()
-        shown = np.asarray(self.held[:], dtype=np.float64)
+        y, shown = self.labels, np.asarray(self.held[:], dtype=np.float64)
         error = self.found(shown).numpy()[:, 0] - y if len(y) else y
         fine = rounding(y) if len(y) else y
         level = max(float(np.sqrt((fine**2).mean())) if len(y) else 0.0, math.sqrt(ROUNDING) * self.scale)
@@ -173,10 +172,10 @@ class DeepRun:
             error=float(np.sqrt((error**2).mean())) / self.scale if len(y) else 0.0,
             rounding=level / self.scale,
             inside=inside,
-            rest=self.search.rest,
+            rest=rest,
             cut=lost,
             least=least_t(fit),
-            binary=sum(len(np.unique(shown[:, i])) <= 2 for i in read) if len(y) else 0,
+            gridded=gridded(self.found.layers[0].dense(), self.rows.x),
         )
 
 

@@ -66,6 +66,14 @@ def _dropped(fit: DeepFit, weak: Tensor, sample: Sample, x: Tensor | None) -> De
     return deep_refit(model, support(model), sample, steps=8, enough=0.1)
 
 
+def straightened(fit: DeepFit, sample: Sample) -> DeepFit:
+    """Refitted without the weights of the affine part that the rows do not need."""
+    t, first = deep_saliency(fit), fit.mask.numel() - fit.model.affine.numel()
+    mask = fit.mask.clone()
+    mask[fit.free[(fit.free >= first) & (t < threshold(fit.model, fit.mse))]] = False
+    return deep_refit(fit.model, mask, sample, steps=6)
+
+
 def trimmed(fit: DeepFit, sample: Sample, allowed: int | None) -> DeepFit:
     """Refitted with at most ``allowed`` nonzeros in the network, the least salient ones dropped first."""
     while allowed is not None:

@@ -25,6 +25,10 @@ FALL = 4.0
 """What the penalty is divided by from stage to stage, at most."""
 JOIN = 0.02
 """Kinks are one when joining them costs less than this share of the error of a student."""
+STALLED = 0.5
+"""After a round that leaves more than this share of the error the penalty falls as fast as it may."""
+WORSE = 2.0
+"""A round that ends with so many times the error is undone."""
 ROWS_PER_NUMBER = 8
 FEWEST_ROWS = 4000
 
@@ -96,13 +100,15 @@ def _narrowed(rows: Sample, active: Tensor, order: np.ndarray) -> Sample:
 
 
 def _judged(search: DeepSearch, model: DeepKinks, error: float, plan: DeepPlan) -> DeepSearch:
+    if error > WORSE * search.mse:
+        model, error = search.model, search.mse
     if error < search.least:
         search = replace(search, best=model, least=error)
     if error < NOISELESS:
         return replace(search, model=model, mse=error, done=True, rest=True)
     if search.round + 1 < plan.rounds:
-        floor = math.sqrt(error / plan.rows)
-        penalty = max(search.penalty / FALL, min(floor, search.penalty / 2))
+        slow, floor = search.penalty / FALL, math.sqrt(error / plan.rows)
+        penalty = slow if error > STALLED * search.mse else max(slow, min(floor, search.penalty / 2))
         return replace(search, model=model, mse=error, penalty=penalty, round=search.round + 1)
     if search.start + 1 < plan.starts:
         first = DeepKinks.none(plan.affine)
@@ -169,13 +175,13 @@ def _rows_for(mask: Tensor, rows: Sample) -> Sample:
     return rows.rows(np.arange(max(FEWEST_ROWS, ROWS_PER_NUMBER * int(mask.sum()))))
 
 
-def _polished(model: DeepKinks, x: Tensor, rows: Sample, most: int = 6) -> DeepFit:
+def _polished(model: DeepKinks, x: Tensor, rows: Sample, most: int = 12) -> DeepFit:
     """Refits that drop and add weights while that helps."""
     mask, best = live(model), math.inf
     fit = deep_refit(model, mask, _rows_for(mask, rows))
     for _ in range(most):
         fit = without_weak(fit, _rows_for(fit.mask, rows), x)
-        if fit.mse > 0.5 * best or fit.mse < NOISELESS:
+        if fit.mse > 0.9 * best or fit.mse < NOISELESS:
             break
         best = fit.mse
         mask = _grown(fit, _rows_for(fit.mask, rows))
