@@ -86,7 +86,7 @@ FITTERS: tuple[Row, ...] = (
     Row("rigl", DENSE, ENGINE | {"every": 15}),
     *(Row(name, ("two targets", "two classes"), ENGINE | {"every": 15}) for name in ("set", "snfs", "mest")),
     *(Row(name, ("two targets", "two classes"), ENGINE) for name in ("static", "grasp", "synflow")),
-    Row("chase", ("two targets", "images"), ENGINE | {"every": 15}),
+    Row("chase", ("images",), ENGINE | {"every": 15}),
     Row("snip", ("planted", "classes"), ENGINE | {"rows": 50, "rounds": 3}),
     Row("exact", ("planted", "two targets")),
     Row("aiht", DENSE, {"epochs": 40, "batch": 50, "step": 0.2}),
