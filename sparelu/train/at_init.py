@@ -15,6 +15,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sparelu.train.allocation import Allocation, Masks, Pool, erk, pools
 from sparelu.train.parts import Choice, Part, parts_of, seeded, unwrapped
@@ -107,11 +108,15 @@ def snip_scores(model: nn.Module, parts: dict[str, Part], loss: Loss) -> Masks:
 
 
 def grasp_scores(model: nn.Module, parts: dict[str, Part], loss: Loss) -> Masks:
-    """w (H g) of every weight, with g the gradient and H the Hessian in all weights of ``parts``."""
+    """w (H g) of every weight, with g the gradient and H the Hessian in all weights of ``parts``.
+
+    Attention is computed in the form that has a second derivative.
+    """
     weights = [p.weight for p in parts.values()]
-    gradients = torch.autograd.grad(loss(model), weights, create_graph=True, materialize_grads=True)
-    along = torch.stack([(g.detach() * g).sum() for g in gradients]).sum()
-    products = torch.autograd.grad(along, weights, materialize_grads=True)
+    with sdpa_kernel(SDPBackend.MATH):
+        gradients = torch.autograd.grad(loss(model), weights, create_graph=True, materialize_grads=True)
+        along = torch.stack([(g.detach() * g).sum() for g in gradients]).sum()
+        products = torch.autograd.grad(along, weights, materialize_grads=True)
     return {n: p.weight.detach() * h for (n, p), h in zip(parts.items(), products, strict=True)}
 
 

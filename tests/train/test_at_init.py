@@ -76,6 +76,22 @@ def test_grasp_removes_what_raises_the_gradient_norm() -> None:
     assert same(grasp(model, loss, nonzeros=14), top(derivatives(model, flow), 14))
 
 
+def test_grasp_of_attention() -> None:
+    """The attention that torch takes by default has no second derivative."""
+    torch.manual_seed(0)
+    model = nn.MultiheadAttention(4, 2, batch_first=True).double()
+    x = torch.randn(2, 3, 4, dtype=torch.float64)
+
+    def loss(m: nn.Module) -> Tensor:
+        return m(x, x, x, need_weights=False)[0].square().sum()
+
+    def flow(m: nn.Module) -> float:
+        gradients = torch.autograd.grad(loss(m), [m.in_proj_weight, m.out_proj.weight])
+        return float(sum(g.square().sum() for g in gradients))
+
+    assert same(grasp(model, loss, nonzeros=20), top(derivatives(model, flow), 20))
+
+
 def test_iterative_snip_scores_the_pruned_model_again() -> None:
     """Two rounds by hand: 35 to round(35 (7/35)^0.5) = 16 weights, then 7 of those by the slopes of what is left."""
     model, x, y = problem()
