@@ -3,7 +3,7 @@
 import math
 from collections.abc import Generator
 from dataclasses import replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ WORSE = 4.0
 """How much larger the squared error of the oriented network may be: rounding, and no more."""
 
 
+@runtime_checkable
 class Settings(Protocol):
     """What is used of the settings of :class:`.exact.Exact`."""
 
