@@ -228,7 +228,9 @@ def sweep(
 def compress(
     context: typer.Context,
     run: Run,
-    neurons: Annotated[int | None, Option(help="Neurons to keep. One of these two.")] = None,
+    neurons: Annotated[
+        str | None, Option(help="Neurons to keep, of deeper networks such as 20,10. One of these two.")
+    ] = None,
     tolerance: Annotated[float | None, Option(help="Training score that may be lost.")] = None,
     method: Annotated[str, Option(help="A compressor (see: sparelu methods).")] = "population",
     out: Annotated[Path | None, Option(help="Run folder of the smaller network (default: RUN-M-neurons).")] = None,

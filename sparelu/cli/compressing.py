@@ -1,5 +1,6 @@
 """The command ``compress``: fewer neurons for a finished run, with the curve of what is lost against their number."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from sparelu.experiments.folder import RunFolder
 from sparelu.experiments.report_text import score as worded
 from sparelu.experiments.trial import Judged, judge, score_name
 from sparelu.experiments.widths import Curve, Width, gap_and_variance, share, width_figure
-from sparelu.method import Compressor, SettingError
+from sparelu.method import Compressor, Refusal, SettingError
 from sparelu.outcome import Solution
 from sparelu.run import compress
 
@@ -30,50 +31,44 @@ FINE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """Compresses one solution to the widths that are asked, each once."""
+    """Compresses one solution to the hidden widths that are asked, each once."""
 
     compressor: Compressor
     solution: Solution
     before: Judged
     split: Split
     seed: int
-    found: dict[int, Judged]
+    found: dict[tuple[int, ...], Judged]
 
-    def at(self, m: int) -> Judged:
-        """The network of at most ``m`` neurons, judged."""
-        if m not in self.found:
-            small = compress(self.compressor, self.solution.network, Budget((m,)), self.split.train, seed=self.seed)
-            self.found[m] = judge(_with_names(small, self.solution), self.split)
-        return self.found[m]
+    def at(self, hidden: tuple[int, ...]) -> Judged:
+        """The network of at most these widths, judged. Raises :class:`Refusal` as the method does."""
+        if hidden not in self.found:
+            small = compress(self.compressor, self.solution.network, Budget(hidden), self.split.train, seed=self.seed)
+            self.found[hidden] = judge(_with_names(small, self.solution), self.split)
+        return self.found[hidden]
 
     def within(self, m: int, tolerance: float) -> bool:
         """Whether ``m`` neurons keep the training score."""
-        return self.before.train.score - self.at(m).train.score <= tolerance
+        try:
+            return self.before.train.score - self.at((m,)).train.score <= tolerance
+        except Refusal:
+            return False
 
 
 def compress_command(
-    run: Path, neurons: int | None, tolerance: float | None, method: str, extra: Sequence[str], out: Path | None
+    run: Path, neurons: str | None, tolerance: float | None, method: str, extra: Sequence[str], out: Path | None
 ) -> None:
     """Fewer neurons: as many as asked, or the fewest tried whose training score loses at most ``tolerance``."""
     if (neurons is None) == (tolerance is None):
         raise SettingError("give one of --neurons and --tolerance")
-    if neurons is not None and neurons < 1:
-        raise SettingError(f"--neurons must be at least 1, got {neurons}")
+    wanted = None if neurons is None else flags.whole_numbers(neurons, "--neurons")
     if tolerance is not None and not tolerance >= 0:
         raise SettingError(f"--tolerance must be at least 0, got {tolerance:g}")
     solution, request, _ = RunFolder(run).read()
     trial, split = data_of(request)
     compressor = catalogue.compressor(method, **flags.method_settings(extra, flags.named_method(method)))
-    before = judge(solution, split)
-    search = _Search(compressor, solution, before, split, trial.seed, {})
-    width = solution.network.compact().hidden[0] if solution.network.hidden else 0
-    with Bar() as bar:
-        asked = _widths(width, neurons)
-        for i, m in enumerate(asked):
-            bar.update(i / len(asked), f"{m} neurons")
-            search.at(m)
-        m = neurons if tolerance is None else _fewest(search, width, tolerance, bar)
-    chosen = search.at(m or 1)
+    search = _Search(compressor, solution, judge(solution, split), split, trial.seed, {})
+    chosen = _searched(search, wanted, tolerance)
     folder = RunFolder(out or run.with_name(f"{run.name}-{_neurons(chosen)}-neurons"))
     whole = {**request, "compressed": {"from": str(run), "method": method, "neurons": neurons, "tolerance": tolerance}}
     curve = _curve(search, chosen, tolerance)
@@ -86,17 +81,30 @@ def compress_command(
     console.print(f"Written to {folder.path}; the curve is {picture}.", highlight=False, soft_wrap=True)
 
 
-def _widths(width: int, neurons: int | None) -> list[int]:
-    """The widths of the error curve: halvings of the width, and the one asked for."""
-    halves = [width >> i for i in range(1, width.bit_length())]
-    return sorted({*halves, *([neurons] if neurons is not None else [])} - {0})
+def _searched(search: _Search, wanted: tuple[int, ...] | None, tolerance: float | None) -> Judged:
+    """The network that is asked for, with those of the error curve found on the way.
+
+    The curve has the halvings of one hidden layer's width; those that the method refuses are left out of it.
+    """
+    hidden = search.before.solution.network.compact().hidden
+    if wanted is None and len(hidden) != 1:
+        raise SettingError(f"--tolerance is for one hidden layer, the network has {len(hidden)}: name --neurons")
+    halves = [(hidden[0] >> i,) for i in range(hidden[0].bit_length() - 1, 0, -1)] if len(hidden) == 1 else []
+    with Bar() as bar:
+        for i, widths in enumerate(halves):
+            bar.update(i / len(halves), f"{widths[0]} neurons")
+            if widths != wanted:
+                with contextlib.suppress(Refusal):
+                    search.at(widths)
+        found = wanted if tolerance is None else (_fewest(search, hidden[0], tolerance, bar),)
+        return search.at(found or hidden)
 
 
 def _fewest(search: _Search, width: int, tolerance: float, bar: Bar) -> int:
     """The fewest neurons tried that keep the score, bisecting below them down to the next that do not."""
-    kept = [m for m in search.found if search.within(m, tolerance)]
-    enough = min(kept, default=width)
-    less = max((m for m in search.found if m < enough), default=0)
+    tried = [hidden[0] for hidden in search.found]
+    enough = min((m for m in tried if search.within(m, tolerance)), default=width)
+    less = max((m for m in tried if m < enough), default=0)
     while enough - less > max(1, FINE * enough):
         middle = (enough + less) // 2
         bar.update(1.0, f"{middle} neurons")
@@ -117,7 +125,7 @@ def _with_names(small: Solution, like: Solution) -> Solution:
 
 
 def _neurons(judged: Judged) -> int:
-    return judged.solution.network.compact().hidden[0]
+    return sum(judged.solution.network.compact().hidden)
 
 
 def _curve(search: _Search, chosen: Judged, tolerance: float | None) -> Curve:
@@ -126,8 +134,7 @@ def _curve(search: _Search, chosen: Judged, tolerance: float | None) -> Curve:
     name = score_name(search.solution.task)
     networks = {_neurons(j): j for _, j in sorted(search.found.items()) if j is not chosen} | {_neurons(chosen): chosen}
     widths = tuple(_width(m, judged, search, judged is chosen) for m, judged in sorted(networks.items()))
-    neurons = before.solution.network.compact().hidden[0]
-    return Curve(widths, neurons, before.train.score, before.test.score, name, tolerance)
+    return Curve(widths, _neurons(before), before.train.score, before.test.score, name, tolerance)
 
 
 def _width(m: int, judged: Judged, search: _Search, chosen: bool) -> Width:

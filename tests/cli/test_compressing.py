@@ -74,11 +74,26 @@ def test_as_many_neurons_as_there_are_come_back_unchanged_with_the_reason(run: P
     assert (RunFolder(out).read()[0].network(x) == RunFolder(run).read()[0].network(x)).all()
 
 
+@pytest.mark.parametrize(("hidden", "weights"), [("8", "8"), ("5,4", "20")])
+def test_exact_merging_leaves_out_the_widths_that_it_refuses(tmp_path: Path, hidden: str, weights: str) -> None:
+    first, out = tmp_path / "first", tmp_path / "merged"
+    settings = ("--hidden", hidden, "--nonzeros", weights, "--method", "magnitude", "--epochs", "2")
+    assert invoke("fit", "curve:shape=sine,rows=60", *settings, "--out", str(first)).exit_code == OK
+    done = invoke("compress", str(first), "--method", "merge", "--neurons", hidden, "--out", str(out))
+    assert done.exit_code == OK, done.output
+    original, request, _ = RunFolder(first).read()
+    x = data_of(request)[1].train.x
+    gap = RunFolder(out).read()[0].network(x) - original.network(x)
+    assert float(gap.abs().max()) < 1e-5
+    assert (out / "error-against-neurons.png").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ((), "give one of --neurons and --tolerance"),
-        (("--neurons", "0"), "--neurons must be at least 1, got 0"),
+        (("--neurons", "0"), "hidden widths must be at least 1"),
+        (("--neurons", "few"), "--neurons must be whole numbers separated by commas, got 'few'"),
         (("--tolerance", "nan"), "--tolerance must be at least 0, got nan"),
         (("--tolerance", "-0.1"), "--tolerance must be at least 0, got -0.1"),
         (("--neurons", "2", "--method", "poplation"), "did you mean 'population'"),
