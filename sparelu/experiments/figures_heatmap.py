@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
@@ -89,10 +89,30 @@ def panels(
     when no row can be drawn.
     """
     drawn = drawable(rows, value, x, y)
-    means = [np.mean([row[value] for row in cell]) for cell in cells(drawn, by, x, y).values()]
+    return _panels(drawn, (x, y), value, by, titles or (x, y), label, _scale_of(drawn, by, x, y, value), theory)
+
+
+def panels_into(
+    part: SubFigure,
+    rows: Sequence[FlatRow],
+    x: str,
+    y: str,
+    value: str,
+    label: str,
+    *,
+    by: str = "label",
+    titles: tuple[str, str] | None = None,
+) -> None:
+    """What :func:`panels` draws, in ``part`` of a figure, whose constrained layout has been asked for."""
+    drawn = drawable(rows, value, x, y)
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        _fill(part, drawn, (x, y), value, by, titles or (x, y), label, _scale_of(drawn, by, x, y, value), None)
+
+
+def _scale_of(rows: Sequence[FlatRow], by: str, x: str, y: str, value: str) -> Normalize:
+    means = [np.mean([row[value] for row in cell]) for cell in cells(rows, by, x, y).values()]
     low, high = float(min(means)), float(max(means))
-    norm = LogNorm(low, high) if low > 0 and high > 100 * low else Normalize(low, high)
-    return _panels(drawn, (x, y), value, by, titles or (x, y), label, norm, theory)
+    return LogNorm(low, high) if low > 0 and high > 100 * low else Normalize(low, high)
 
 
 def _panels(
@@ -105,29 +125,50 @@ def _panels(
     norm: Normalize,
     theory: Theory | None,
 ) -> Figure:
+    many = len(cells(rows, by))
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(
+            figsize=(1.4 + 2.7 * _columns(many), 0.6 + 2.5 * -(-many // _columns(many))), layout="constrained"
+        )
+        _fill(figure, rows, names, value, by, titles, label, norm, theory)
+    return figure
+
+
+def _columns(groups: int) -> int:
+    return 2 if groups == 4 else min(COLUMNS, groups)
+
+
+def _fill(
+    figure: Figure | SubFigure,
+    rows: Sequence[FlatRow],
+    names: tuple[str, str],
+    value: str,
+    by: str,
+    titles: tuple[str, str],
+    label: str,
+    norm: Normalize,
+    theory: Theory | None,
+) -> None:
     x, y = (np.array(sorted({row[name] for row in rows}), dtype=float) for name in names)
     groups = {key[0]: cell for key, cell in cells(rows, by).items()}
-    columns = 2 if len(groups) == 4 else min(COLUMNS, len(groups))
+    columns = _columns(len(groups))
     lines = -(-len(groups) // columns)
-    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(1.4 + 2.7 * columns, 0.6 + 2.5 * lines), layout="constrained")
-        grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-        for i, (axes, (group, cell)) in enumerate(zip(grid.flat, groups.items(), strict=False)):
-            _heatmap(axes, x, y, _means(cell, names, value, x, y), norm, contour=value == "success")
-            if theory is not None:
-                _theory(axes, x, theory)
-            axes.set_title(str(group), fontsize=9)
-            axes.tick_params(labelbottom=i + columns >= len(groups), labelsize=TICK_SIZE)
-        for axes in grid.flat[len(groups) :]:
-            axes.set_visible(False)
-        figure.supxlabel(titles[0], fontsize=9)
-        figure.supylabel(titles[1], fontsize=9)
-        wrapped = "\n".join(textwrap.wrap(label, LETTERS * lines))
-        figure.colorbar(ScalarMappable(norm, "viridis"), ax=list(grid.flat), label=wrapped, shrink=0.9)
-        found = {name: line for axes in grid.flat for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
-        if found:
-            figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=2, facecolor="#bdbdbd")
-    return figure
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    for i, (axes, (group, cell)) in enumerate(zip(grid.flat, groups.items(), strict=False)):
+        _heatmap(axes, x, y, _means(cell, names, value, x, y), norm, contour=value == "success")
+        if theory is not None:
+            _theory(axes, x, theory)
+        axes.set_title(str(group), fontsize=9)
+        axes.tick_params(labelbottom=i + columns >= len(groups), labelsize=TICK_SIZE)
+    for axes in grid.flat[len(groups) :]:
+        axes.set_visible(False)
+    figure.supxlabel(titles[0], fontsize=9)
+    figure.supylabel(titles[1], fontsize=9)
+    wrapped = "\n".join(textwrap.wrap(label, LETTERS * lines))
+    figure.colorbar(ScalarMappable(norm, "viridis"), ax=list(grid.flat), label=wrapped, shrink=0.9)
+    found = {name: line for axes in grid.flat for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if found:
+        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=2, facecolor="#bdbdbd")
 
 
 def _means(
