@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparelu.recover.deep_kinks import PARTS, DeepKinks
-from sparelu.recover.student import SMOOTHING, ZERO, _lbfgs
+from sparelu.recover.student import SMOOTHING, ZERO, minimised
 
 BLOCK = 2048
 
@@ -57,7 +57,7 @@ def deep_stage(
     ``x`` and ``y`` are float32 rows, y of unit variance; the model comes back in float64.
     """
     task = _Objective(x, y, model.to(torch.float32), penalty)
-    vector = _lbfgs(task, task.model.vector(), steps).double()
+    vector = minimised(task, task.model.vector(), steps).double()
     small = vector.abs() <= ZERO * task.eps
     small[task.penalised :] = False
     return model.with_vector(torch.where(small, 0.0, vector)), task.mse

@@ -7,6 +7,7 @@ of lambda: its curvature lambda / eps is then that of the data at every stage.
 """
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -27,6 +28,15 @@ class Stage:
     kinks: Kinks
     mse: float
     evaluations: int
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Value and gradient over one vector; ``mse`` is the error at the last one."""
+
+    mse: float
+
+    def __call__(self, vector: Tensor) -> tuple[float, Tensor]: ...
 
 
 class _Objective:
@@ -81,7 +91,7 @@ def stage(
     wide = kinks.take(several)
     task = _Objective(x, y, wide.sign.to(x), penalty)
     vector = torch.cat([wide.weight.reshape(-1), axis, kinks.affine]).to(x)
-    vector = _lbfgs(task, vector, steps)
+    vector = minimised(task, vector, steps)
     weight, axis, affine = (part.double() for part in task.parts(vector))
     zero = ZERO * task.eps
     weight, axis = weight * (weight.abs() > zero), axis * (axis.abs() > zero)
@@ -101,7 +111,8 @@ def _axis_part(single: Kinks) -> Float[Tensor, " inputs"]:
     return (single.sign[:, None] * single.weight.abs()).sum(0) if len(single) else torch.zeros_like(single.affine)
 
 
-def _lbfgs(task: _Objective, vector: Tensor, steps: int) -> Tensor:
+def minimised(task: Task, vector: Tensor, steps: int) -> Tensor:
+    """After ``steps`` iterations of L-BFGS, or when 20 of them gain less than a fiftieth of the squared error."""
     vector = vector.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
         [vector], max_iter=20, history_size=20, line_search_fn="strong_wolfe", tolerance_grad=0, tolerance_change=0
