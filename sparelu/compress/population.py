@@ -62,11 +62,12 @@ class Population(Compressor):
         if data is not None and self.law == "data":
             law, law_name = gaussian_law(data), "Gaussian of the rows' mean and covariance"
         target = NetworkTarget.of(law.whiten(original))
-        students = self.search(original, target, law, m, rng)
+        starts = self.refit_starts if data is not None and self.refit == "all" else 1
+        students = self.search(original, target, law, m, rng, starts)
         rows, student = None if data is None else _rows(data, self.rows, rng), students[0]
         if data is not None and rows is not None and self.refit != "none":
-            classes, count = data.task == "classification", self.refit_starts if self.refit == "all" else 1
-            student = refit(students[:count], original, rows, classes, self.refit, self.refit_steps, rng)
+            classes = data.task == "classification"
+            student = refit(students, original, rows, classes, self.refit, self.refit_steps, rng)
         small = from_two_layer(student, network)
         returned = two_layer(small)
         distance = max(target.energy + float(_excess(law.whiten(returned), target.net)), 0.0)
@@ -79,11 +80,17 @@ class Population(Compressor):
         return small, tuple(claims)
 
     def search(
-        self, original: TwoLayer, target: NetworkTarget, law: Normal, neurons: int, rng: np.random.Generator
+        self,
+        original: TwoLayer,
+        target: NetworkTarget,
+        law: Normal,
+        neurons: int,
+        rng: np.random.Generator,
+        starts: int | None = None,
     ) -> list[TwoLayer]:
-        """The nearest student of ``original`` found under ``law``; then the selections of :func:`_start`, unmoved.
+        """The nearest student of ``original`` found under ``law``; then greedy, k-means and the largest, unmoved.
 
-        Outputs are the best under the law; ``target`` is the original whitened.
+        Outputs are the best under the law; ``target`` is the original whitened. At most ``starts`` (none: all).
         """
         back = torch.linalg.pinv(law.root)
         form = Form(
@@ -103,7 +110,7 @@ class Population(Compressor):
             bias = found.bias - weight @ law.mean if form.bias else torch.zeros_like(found.bias)
             return TwoLayer(found.out, weight, bias, linear, found.offset - linear @ law.mean)
 
-        return [seen(*hidden) for hidden in (best, *selected, kept)]
+        return [seen(*hidden) for hidden in (best, *selected, kept)[:starts]]
 
     def _best(
         self,

@@ -125,7 +125,8 @@ def width_figure(curve: Curve) -> Figure:
             axes.set_xscale("log")
             axes.set_xlabel("neurons")
             count_ticks(axes.xaxis)
-            axes.legend(loc="best", fontsize=8)
+            if axes.lines:
+                axes.legend(loc="best", fontsize=8)
     return drawn
 
 
