@@ -74,24 +74,50 @@ class StreamingLargest:
     """
 
     k: int
-    scores: Tensor = field(default_factory=lambda: torch.empty(0))
-    indices: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
-    values: Tensor = field(default_factory=lambda: torch.empty(0))
+    scores: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
+    _indices: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64), init=False)
+    _values: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
+
+    @property
+    def indices(self) -> Int[Tensor, " k"]:
+        """In increasing order."""
+        return self.result()[0]
+
+    @property
+    def values(self) -> Float[Tensor, " k"]:
+        """Those of :attr:`indices`."""
+        return self.result()[1]
 
     def add(self, scores: Float[Tensor, " b"], indices: Int[Tensor, " b"], values: Float[Tensor, " b"]) -> None:
         """Offer a block: its scores, the global index of each item, and the value to carry along."""
+        if scores.numel() and torch.isnan(scores.max()):
+            raise ValueError("a score is NaN: check the weights and gradients")
         if self.scores.numel() == self.k > 0:
-            floor = self.scores.min()
-            keep = scores >= floor
+            keep = scores >= self.scores.min()
             scores, indices, values = scores[keep], indices[keep], values[keep]
         scores = torch.cat([self.scores.to(scores), scores])
-        indices = torch.cat([self.indices.to(indices), indices])
-        values = torch.cat([self.values.to(values), values])
-        order = indices.argsort()
-        scores, indices, values = scores[order], indices[order], values[order]
-        kept = largest(scores, min(self.k, scores.numel()))
-        self.scores, self.indices, self.values = scores[kept], indices[kept], values[kept]
+        indices = torch.cat([self._indices.to(indices), indices])
+        values = torch.cat([self._values.to(values), values])
+        if scores.numel() > self.k:
+            kept = self._kept(scores, indices)
+            scores, indices, values = scores[kept], indices[kept], values[kept]
+        self.scores, self._indices, self._values = scores, indices, values
+
+    def _kept(self, scores: Tensor, indices: Tensor) -> Tensor:
+        """Which of more than ``k`` items stay; of those tied for the last places the smallest indices."""
+        if not self.k:
+            return indices.new_empty(0)
+        threshold = torch.topk(scores, self.k, sorted=False).values.min()
+        kept = torch.nonzero(scores >= threshold)[:, 0]
+        extra = kept.numel() - self.k
+        if not extra:
+            return kept
+        tied = torch.nonzero(scores[kept] == threshold)[:, 0]
+        stays = torch.ones_like(kept, dtype=torch.bool)
+        stays[tied[indices[kept[tied]].argsort()[-extra:]]] = False
+        return kept[stays]
 
     def result(self) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
         """Indices in increasing order, and their values."""
-        return self.indices, self.values
+        order = self._indices.argsort()
+        return self._indices[order], self._values[order]

@@ -14,6 +14,10 @@ GROUP = 16
 """Rows of a tile that are looked at together: only where their largest entry is large enough, one by one."""
 
 
+SHRINK = 0.9
+"""Inputs are left behind when no more than this share of them is large enough."""
+
+
 def largest_gradients(
     inputs: Tensor, output_gradients: Tensor, k: int, taken: Tensor, block: int = BLOCK
 ) -> tuple[Tensor, Tensor]:
@@ -24,9 +28,9 @@ def largest_gradients(
     there. Memory is that of ``block`` entries, of k, and of a copy of both arguments; the dense gradient has n_out n_in
     entries. Ties keep the earlier place. This is the growth of RigL (Evci et al., 2020, section 3).
 
-    |dL/dW_ij| is at most ||g_i|| ||x_j||, norms over the rows of the batch. Units and inputs are gone through from the
-    largest norm down, so that the k-th largest entry so far soon rules out all tiles of small norms: they are not
-    formed. The work is at most that of the dense product.
+    |dL/dW_ij| is at most ||g_i|| ||x_j||, norms over the rows of the batch. Units are gone through from the largest
+    norm down, so that the k-th largest entry so far soon rules out inputs of small norm, and at last all units that are
+    left: those entries are not formed. The work is at most that of the dense product.
 
     Raises ``ValueError`` when fewer than ``k`` places are free or a gradient is not finite.
     """
@@ -37,27 +41,48 @@ def largest_gradients(
         raise ValueError(f"cannot grow {k} weights: {outputs * columns - len(taken)} places are free")
     if not k:
         return taken.new_empty(0), x.new_empty(0)
-    (reach, rows), (spread, order) = (_descending(t) for t in (g, x))
-    g, x = g.index_select(1, rows).T.contiguous(), x.index_select(1, order)
+    reach, spread = _norms(g), _norms(x)
+    rows, kept = reach.argsort(descending=True, stable=True), torch.arange(columns, device=x.device)
+    g, slack = g.index_select(1, rows).T.contiguous(), 1 + len(x) * torch.finfo(x.dtype).eps
     width = min(columns, max(1, 2 * math.isqrt(block)))
     height = max(1, block // width)
-    best = _Largest(k, taken)
+    best = _Largest(k)
     for row in range(0, outputs, height):
-        for column in range(0, columns, width):
-            if reach[row] * spread[column] * (1 + len(x) * torch.finfo(x.dtype).eps) < best.floor:
-                break
+        units = rows[row : row + height]
+        large = torch.nonzero(spread * (reach[units[0]] * slack) >= best.floor)[:, 0]
+        if len(large) < SHRINK * len(kept):
+            x, spread, kept = x.index_select(1, large), spread[large], kept[large]
+        if not len(kept):
+            break
+        unit, place = _taken(taken, units, columns, kept)
+        for column in range(0, len(kept), width):
             tile = g[row : row + height] @ x[:, column : column + width]
-            best.offer(tile, rows[row : row + height] * columns, order[column : column + width])
+            here = (place >= column) & (place < column + tile.shape[1])
+            held = unit[here], place[here] - column
+            best.offer(tile, held, units * columns, kept[column : column + width])
     return best.result()
 
 
-def _descending(t: Tensor) -> tuple[list[float], Tensor]:
-    """Norms of the columns from the largest down, and the order of the columns."""
+def _norms(t: Tensor) -> Tensor:
+    """Of the columns, in float64."""
     norms = torch.linalg.vector_norm(t, dim=0, dtype=torch.float64)
     if not bool(torch.isfinite(norms).all()):
         _refuse()
-    order = norms.argsort(descending=True, stable=True)
-    return norms[order].tolist(), order
+    return norms
+
+
+def _taken(taken: Tensor, units: Tensor, columns: int, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """The taken places of ``units``: which unit of these, and which of the ``kept`` inputs; others are left out."""
+    first, last = (torch.searchsorted(taken, start) for start in (units * columns, (units + 1) * columns))
+    counts = last - first
+    unit = torch.arange(len(units), device=taken.device).repeat_interleave(counts)
+    nth = torch.arange(len(unit), device=taken.device) - (counts.cumsum(0) - counts)[unit]
+    column = taken[first[unit] + nth] - (units * columns)[unit]
+    if len(kept) == columns:
+        return unit, column
+    place = torch.searchsorted(kept, column).clamp_(max=len(kept) - 1)
+    same = kept[place] == column
+    return unit[same], place[same]
 
 
 def _refuse() -> None:
@@ -71,23 +96,20 @@ class _Largest:
     about as often as the logarithm of its length over k. Nothing below ``floor`` can be among them any more.
     """
 
-    def __init__(self, k: int, taken: Tensor) -> None:
-        self.best, self.taken, self.floor = StreamingLargest(k), taken, 0.0
+    def __init__(self, k: int) -> None:
+        self.best, self.floor = StreamingLargest(k), 0.0
         self.places: list[Tensor] = []
         self.gradients: list[Tensor] = []
         self.waiting = 0
 
-    def offer(self, tile: Tensor, starts: Tensor, columns: Tensor) -> None:
-        """A tile of the gradient, of rows whose first places are ``starts``, and of ``columns``."""
-        at = self._large(tile.abs())
-        places = starts[at[0]] + columns[at[1]]
-        if len(self.taken):
-            found = torch.searchsorted(self.taken, places).clamp_(max=len(self.taken) - 1)
-            free = self.taken[found] != places
-            at, places = (at[0][free], at[1][free]), places[free]
-        self.places.append(places)
-        self.gradients.append(tile[at])
-        self.waiting += len(places)
+    def offer(self, tile: Tensor, held: tuple[Tensor, Tensor], starts: Tensor, columns: Tensor) -> None:
+        """A tile of the gradient but for what is ``held``: rows whose first places are ``starts``, and ``columns``."""
+        magnitude = tile.abs()
+        magnitude[held] = -1.0
+        row, column = self._large(magnitude)
+        self.places.append(starts[row] + columns[column])
+        self.gradients.append(tile[row, column])
+        self.waiting += len(row)
         if self.waiting >= max(self.best.k, tile.numel()):
             self._rank()
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparelu.train.growth import largest_gradients
+from sparelu.train.growth import _Largest, largest_gradients
 
 
 @pytest.mark.parametrize("block", [1, 20, 10**6])
@@ -25,6 +25,39 @@ def test_it_finds_the_largest_of_the_dense_gradient(block: int, k: int) -> None:
     places, gradients = largest_gradients(x, y.grad, k, taken, block)
     assert torch.equal(places, wanted)
     assert torch.allclose(gradients, dense[wanted], rtol=1e-12)
+
+
+@pytest.mark.parametrize("block", [32, 500, 10**5])
+def test_small_units_and_inputs_are_ruled_out_exactly(block: int) -> None:
+    """Norms over seven orders of magnitude, dead units and dead inputs: most tiles are never formed."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 64, generator=g) * 10 ** torch.linspace(-4, 3, 64)[torch.randperm(64, generator=g)]
+    y = torch.randn(5, 48, generator=g) * 10 ** torch.linspace(-4, 3, 48)[torch.randperm(48, generator=g)]
+    x[:, 3], y[:, 7] = 0, 0
+    dense = (y.double().T @ x.double()).flatten()
+    taken = torch.randperm(48 * 64, generator=g)[:300].sort().values
+    score = dense.abs()
+    score[taken] = -1
+    for k in (1, 40, 700):
+        places, gradients = largest_gradients(x, y, k, taken, block)
+        assert torch.equal(places, score.argsort(descending=True)[:k].sort().values)
+        assert torch.allclose(gradients.double(), dense[places], rtol=1e-4)
+
+
+def test_only_entries_that_may_be_large_are_formed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One unit and one input tower above 99 others: after the first tile nothing else can come in."""
+    formed, offer = [], _Largest.offer
+
+    def counted(self: _Largest, tile: torch.Tensor, *rest: object) -> None:
+        formed.append(tile.numel())
+        offer(self, tile, *rest)
+
+    monkeypatch.setattr(_Largest, "offer", counted)
+    x, y = torch.rand(4, 100) + 1, torch.rand(4, 100) + 1
+    y[:, 50] *= 1000
+    places, _ = largest_gradients(x, y, 20, torch.empty(0, dtype=torch.int64), 400)
+    assert (places // 100 == 50).all()
+    assert sum(formed) <= 1000
 
 
 @pytest.mark.parametrize("block", [2, 100])
