@@ -49,6 +49,48 @@ class Pieces:
         change = np.abs(np.diff(self.slopes, axis=0)).max(axis=1, initial=0.0)
         return 1 + int((change >= relative * change.max(initial=0.0)).sum()) if change.size else 1
 
+    def simplest(self, share: float) -> int:
+        """Fewest affine pieces between knots that stay within ``share`` of the range of the outputs of the function.
+
+        Pieces may jump by as much; the interval must be bounded. What stands behind a few knots that have not quite
+        met is counted once, which :meth:`effective` does not do. Greedy from the left, which is optimal.
+
+        Raises ``ValueError`` when the interval is unbounded.
+        """
+        if not (np.isfinite(self.low) and np.isfinite(self.high)):
+            raise ValueError(f"the interval from {self.low:g} to {self.high:g} is unbounded: give both ends")
+        t = np.concatenate([[self.low], self.knots, [self.high]])
+        values = np.concatenate([self.slopes[:1] * self.low + self.offsets[:1], self(t[1:])])
+        room = share * float((values.max(axis=0) - values.min(axis=0)).max())
+        count, start = 0, 0
+        while start < t.size - 1:
+            near, far = start + 1, t.size
+            while far - near > 1:
+                middle = (near + far) // 2
+                fits = all(_straightness(t[start : middle + 1], y[start : middle + 1]) <= room for y in values.T)
+                near, far = (middle, far) if fits else (near, middle)
+            count, start = count + 1, near
+        return count
+
+
+def _straightness(t: np.ndarray, y: np.ndarray) -> float:
+    """Largest error of the best line through points in the order of t: it is parallel to an edge of their hull."""
+    slopes = np.concatenate([_hull_slopes(t, y), _hull_slopes(t, -y) * -1])
+    gaps = y - slopes[:, None] * t
+    return float(0.5 * (gaps.max(axis=1) - gaps.min(axis=1)).min())
+
+
+def _hull_slopes(t: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Slopes of the lower convex hull of points in the order of t."""
+    kept: list[int] = []
+    for i in range(t.size):
+        while len(kept) > 1 and (y[kept[-1]] - y[kept[-2]]) * (t[i] - t[kept[-2]]) >= (y[i] - y[kept[-2]]) * (
+            t[kept[-1]] - t[kept[-2]]
+        ):
+            kept.pop()
+        kept.append(i)
+    return np.diff(y[kept]) / np.diff(t[kept])
+
 
 def along(network: Network, origin: ArrayLike, direction: ArrayLike) -> Network:
     """The network of one input ``t -> network(origin + t direction)``, in float64; origin and direction (d,)."""

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 
 from sparelu.certify.lines import TooManyRegions, along, pieces
 from sparelu.certify.plane import cells
@@ -351,3 +352,32 @@ def test_wrong_calls_are_named() -> None:
         pieces(along(network, np.zeros(3), np.ones(3)), 1.0, 1.0)
     with pytest.raises(ValueError, match="origin and direction"):
         along(network, np.zeros(2), np.ones(2))
+
+
+def test_the_simplest_function_nearby_joins_knots_that_nearly_meet() -> None:
+    """Three lines whose bends are split over 40 knots each; random ones against linear programmes for all runs of knots."""
+    rng = np.random.default_rng(3)
+    bends = np.concatenate([-0.3 + 0.01 * rng.random(40), 0.4 + 0.01 * rng.random(40)])
+    sizes = np.concatenate([np.full(40, 2 / 40), np.full(40, -3 / 40)])
+    found = pieces(Network.two_layer(np.ones((80, 1)), sizes, -bends), -1.0, 1.0)
+    assert found.regions == 81
+    assert found.effective(0.01) == 81
+    assert found.simplest(0.02) == 3
+    net = Network.two_layer(rng.normal(size=(10, 1)), rng.normal(size=10), rng.normal(size=10))
+    small = pieces(net, -1.0, 1.0)
+    t = np.concatenate([[-1.0], small.knots, [1.0]])
+    y = net(t[:, None]).numpy()[:, 0]
+    for share in (0.02, 0.1):
+        room, best = share * np.ptp(y) + 1e-12, [0] + [99] * (t.size - 1)
+        for end in range(1, t.size):
+            for start in range(end):
+                design = np.column_stack([t[start : end + 1], np.ones(end + 1 - start), -np.ones(end + 1 - start)])
+                rows = np.vstack([design, design * [-1, -1, 1]])
+                sides = np.concatenate([y[start : end + 1], -y[start : end + 1]])
+                line = linprog([0, 0, 1], A_ub=rows, b_ub=sides, bounds=[(None, None)] * 3)
+                if line.fun <= room:
+                    best[end] = min(best[end], best[start] + 1)
+        assert small.simplest(share) == best[-1]
+    assert small.simplest(0.0) == small.regions
+    with pytest.raises(ValueError, match="unbounded"):
+        pieces(net).simplest(0.1)
