@@ -19,7 +19,7 @@ from sparelu.recover.kinks import NEAR, Kinks, Sample
 from sparelu.recover.normal import Held
 from sparelu.recover.orient import orientations
 from sparelu.recover.refit import ROUNDING, Fit
-from sparelu.recover.search import MERGE, NOISELESS, ROUNDED
+from sparelu.recover.search import CLOSE, MERGE, NOISELESS, ROUNDED
 
 MOST_ROUNDS = 12
 """Rounds of dropping and growing before the search is said not to be at rest."""
@@ -102,8 +102,8 @@ def pruned(joint: Joint, sample: Sample) -> Joint:
             gone = joint.places.size - Places.of(found).size
             if gone == 0:
                 return joint
-            after = refit_jointly(found, Places.of(found), sample, steps=8, enough=0.05)
-            if bool((after.mse <= 2 * joint.noise * (1 + highest * gone / joint.rows)).all()):
+            after = refit_jointly(found, Places.of(found), sample, steps=8, enough=CLOSE)
+            if bool((after.mse <= joint.noise * (1 + CLOSE + 2 * highest * gone / joint.rows)).all()):
                 break
             if len(weak) == 0:
                 return joint

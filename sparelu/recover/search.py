@@ -38,9 +38,11 @@ FRESH = 0.2
 """Students that join before a further stage where kinks are lacking, as a share of the kinks."""
 STUDENT_MERGE = 0.02
 """The same before the first refit, in units of mse: a student spreads a kink of many weights over several."""
+CLOSE = 1e-3
+"""Gain of a refit step at which its error is that of the least squares, for the test of a drop."""
 PROGRESS = 0.1
 """Fall of log mse, less what the weights cost, that makes a cycle better than those before."""
-IDLE = 3
+IDLE = 2
 """Cycles in a row without progress after which the search ends."""
 MOST_REFITS = 8
 """Refits in a row before the student is asked again."""
@@ -69,7 +71,8 @@ class Search:
     the student, which uses ``rows`` rows; ``mse`` is relative to the variance of y; ``full`` says that refits use all
     rows; ``best`` and ``size`` are the least mse and the last number of weights within the phase, ``settled`` the mse
     when nothing was left to do. ``kept`` are the best kinks of all refits by ``score``, and ``rest`` says whether
-    nothing was left to do there: an extra cycle that ends worse loses nothing; ``idle`` counts those in a row.
+    nothing was left to do there: an extra cycle that ends worse loses nothing; ``idle`` counts those in a row, ``mark``
+    is the score when the student was last asked.
     """
 
     kinks: Kinks
@@ -88,6 +91,7 @@ class Search:
     score: float = math.inf
     rest: bool = False
     idle: int = 0
+    mark: float = math.inf
 
 
 def begin(affine: Tensor, plan: Plan, rng: np.random.Generator) -> Search:
@@ -155,6 +159,8 @@ def _refit_round(search: Search, rows: Sample, order: np.ndarray, plan: Plan, rn
     same = kinks.nonzeros == search.size and mse > 0.99 * search.best
     if changed == 0 or (same and strongest < 3 * _threshold(kinks, mse)):
         return _settled(search, fit, sample.n == rows.n, plan, rng)
+    if sample.n == rows.n:
+        search = _remembered(search, fit, rest=False)
     if (search.round >= 2 and mse > 0.8 * search.best) or search.round >= MOST_REFITS:
         return _back_to_student(_remembered(search, fit, rest=False), kinks, mse, plan, rng)
     best = min(search.best, mse)
@@ -176,10 +182,9 @@ def _remembered(search: Search, fit: Fit, rest: bool) -> Search:
     """With this fit as the one to return, unless an earlier one is better: log mse + p log n / n, as of Schwarz."""
     n, floor = fit.rows, max(fit.mse, ROUNDING)
     score = math.log(floor) + len(fit.support) * math.log(n) / n
-    idle = 0 if score < search.score - PROGRESS else search.idle + 1
     if score > search.score or (score == search.score and not rest):
-        return replace(search, idle=idle)
-    return replace(search, kept=fit.kinks, score=score, rest=rest, idle=idle)
+        return search
+    return replace(search, kept=fit.kinks, score=score, rest=rest)
 
 
 def _settled(search: Search, fit: Fit, full: bool, plan: Plan, rng: np.random.Generator) -> Search:
@@ -201,7 +206,8 @@ def _ended(search: Search, mse: float) -> Search:
 
 
 def _back_to_student(search: Search, kinks: Kinks, mse: float, plan: Plan, rng: np.random.Generator) -> Search:
-    if search.cycle + 1 >= plan.cycles or search.idle >= IDLE:
+    idle = 0 if search.score < search.mark - PROGRESS else search.idle + 1
+    if search.cycle + 1 >= plan.cycles or idle >= IDLE:
         return _ended(search, mse)
     count = max(20, (3 * len(kinks)) // 10)
     size = math.sqrt(mse / (count * kinks.affine.numel()))
@@ -220,6 +226,8 @@ def _back_to_student(search: Search, kinks: Kinks, mse: float, plan: Plan, rng: 
         full=False,
         best=1e300,
         rows=rows,
+        idle=idle,
+        mark=search.score,
     )
 
 
@@ -249,8 +257,8 @@ def _prune(search: Search, sample: Sample) -> tuple[Fit, int]:
             gone = len(fit.support) - int(torch.count_nonzero(kinks.weight))
             if gone == 0:
                 return fit, dropped
-            after = refit(kinks, Support.of(kinks.weight != 0), sample, steps=6, enough=0.1)
-            allowed = 2 * max(fit.mse, ROUNDING) * (1 + threshold * gone / sample.n)
+            after = refit(kinks, Support.of(kinks.weight != 0), sample, steps=6, enough=CLOSE)
+            allowed = max(fit.mse, ROUNDING) * (1 + CLOSE + 2 * threshold * gone / sample.n)
             if after.mse <= allowed or len(weak) == 0:
                 break
             weak = weak[: len(weak) // 4]
