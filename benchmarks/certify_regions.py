@@ -117,8 +117,8 @@ def trained_table(rows: Rows) -> str:
          r["r"] + 1, f"{r['margin'][-1]:.2g}", f"{r['residual'][0]:.2g} to {r['residual'][-1]:.2g}"]
         for r in sorted(rows, key=lambda r: (r["r"], r["k"], r["seed"]))
     ]  # fmt: skip
-    headings = ["label changes r", "width k", "seed", "steps", "accuracy", "regions", "pieces within 0.1 %", "within 1 %",
-                "needed (r + 1)", "margin", "distance from the cone"]  # fmt: skip
+    headings = ["label changes r", "width k", "seed", "steps", "accuracy", "regions", "pieces within 0.1 %",
+                "within 1 %", "needed (r + 1)", "margin", "distance from the cone"]  # fmt: skip
     return markdown(headings, body)
 
 

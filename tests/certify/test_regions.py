@@ -355,7 +355,7 @@ def test_wrong_calls_are_named() -> None:
 
 
 def test_the_simplest_function_nearby_joins_knots_that_nearly_meet() -> None:
-    """Three lines, their bends split over 40 knots; a random function against linear programmes for all runs of knots."""
+    """Three lines, bends split over 40 knots; a random function against linear programmes for all runs of knots."""
     rng = np.random.default_rng(3)
     bends = np.concatenate([-0.3 + 0.01 * rng.random(40), 0.4 + 0.01 * rng.random(40)])
     sizes = np.concatenate([np.full(40, 2 / 40), np.full(40, -3 / 40)])
