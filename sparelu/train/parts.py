@@ -30,6 +30,9 @@ KINDS: tuple[type[nn.Module], ...] = (
 WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Whole numbers of so many bytes."""
 
+PROBES = 512
+"""Places of a weight that are looked at for writes that torch does not count, as those through ``.data``."""
+
 SALT = 0x5350415253
 """Sets the numbers of a sparsifier apart from others of the same seed."""
 
@@ -60,6 +63,7 @@ class Part:
         # One whole number of the weight's width for each weight, all bits set where it lives: that clears a tensor in
         # half the time of a bool mask, which torch widens to a copy first.
         self._bits = torch.full_like(self.weight, -1, dtype=WHOLE[self.weight.dtype.itemsize], requires_grad=False)
+        self._probe = self._dead_places()
         self.visited = torch.zeros_like(self.weight, dtype=torch.bool, requires_grad=False)
         self.shape = self.weight.shape
         *path, self.key = self.name.split(".")
@@ -100,7 +104,23 @@ class Part:
     def keep(self, mask: Tensor) -> None:
         """Put ``mask`` in place, in the memory order of the weight."""
         self._bits = torch.empty_like(self._bits).copy_(mask).neg_()
+        self._probe = self._dead_places()
         self.visited |= mask
+
+    def stray(self) -> bool:
+        """Whether something is not zero at one of a sample of the places where the mask is False.
+
+        On a CPU only: elsewhere the step would wait for the answer.
+        """
+        return self.weight.device.type == "cpu" and bool(self.weight.detach()[self._probe].any())
+
+    def _dead_places(self) -> tuple[Tensor, ...]:
+        """A sample of them, evenly spread."""
+        size = self._bits.numel()
+        spread = torch.arange(0, size, max(1, size // PROBES), device=self._bits.device)
+        places = torch.unravel_index(spread, self._bits.shape)
+        dead = self._bits[places] == 0
+        return tuple(p[dead] for p in places)
 
     def warn_of_collapse(self) -> None:
         """Warn that the layer has lost all its weights."""
@@ -116,6 +136,7 @@ class Part:
         device = self.weight.device
         if self._bits.device != device:
             self._bits, self.visited = self._bits.to(device), self.visited.to(device)
+            self._probe = self._dead_places()
             self.memory = {n: t.to(device) for n, t in self.memory.items()}
 
     def clear(self, tensors: list[Tensor]) -> None:

@@ -176,7 +176,11 @@ class Sparsifier:
         return norm
 
     def apply(self) -> None:
-        """Set weights and optimiser slots to zero off the support, as after loading weights from elsewhere."""
+        """Set weights and optimiser slots to zero off the support, as after loading weights from elsewhere.
+
+        :meth:`step` does it when it sees that somebody wrote to them. A few places written through ``.data`` it can
+        miss: call this then.
+        """
         self._zeros.apply(self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:

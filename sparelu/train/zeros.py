@@ -62,10 +62,11 @@ class Zeros:
         """A step of the optimiser. Weights and slots are cleared afterwards unless they are known to be zero.
 
         They are when the optimiser is of :data:`ZERO_KEEPING`, and since the last step nobody wrote to them and none
-        was added: torch counts the writes to each tensor.
+        was added: torch counts the writes to each tensor. Those through ``.data`` it does not count; they show at a
+        sample of places unless they are few.
         """
         trusted = _keeps_zeros(optimizer)
-        untouched = trusted and self._marks(optimizer) == self._seen
+        untouched = trusted and self._marks(optimizer) == self._seen and not any(p.stray() for p in self.parts)
         lifted = self._lift(optimizer) if trusted else []
         try:
             if closure is None:
@@ -77,7 +78,8 @@ class Zeros:
             for part, slots in lifted:
                 part.clear(slots)
         marks = self._marks(optimizer)
-        if untouched and [m[0] for m in marks] == [m[0] for m in self._seen]:
+        added = [m[0] for m in marks] != [m[0] for m in self._seen]
+        if untouched and not added and not any(p.stray() for p in self.parts):
             self._seen = marks
         else:
             self.apply(optimizer)
@@ -109,9 +111,12 @@ class Zeros:
     def _clear_gradients(self) -> None:
         """Gradients of dropped weights must not reach what an optimiser adds up over a whole tensor."""
         for part in self.parts:
-            if part.weight.grad is not None:
+            gradient = part.weight.grad
+            if gradient is not None:
+                if gradient.layout == torch.strided and 0 in gradient.stride():  # one number in several places
+                    part.weight.grad = gradient = gradient.clone()
                 part.follow()
-                part.clear([part.weight.grad])
+                part.clear([gradient])
 
     def _marks(self, optimizer: Optimizer) -> list[Mark]:
         """Of each weight and all tensors that the optimiser has for it."""

@@ -125,7 +125,7 @@ def test_optimisers_that_are_trusted_with_zeros_are_all_tested() -> None:
     assert {type(make(parameter)) for make in OPTIMIZERS.values()} > ZERO_KEEPING
 
 
-@pytest.mark.parametrize("what", ["weight", "slot", "loaded", "new slots"])
+@pytest.mark.parametrize("what", ["weight", "slot", "loaded", "new slots", "data"])
 def test_what_others_write_off_the_support_is_gone_after_the_next_step(what: str) -> None:
     model, optimizer, sparsifier, x = built(optimizer="Adam", method="Static")
     train(model, optimizer, sparsifier, x, 3)
@@ -133,6 +133,8 @@ def test_what_others_write_off_the_support_is_gone_after_the_next_step(what: str
     with torch.no_grad():
         if what == "weight":
             weight.add_(1)
+        elif what == "data":  # such writes torch does not count
+            weight.data.add_(1)
         elif what == "slot":
             optimizer.state[weight]["exp_avg"].add_(1)
         elif what == "loaded":
@@ -144,6 +146,20 @@ def test_what_others_write_off_the_support_is_gone_after_the_next_step(what: str
     assert loose(optimizer, sparsifier)
     train(model, optimizer, sparsifier, x, 1)
     assert loose(optimizer, sparsifier) == []
+
+
+def test_what_a_hook_of_the_step_writes_is_gone_after_it() -> None:
+    model, optimizer, sparsifier, x = built(optimizer="Adam", method="Static")
+    optimizer.register_step_post_hook(lambda *_: model[0].weight.data.add_(1))
+    train(model, optimizer, sparsifier, x, 3)
+    assert loose(optimizer, sparsifier) == []
+
+
+def test_a_gradient_of_one_number_in_many_places() -> None:
+    model, optimizer, sparsifier, _ = built(method="Static")
+    model[0].weight.grad = torch.ones(1, 1).expand(12, 8)
+    sparsifier.step()
+    assert torch.equal(model[0].weight.grad != 0, sparsifier.masks["0.weight"])
 
 
 def test_a_closure_sees_no_gradient_of_dropped_weights() -> None:
