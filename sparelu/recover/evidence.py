@@ -26,6 +26,8 @@ ROUNDINGS = 30.0
 """Roundings of a label that arithmetic in its precision may have added up to."""
 CLEAR = 10.0
 """|t| of a weight that neither noise nor rounding explains."""
+DEPENDENT = 1e-10
+"""Eigenvalue of a correlation matrix that counts as zero: float64 leaves some 1e-15 of an exact dependence."""
 DELTA = 0.01
 MOST_APART = 5000
 
@@ -51,7 +53,7 @@ class Evidence:
     square ``rounding``. ``inside`` is the error on the fitted rows. ``rest`` says whether the search found
     nothing left to do, ``cut`` whether the budget took weights that the data ask for; ``least`` is the smallest |t|
     of a weight, of both layers where there are several outputs; ``gridded`` counts the
-    inputs of kinks whose values repeat.
+    inputs of kinks whose values repeat, ``dependent`` the inputs that are linear in others on the rows.
     """
 
     weights: int
@@ -66,6 +68,7 @@ class Evidence:
     cut: bool
     least: float
     gridded: int = 0
+    dependent: int = 0
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -115,9 +118,12 @@ class Evidence:
         return Assumption("every weight stands clear of zero", _checked(self.least > CLEAR), words)
 
     def _told_apart(self) -> Assumption:
-        words = f"{self.gridded} inputs of kinks take the same values again and again"
-        words += ": on a grid, as of pixels, different networks can be one function" if self.gridded else ""
-        return Assumption("the inputs tell networks apart", _checked(self.gridded == 0), words)
+        words = [f"{self.gridded} inputs of kinks take the same values again and again"]
+        words[0] += ": on a grid, as of pixels, different networks can be one function" if self.gridded else ""
+        words += [f"{self.dependent} inputs are linear in the others on the rows"]
+        words[1] += ": leave them out, since weights can move between them" if self.dependent else ""
+        known = self.gridded == 0 and self.dependent == 0
+        return Assumption("the inputs tell networks apart", _checked(known), "; ".join(words))
 
 
 def _checked(good: bool) -> str:
@@ -138,6 +144,18 @@ def gridded(weight: Float[Tensor, "k inputs"], x: Rows) -> int:
         rest = len(rows) - int(counts.max())
         repeats += len(counts) == 1 or len(counts) - 1 < 0.9 * rest or rest < 0.01 * len(rows)
     return repeats
+
+
+def dependent(weight: Float[Tensor, "k inputs"], x: Rows) -> int:
+    """Inputs less the rank of their correlation matrix; constant ones count where they are read."""
+    rows = np.asarray(x[: max(MOST_APART, 4 * x.shape[1])], dtype=np.float64)
+    rows = rows - rows.mean(axis=0)
+    size = np.linalg.norm(rows, axis=0)
+    moving = size > 1e-12 * max(1.0, float(size.max(initial=0.0)))
+    unit = rows[:, moving] / size[moving]
+    rank = int((np.linalg.eigvalsh(unit.T @ unit) > DEPENDENT).sum()) if moving.any() else 0
+    read = (weight != 0).any(0).cpu().numpy()
+    return int(moving.sum()) - rank + int((read & ~moving).sum())
 
 
 def weigh(
@@ -181,6 +199,7 @@ def weigh(
         cut=cut,
         least=least,
         gridded=gridded(found.weight[:, :-1], x),
+        dependent=dependent(found.weight[:, :-1], x),
     )
 
 

@@ -9,7 +9,7 @@ from sparelu.data import Budget, Data
 from sparelu.datasets.planted import planted, planted_network
 from sparelu.network import Network
 from sparelu.outcome import Assumption, Solution, Status
-from sparelu.recover.evidence import Evidence, apart, rounding, weigh
+from sparelu.recover.evidence import Evidence, apart, dependent, gridded, rounding, weigh
 from sparelu.recover.exact import Exact
 from sparelu.recover.found import scalar
 from sparelu.recover.kinks import Kinks, Sample
@@ -134,3 +134,36 @@ def test_pixels_of_zero_and_one_do_not_decide_a_network(seed: int) -> None:
     assert not same(solution.network, planted_network(**shape))
     assert solution.status is Status.best_found
     assert premise(solution, "every weight stands clear").state == "violated"
+
+
+@pytest.mark.parametrize("of", ["copy", "sum", "constant", "none"])
+def test_inputs_that_are_linear_in_others_are_counted(of: str) -> None:
+    """Against NumPy's rank of the centred rows."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((300, 4)) * np.array([1.0, 100.0, 1e-3, 1.0]) + 5
+    more = {"copy": x[:, 1], "sum": x[:, 0] - 3 * x[:, 3], "constant": np.full(300, 7.0), "none": x[:, 0] ** 2}[of]
+    x = np.column_stack([x, more])
+    weight = torch.ones(1, 5)
+    expected = 5 - np.linalg.matrix_rank((x - x.mean(axis=0)) / x.std(axis=0).clip(1e-9), tol=1e-6)
+    assert dependent(weight, x) == expected == (of != "none")
+    assert dependent(weight * torch.tensor([1.0, 1, 1, 1, 0]), x) == (of in ("copy", "sum"))
+
+
+@pytest.mark.parametrize("levels", [2, 9, 256])
+def test_inputs_on_a_grid_are_counted_where_kinks_read_them(levels: int) -> None:
+    rng = np.random.default_rng(4)
+    x = np.column_stack([rng.integers(0, levels, 2000), rng.standard_normal(2000).clip(0)])
+    assert gridded(torch.ones(1, 2), x) == 1
+    assert gridded(torch.tensor([[0.0, 1.0]]), x) == 0
+
+
+def test_a_copied_input_leaves_the_support_undecided() -> None:
+    """Either copy can carry any part of a weight."""
+    w = np.zeros((2, 5))
+    w[0, :2], w[1, 2:5] = (1.0, -1.0), (1.0, 1.0, -1.5)
+    truth = Network.two_layer(w, np.ones(2))
+    x = np.random.default_rng(5).standard_normal((1000, 5))
+    data = Data(np.column_stack([x, x[:, 0]]), truth(x).numpy()[:, 0])
+    solution = fit(Exact(cycles=1), data, Budget((2,)))
+    assert solution.status is Status.best_found
+    assert premise(solution, "the inputs tell networks apart").state == "violated"

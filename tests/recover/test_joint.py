@@ -82,7 +82,9 @@ def test_saliencies_are_squared_t_statistics() -> None:
     t_weight, t_outputs = saliencies(joint)
     free = Normal(joint).free
     kink, column = joint.support.kink[free], joint.support.column[free]
-    torch.testing.assert_close(t_weight[kink, column], joint.found.weight[kink, column].square() / variance[: len(kink)])
+    torch.testing.assert_close(
+        t_weight[kink, column], joint.found.weight[kink, column].square() / variance[: len(kink)]
+    )
     live = joint.places.outputs.T
     torch.testing.assert_close(
         t_outputs.T[live], joint.found.outputs.T[live].square() / variance[len(kink) : len(kink) + int(live.sum())]
