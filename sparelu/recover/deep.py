@@ -15,13 +15,13 @@ from sparelu.recover.deep_found import network
 from sparelu.recover.deep_kinks import DeepKinks
 from sparelu.recover.deep_prune import least_t, oriented_fit, straightened, trimmed
 from sparelu.recover.deep_refit import DeepFit
-from sparelu.recover.deep_search import DeepPlan, DeepSearch, deep_advance, deep_begin, settled
+from sparelu.recover.deep_search import DeepPlan, DeepSearch, deep_advance, deep_begin, restarted, settled
 from sparelu.recover.evidence import ROUNDINGS, Evidence, apart, gridded, rounding
 from sparelu.recover.kinks import Sample
 from sparelu.recover.moments import moments
 from sparelu.recover.refit import ROUNDING
 
-STARTS = 3
+STARTS = 4
 """Random starts at most."""
 WORSE = 4.0
 """How much larger the squared error of the oriented network may be: rounding, and no more."""
@@ -136,7 +136,7 @@ class DeepRun:
         return cut(network(model, self.scale, self.units), (self.budget.hidden[0], self.budget.hidden[1]), allowed)
 
     def finish(self) -> None:
-        """Settle the support on all rows, orient, cut to the budget, and weigh the evidence."""
+        """End, or start again: settle the support on all rows, orient, cut to the budget, and weigh the evidence."""
         fit = settled(self.search.best, self.rows, self.order)
         ready = oriented_fit(fit, self.rows)
         allowed = self.budget.count(self.data.inputs, 1)
@@ -144,11 +144,23 @@ class DeepRun:
         nets = [(self._cut(f.model), f) for f in (kept, straightened(fit, self.rows))]
         errors = [self._error(net) for net, _ in nets]
         best = 0 if errors[0] <= WORSE * errors[1] + ROUNDING else 1
+        oriented = ready.mse <= WORSE * fit.mse + ROUNDING and self._fits(ready.model)
+        if not oriented and self.search.rest and self.search.start + 1 < self.plan.starts:
+            # The function is exact in kinks that are those of no network of the budget: there is a sparser form of it.
+            self.search = restarted(self.search, self.plan)
+            return
         self.found, chosen = nets[best]
         whole = network(ready.model, self.scale, self.units)
         lost = self.found.nonzeros < whole.nonzeros and errors[best] > 1.1 * min(fit.mse, ready.mse) + ROUNDING
-        self.evidence = self._weighed(chosen, math.sqrt(errors[best]), self.search.rest and best == 0, lost)
+        self.evidence = self._weighed(chosen, math.sqrt(errors[best]), self.search.rest and oriented, lost)
         self.search = replace(self.search, model=chosen.model, mse=errors[best])
+
+    def _fits(self, model: DeepKinks) -> bool:
+        """Whether the model is a network of the widths allowed, without what it would take to pass x on."""
+        widths = network(model, self.scale, self.units).hidden
+        return not bool(model.direct[:, :-1].any()) and all(
+            own <= most for own, most in zip(widths, self.budget.hidden, strict=True)
+        )
 
     def _error(self, net: Network) -> float:
         """Mean squared error on the rows fitted, in units of the variance of y."""

@@ -111,16 +111,22 @@ def _judged(search: DeepSearch, model: DeepKinks, error: float, plan: DeepPlan) 
         penalty = slow if error > STALLED * search.mse else max(slow, min(floor, search.penalty / 2))
         return replace(search, model=model, mse=error, penalty=penalty, round=search.round + 1)
     if search.start + 1 < plan.starts:
-        first = DeepKinks.none(plan.affine)
-        return replace(
-            search,
-            model=first,
-            mse=plan.mse,
-            penalty=FIRST_PENALTY / math.sqrt(plan.rows),
-            round=0,
-            start=search.start + 1,
-        )
+        return restarted(search, plan)
     return replace(search, model=search.best, mse=search.least, done=True)
+
+
+def restarted(search: DeepSearch, plan: DeepPlan) -> DeepSearch:
+    """Another random start, the best model kept; one that is exact gives way to another exact one."""
+    return replace(
+        search,
+        model=DeepKinks.none(plan.affine),
+        mse=plan.mse,
+        penalty=FIRST_PENALTY / math.sqrt(plan.rows),
+        least=max(search.least, NOISELESS),
+        start=search.start + 1,
+        round=0,
+        done=False,
+    )
 
 
 def _active(model: DeepKinks, rows: Sample) -> Tensor:
