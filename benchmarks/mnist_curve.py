@@ -8,31 +8,86 @@ power and share of the schedule, score; one seed or two for each choice, at 200 
 Hidden units: 50 up to 1000 nonzeros, 100 above, chosen so too.
 """
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
-from sparelu.experiments.benchmark import Benchmark, Rows, markdown
+from sparelu.data import Budget, Data
+from sparelu.datasets.images import mnist
+from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
 from sparelu.experiments.benchmark_run import run_benchmarks
 from sparelu.experiments.figures import score_against_nonzeros
+from sparelu.experiments.measure import measure
+from sparelu.experiments.report_rows import cells
 from sparelu.experiments.trial import Trial
+from sparelu.network import Network
+from sparelu.recover.aiht import AIHT
+from sparelu.run import fit, generator
+from sparelu.train.imp import IterativePruning
+from sparelu.train.mlp import MLP
 
 GOALS = {100: 0.78, 200: 0.905, 500: 0.96, 1000: 0.973, 2000: 0.978}
 """Test accuracy that was asked for, within 60 s on two cores."""
-METHODS = ("gmp", "imp", "imp (gradients published)", "magnitude")
+METHODS = ("gmp", "imp", "imp, as published", "aiht, as published", "magnitude")
 """As flat rows label them."""
+PUBLISHED_BATCH, PUBLISHED_EPOCHS = 5000, 50
+WIDTHS = (10, 20, 50)
+"""Of the published grid, for the published methods."""
 
 
 def trial(method: str, nonzeros: int, seed: int) -> Trial:
     """One fit."""
-    given = {"gradients": "published"} if "published" in method else {}
     width = 50 if nonzeros <= 1000 else 100
-    name = method.partition(" ")[0]
-    return Trial("mnist", method=name, settings=given, hidden=(width,), nonzeros=nonzeros, seed=seed)
+    return Trial("mnist", method=method, hidden=(width,), nonzeros=nonzeros, seed=seed)
+
+
+def aiht(width: int, nonzeros: int, seed: int) -> dict[str, Any]:
+    """The published method, on pixels from 0 to 255 as published."""
+    train, test = raw_pixels()
+    method = AIHT(epochs=PUBLISHED_EPOCHS, batch=PUBLISHED_BATCH)
+    network = fit(method, train, Budget((width,), nonzeros=nonzeros), seed=seed).network
+    return {"found": [judged("aiht, as published", network, train, test, nonzeros)]}
+
+
+def pruned(width: int, seed: int) -> dict[str, Any]:
+    """One run of published IMP through all budgets, as published: of each the first network within it."""
+    train, test = raw_pixels()
+    method = IterativePruning(gradients="published", epochs=PUBLISHED_EPOCHS, batch=PUBLISHED_BATCH)
+    found: dict[int, Network] = {}
+    for iterate in method.steps(train, Budget((width,), nonzeros=min(GOALS)), generator(seed, "fit")):
+        net = MLP.restored(iterate.state()["net"], "cpu")
+        for nonzeros in GOALS:
+            if net.nonzeros <= nonzeros:
+                found.setdefault(nonzeros, net.network())
+    return {"found": [judged("imp, as published", net, train, test, s) for s, net in sorted(found.items())]}
+
+
+def raw_pixels() -> tuple[Data, Data]:
+    """Training and test rows with pixels from 0 to 255."""
+    data = mnist()
+    assert data.test is not None
+    train, test = (replace(d, x=np.float32(255) * d.x[:], test=None) for d in (data, data.test))
+    return train, test
+
+
+def judged(label: str, network: Network, train: Data, test: Data, budget: int) -> dict[str, Any]:
+    """Named as the flat row of a trial."""
+    scores = {"score": measure(network, test).score, "train_score": measure(network, train).score}
+    return {"label": label, "budget": budget, "nonzeros": network.nonzeros, "biases": network.biases, **scores}
+
+
+def flat(rows: Rows) -> list[dict[str, Any]]:
+    """One entry for each network."""
+    return [{**row, **found} for row in rows for found in row.get("found", [row])]
 
 
 def cell(rows: Rows, method: str, nonzeros: int) -> Rows:
-    """The seeds of a cell."""
-    return [r for r in rows if (r["label"], r["budget"]) == (method, nonzeros)]
+    """The seeds of a cell; of several widths the one of the largest median score."""
+    own = [r for r in flat(rows) if (r["label"], r["budget"]) == (method, nonzeros)]
+    widths = cells(own, "width").values()
+    return max(widths, key=lambda same: np.median([r["score"] for r in same]), default=[])
 
 
 def table(rows: Rows) -> str:
@@ -52,7 +107,7 @@ def table(rows: Rows) -> str:
 
 def figure(rows: Rows) -> Figure:
     """Accuracy against nonzeros."""
-    return score_against_nonzeros(rows, name="test accuracy")
+    return score_against_nonzeros(flat(rows), name="test accuracy")
 
 
 def _goals(rows: Rows) -> str:
@@ -65,7 +120,7 @@ def _goals(rows: Rows) -> str:
 
 
 def _seconds(rows: Rows) -> str:
-    own = [r["processor_seconds"] for r in rows if r["method"] == "gmp"]
+    own = [r["processor_seconds"] for r in rows if r.get("label") == "gmp"]
     return f"at most {max(own):.0f} processor seconds, one thread" if own else "`gmp` is not measured yet"
 
 
@@ -77,9 +132,17 @@ BENCHMARKS = (
         text="""Ten classes, official split, one hidden layer, weights of both layers counted and biases not. `gmp`:
         gradual pruning (ours, default); `imp`: iterative pruning with as many minibatches, trained once more after
         the last cut (the fair baseline), and as published, where every training has 50 passes in minibatches of 5000
-        and the network is not trained after the last cut; `magnitude`: one cut. Published figures for this task are
-        heat maps without numbers.""",
-        full=[trial(m, n, seed) for seed in range(3) for m in METHODS for n in GOALS],
+        and the network is not trained after the last cut; `aiht` as published, 50 passes in the same minibatches, no
+        biases; both on pixels from 0 to 255 and at the best of the widths measured; `magnitude`: one cut. Published
+        figures for this task (Figure 3b) are heat maps without numbers.
+        Searching the support further from what `gmp` finds did not help (100 nonzeros, 50,000 rows, one seed,
+        cross-entropy of the training rows): 0.4571 as it is; 0.4571 refitted by L-BFGS; 0.4568 after swaps of the
+        weights of least saliency for those of largest gradient; growing by 3 to 100 % and pruning back: no gain.""",
+        full=[
+            *(trial(m, n, seed) for seed in range(3) for m in ("gmp", "imp", "magnitude") for n in GOALS),
+            *calls("mnist_curve", aiht, {"width": list(WIDTHS), "nonzeros": list(GOALS), "seed": [0, 1, 2]}),
+            *calls("mnist_curve", pruned, {"width": list(WIDTHS), "seed": [0, 1, 2]}),
+        ],
         quick=[trial("magnitude", 500, 0)],
         table=table,
         figure=figure,

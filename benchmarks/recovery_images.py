@@ -141,7 +141,7 @@ def _best(fits: Rows) -> str | None:
 
 
 def _leads(rows: Rows) -> str:
-    """The least lead of ours over the best of the others, budget by budget, seed by seed; what is met counts as such."""
+    """The least lead of ours over the best of the others, budget by budget and seed by seed; met is met."""
     fits = flat(rows)
     leads = []
     for s, seed in sorted({(f["budget"], f["seed"]) for f in fits if f["method"] == "pursuit"}):
@@ -166,8 +166,8 @@ def figure(rows: Rows) -> Figure:
     ]
     shown = [f for f in fits if f["seed"] == 0 and "pixels" in f]
     lines = len({f["method"] for f in shown})
-    figure = Figure(figsize=(7.4, 5.6 + 1.3 * lines), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[5.6, 1.3 * lines])
+    figure = Figure(figsize=(7.4, 3.6 + 1.25 * lines), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[3.6, 1.25 * lines])
     label = f"PSNR, dB; {MOST:g} and above in one colour"
     titles = ("neurons m", "nonzeros s")
     panels_into(above, drawn, "width", "budget", "psnr", label, by="name", titles=titles)
