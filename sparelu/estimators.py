@@ -50,9 +50,10 @@ class _SparseReLU(BaseEstimator):
 
     def _budget(self, data: Data) -> Budget:
         hidden = tuple(np.atleast_1d(self.hidden).tolist())
-        four = (self.nonzeros, self.density, self.sparsity, self.compression)
+        four = {name: getattr(self, name) for name in ("nonzeros", "density", "sparsity", "compression")}
         channels = tuple(np.atleast_1d(self.channels).tolist())
-        given = Budget(hidden, *(v.item() if isinstance(v, np.generic) else v for v in four), channels=channels)
+        plain = {name: v.item() if isinstance(v, np.generic) else v for name, v in four.items()}
+        given = Budget(hidden, channels=channels, **plain)
         if given.count(data.inputs, data.outputs, data.image) is not None:
             return given
         total = given.weights(data.inputs, data.outputs, data.image)

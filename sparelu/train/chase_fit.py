@@ -14,6 +14,9 @@ from sparelu.train.engine_methods import RandomStart
 from sparelu.train.sparsifier import Choices, Sparsifier
 from sparelu.train.training import allowance
 
+VISITS = 20
+"""Moves of the support at least: what a removal of channels takes away must be grown elsewhere before the end."""
+
 
 @dataclass(frozen=True)
 class ChaseTraining(RandomStart):
@@ -27,7 +30,9 @@ class ChaseTraining(RandomStart):
     paper: ClassVar[str] = "Yin et al., Dynamic sparsity is channel-level sparsity learner, 2023"
 
     channel_sparsity: float = setting(0.4, "share of the channels and hidden units that go", low=0, below=1)
-    every: int = setting(100, "minibatches between two moves of the support", low=1)
+    every: int = setting(
+        100, "minibatches between two moves of the support, at most a twentieth of the training", low=1
+    )
     excess: float = setting(0.05, "share of all weights that first grows beyond the budget", low=0, high=1)
     until: float = setting(130 / 160, "share of the training in which channels go", above=0, high=1)
     least_channels: float = setting(
@@ -46,7 +51,8 @@ class ChaseTraining(RandomStart):
             )
         most = allowance(data, budget)
         widths = (*budget.channels, *(min(width, most) for width in budget.hidden))
-        least = [max(1, self._removal().least(width, self.channel_sparsity)) for width in widths]
+        removal = Removal(until=self.until, floor=self.least_channels)
+        least = [max(1, removal.least(width, self.channel_sparsity)) for width in widths]
         if sum(least) > round(sum(widths) * (1 - self.channel_sparsity)):
             return (
                 f"a share of {self.channel_sparsity:g} of {widths} channels and units cannot go while each layer keeps "
@@ -56,8 +62,9 @@ class ChaseTraining(RandomStart):
 
     def moving(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
         """See :class:`~sparelu.train.chase.Chase`."""
-        plan = SoftBound(every=self.every, excess=self.excess, until=self.until)
-        share, removal = self.channel_sparsity, self._removal()
+        every = min(self.every, max(1, total // VISITS))
+        plan = SoftBound(every=every, excess=self.excess, until=self.until)
+        share, removal = self.channel_sparsity, Removal(every=every, until=self.until, floor=self.least_channels)
         return Chase(
             module, optimizer, total_steps=total, channel_sparsity=share, plan=plan, removal=removal, **choices
         )
@@ -65,6 +72,3 @@ class ChaseTraining(RandomStart):
     def finished(self, network: Network) -> Network:
         """Without the channels and units that are gone."""
         return network.compact()
-
-    def _removal(self) -> Removal:
-        return Removal(every=self.every, until=self.until, floor=self.least_channels)

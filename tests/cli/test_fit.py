@@ -224,3 +224,20 @@ def test_help_is_instant_and_loads_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_images_through_convolutions(tmp_path: Path, monkeypatch) -> None:
+    """fit, show and export of a convolutional network; 8 x 8 -> 4 x 4 -> 2 x 2 pixels."""
+    monkeypatch.chdir(tmp_path)
+    shape = ["--channels", "4,5", "--hidden", "6", "--density", "0.4"]
+    done = invoke("fit", "digits", *shape, "--method", "chase", "--epochs", "1", "--least", "30", "--out", "run")
+    assert done.exit_code == OK, done.output
+    solution = store.load("run/model.safetensors")
+    assert solution.budget.channels == (4, 5)
+    assert 150 < solution.network.nonzeros <= round(0.4 * (9 * 4 + 9 * 4 * 5 + 20 * 6 + 6 * 10))
+    shown = invoke("show", "run")
+    assert "1 (convolution 3 x 3)" in shown.stdout
+    assert invoke("export", "run", "--format", "c").exit_code == OK
+    refused = invoke("fit", "digits", *shape, "--method", "gmp", "--out", "other")
+    assert refused.exit_code == REFUSED
+    assert "it fits no convolutions" in refused.stderr
