@@ -26,7 +26,12 @@ TEMPERATURE = 200.0
 
 @dataclass(frozen=True)
 class RandomStart(EngineTraining):
-    """The support starts at random, spread over the layers by ``allocation``."""
+    """The support starts at random, spread over the layers by ``allocation``.
+
+    With ``fan_in`` "living" the first weights are scaled for the inputs that their units have left. With Adam that does
+    not help a network of three layers: LeNet-300-100 with 2% of its weights, ten epochs, one seed, on 10000 of MNIST's
+    training rows: RigL 96.3% instead of 96.6, a fixed support 95.0 instead of 95.3.
+    """
 
     allocation: str = setting("erk", "how the nonzeros are spread over the layers", choices=tuple(ALLOCATIONS))
     fan_in: str = setting("all", "inputs of a unit that its first weights are scaled for", choices=("living", "all"))

@@ -60,9 +60,9 @@ class Part:
     idle: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        # One whole number of the weight's width for each weight, all bits set where it lives: that clears a tensor in
-        # half the time of a bool mask, which torch widens to a copy first.
-        self._bits = torch.full_like(self.weight, -1, dtype=WHOLE[self.weight.dtype.itemsize], requires_grad=False)
+        # One whole number of the weight's width for each weight: 0 where it lives, else that width in bits. A shift to
+        # the left by it clears a tensor in half the time of a bool mask, which torch widens to a copy first.
+        self._shift = torch.zeros_like(self.weight, dtype=WHOLE[self.weight.dtype.itemsize], requires_grad=False)
         self._probe = self._dead_places()
         self.visited = torch.zeros_like(self.weight, dtype=torch.bool, requires_grad=False)
         self.shape = self.weight.shape
@@ -72,12 +72,12 @@ class Part:
     @property
     def mask(self) -> Tensor:
         """A copy of the mask."""
-        return self._bits.bool()
+        return self._shift == 0
 
     @property
     def nonzeros(self) -> int:
         """Living weights."""
-        return int(self._bits.count_nonzero())
+        return self._shift.numel() - int(self._shift.count_nonzero())
 
     def gradient(self) -> Tensor:
         """The gradient of the last backward pass, of dropped weights too when read before the step; 0 when idle.
@@ -103,7 +103,7 @@ class Part:
 
     def keep(self, mask: Tensor) -> None:
         """Put ``mask`` in place, in the memory order of the weight."""
-        self._bits = torch.empty_like(self._bits).copy_(mask).neg_()
+        self._shift = torch.empty_like(self._shift).copy_(~mask).mul_(8 * self._shift.itemsize)
         self._probe = self._dead_places()
         self.visited |= mask
 
@@ -116,10 +116,10 @@ class Part:
 
     def _dead_places(self) -> tuple[Tensor, ...]:
         """A sample of them, evenly spread."""
-        size = self._bits.numel()
-        spread = torch.arange(0, size, max(1, size // PROBES), device=self._bits.device)
-        places = torch.unravel_index(spread, self._bits.shape)
-        dead = self._bits[places] == 0
+        size = self._shift.numel()
+        spread = torch.arange(0, size, max(1, size // PROBES), device=self._shift.device)
+        places = torch.unravel_index(spread, self._shift.shape)
+        dead = self._shift[places] != 0
         return tuple(p[dead] for p in places)
 
     def warn_of_collapse(self) -> None:
@@ -134,8 +134,8 @@ class Part:
     def follow(self) -> None:
         """Bring mask and memory to the device of the weight."""
         device = self.weight.device
-        if self._bits.device != device:
-            self._bits, self.visited = self._bits.to(device), self.visited.to(device)
+        if self._shift.device != device:
+            self._shift, self.visited = self._shift.to(device), self.visited.to(device)
             self._probe = self._dead_places()
             self.memory = {n: t.to(device) for n, t in self.memory.items()}
 
@@ -150,18 +150,23 @@ class Part:
                     f"{self.name} has a gradient or a slot of layout {t.layout}, and a mask needs dense ones: make the "
                     "layer with sparse=False, or leave it out with `layers`"
                 )
-            whole = WHOLE[t.dtype.itemsize]
-            t.detach().view(whole).bitwise_and_(self._bits if whole == self._bits.dtype else self._bits.to(whole))
+            t.detach().view(WHOLE[t.dtype.itemsize]).bitwise_left_shift_(self._shift_of(t))
 
     def lift(self, tensors: list[Tensor]) -> None:
         """Set ``tensors`` of the weight's shape, zero where the mask is False, to one there: by their bits.
 
-        The bits of one are added everywhere and taken away again where the mask has -1.
+        The bits of one, as a whole number, are a multiple of the shift.
         """
         for t in tensors:
             whole = WHOLE[t.dtype.itemsize]
             one = int(torch.ones((), dtype=t.dtype).view(whole))
-            t.view(whole).add_(self._bits if whole == self._bits.dtype else self._bits.to(whole), alpha=one).add_(one)
+            t.view(whole).add_(self._shift_of(t), alpha=one // (8 * t.itemsize))
+
+    def _shift_of(self, t: Tensor) -> Tensor:
+        """The shifts for a tensor that may be of another width than the weight."""
+        if t.itemsize == self._shift.itemsize:
+            return self._shift
+        return self._shift.to(WHOLE[t.itemsize]) * t.itemsize // self._shift.itemsize
 
     def slots(self, optimizer: torch.optim.Optimizer) -> list[Tensor]:
         """The optimiser's tensors of the weight's shape."""

@@ -23,9 +23,9 @@ class SparseGrowth:
     2020); with "random" it moves after the step, as in SET (Mocanu et al., 2018). Each layer keeps its own number of
     weights, at times more where the ``plan`` says so. A weight dropped and grown at once keeps value and slots; new
     ones are 0. It is what :class:`~sparelu.train.dynamic.RigL` does to a dense layer with masks, without its memory:
-    the gradient of all places is formed ``block`` entries at a time (or one row), from the inputs of the layer and the
+    the gradient of all places is formed ``block`` entries at a time, from the inputs of the layer and the
     gradients of its outputs in the backward passes since the last step, which are kept at such steps only. The work of
-    that one step is that of a dense gradient.
+    that one step is at most that of a dense gradient (see :func:`~sparelu.train.growth.largest_gradients`).
 
     One process; the supports are in the model's ``state_dict``, the rest in this one's.
     """

@@ -132,6 +132,24 @@ def test_sparse_gradients_are_refused_by_name() -> None:
         sparsifier.step()
 
 
+@pytest.mark.parametrize("width", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.complex64])
+def test_tensors_of_any_width_are_cleared_and_lifted(dtype: torch.dtype, width: torch.dtype) -> None:
+    """NaN and infinity go too; what lives keeps its bits. A slot may be of another width than its weight."""
+    part = next(iter(parts_of(nn.Linear(37, 5, dtype=width)).values()))
+    mask = torch.rand(5, 37, generator=torch.Generator().manual_seed(0)) < 0.4
+    part.keep(mask)
+    assert torch.equal(part.mask, mask)
+    assert part.nonzeros == int(mask.sum())
+    t = torch.full((5, 37), -1.5, dtype=dtype)
+    t[~mask] = torch.tensor([torch.nan, torch.inf, 2.0]).repeat(185)[: int((~mask).sum())].to(dtype)
+    part.clear([t])
+    assert torch.equal(t, torch.where(mask, torch.tensor(-1.5, dtype=dtype), torch.tensor(0, dtype=dtype)))
+    if not dtype.is_complex:
+        part.lift([t])
+        assert torch.equal(t, torch.where(mask, torch.tensor(-1.5, dtype=dtype), torch.tensor(1, dtype=dtype)))
+
+
 class Branches(nn.Module):
     """The second layer is used on request."""
 
