@@ -273,8 +273,8 @@ BENCHMARKS = (
         question="Is a planted network with ten outputs found exactly?",
         text="""The published vector task: 10 outputs, s weights shared equally by both layers, so that many hidden
         neurons reach no output and many output weights read no neuron; these are no part of the function, nor of its
-        canonical form, on which weights of both layers are compared. `exact` is given no budget; `aiht` (published settings) and
-        `imp` (fair) are given s. Cells whose labels are all zero are refused.""",
+        canonical form, on which weights of both layers are compared. `exact` is given no budget; `aiht` (published
+        settings) and `imp` (fair) are given s. Cells whose labels are all zero are refused.""",
         full=calls("recovery_outputs", row, *OUTPUTS),
         quick=calls("recovery_outputs", row, {"m": [5], "s": [20], "seed": [0], "outputs": [10]}),
         table=outputs_table,

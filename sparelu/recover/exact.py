@@ -286,8 +286,17 @@ class _Run:
 
     def _weigh(self, fitted: int, inside: float, least: float, rest: bool, cut: bool) -> None:
         assert self.found is not None
-        told = {"fitted": fitted, "inside": inside, "least": least, "rest": rest, "cut": cut}
-        self.evidence = weigh(self.found, self.held, self.held_y, self.goals.x, **told)
+        self.evidence = weigh(
+            self.found,
+            self.held,
+            self.held_y,
+            self.goals.x,
+            fitted=fitted,
+            inside=inside,
+            least=least,
+            rest=rest,
+            cut=cut,
+        )
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -218,12 +218,12 @@ def refit_jointly(
     """
     joint, damping = fitted(found, places, sample), 1e-6 if free else 0.0
     for _ in range(steps):
-        after = _descended(joint, sample, damping, free)
-        if after is None:
+        moved = _descended(joint, sample, damping, free)
+        if moved is None:
             break
-        (after, damping), before = after, joint.noise.log().sum()
-        gain = float(before - after.noise.log().sum())
-        joint = after
+        before = joint.noise.log().sum()
+        joint, damping = moved
+        gain = float(before - joint.noise.log().sum())
         if gain < enough:
             break
     return joint

@@ -1,6 +1,6 @@
 """Several outputs: the kinks of a random combination start the search; fits, tests and growth are of all outputs.
 
-A combination y.a has the kinks of all outputs, of lengths |V_j.a| |w_j|: for almost every a none is zero, some are small.
+A combination y.a has the kinks of all outputs, of lengths |V_j.a| |w_j|: almost surely none is zero, some are small.
 So every output gets its weights on those kinks by regression, all are refitted jointly (:mod:`.joint`), and what the
 t statistics over all outputs ask for is dropped, merged and added, until nothing is left to do.
 """

@@ -13,8 +13,6 @@ from sparelu.recover.evidence import Evidence, apart, dependent, gridded, roundi
 from sparelu.recover.exact import Exact
 from sparelu.recover.found import scalar
 from sparelu.recover.kinks import Kinks, Sample
-from sparelu.recover.normal import Support, normal
-from sparelu.recover.refit import Fit
 from sparelu.run import fit
 
 
@@ -44,7 +42,6 @@ def test_rows_that_rounding_does_not_explain_are_counted(moved: float, wrong: in
     x = rng.standard_normal((100, 3))
     w = torch.tensor([[1.0, -2.0, 0.0, 0.0]], dtype=torch.float64)
     one = torch.ones(1, dtype=torch.float64)
-    kinks = Kinks(one, w, one, torch.zeros(4, dtype=torch.float64))
     sample = Sample(x, np.maximum(x[:, 0] - 2 * x[:, 1], 0))
     moved_kinks = Kinks(one, w, one, torch.tensor([0.0, 0.0, 0.0, moved], dtype=torch.float64))
     found = weigh(
