@@ -11,11 +11,12 @@ import torch
 from sparelu.data import Budget, Data, Taken
 from sparelu.network import Layer, Network
 from sparelu.outcome import Certificate, Iterate, State, Status
+from sparelu.recover.deep_exchange import exchanged
 from sparelu.recover.deep_found import network
 from sparelu.recover.deep_kinks import DeepKinks
 from sparelu.recover.deep_prune import least_t, oriented_fit, straightened, trimmed
-from sparelu.recover.deep_refit import DeepFit
-from sparelu.recover.deep_search import DeepPlan, DeepSearch, deep_advance, deep_begin, restarted, settled
+from sparelu.recover.deep_refit import DeepFit, deep_refit
+from sparelu.recover.deep_search import DeepPlan, DeepSearch, deep_advance, deep_begin, restarted, settled, settling
 from sparelu.recover.evidence import ROUNDINGS, Evidence, apart, gridded, rounding
 from sparelu.recover.kinks import Sample
 from sparelu.recover.moments import moments
@@ -137,7 +138,9 @@ class DeepRun:
 
     def finish(self) -> None:
         """End, or start again: settle the support on all rows, orient, cut to the budget, and weigh the evidence."""
-        fit = settled(self.search.best, self.rows, self.order)
+        narrow, x = settling(self.search.best, self.rows, self.order)
+        fit = exchanged(settled(self.search.best, narrow, x), narrow, x)
+        fit = deep_refit(fit.model, fit.mask, self.rows, steps=6)
         ready = oriented_fit(fit, self.rows)
         allowed = self.budget.count(self.data.inputs, 1)
         kept = trimmed(ready, self.rows, allowed)

@@ -205,9 +205,12 @@ def _grown(fit: DeepFit, sample: Sample) -> Tensor:
     return mask
 
 
-def settled(model: DeepKinks, rows: Sample, order: np.ndarray) -> DeepFit:
-    """The model refitted to the end, without what the rows do not need."""
+def settling(model: DeepKinks, rows: Sample, order: np.ndarray) -> tuple[Sample, Tensor]:
+    """Rows enough to settle the support of a model, and their inputs."""
     narrow = rows.rows(order[: max(FEWEST_ROWS, ROWS_PER_NUMBER * int(live(model).sum()))])
-    x = narrow.tensors(torch.float64)[0]
-    fit = without_weak(deep_refit(model, live(model), narrow, steps=20), narrow, x)
-    return deep_refit(fit.model, fit.mask, rows, steps=6)
+    return narrow, narrow.tensors(torch.float64)[0]
+
+
+def settled(model: DeepKinks, sample: Sample, x: Tensor) -> DeepFit:
+    """The model refitted to the end, without what the rows do not need."""
+    return without_weak(deep_refit(model, live(model), sample, steps=20), sample, x)
