@@ -96,6 +96,8 @@ def _searched(search: _Search, wanted: tuple[int, ...] | None, tolerance: float 
             if widths != wanted:
                 with contextlib.suppress(Refusal):
                     search.at(widths)
+        if wanted is None and halves and not search.found:
+            search.at(halves[-1])  # refused, and says why
         found = wanted if tolerance is None else (_fewest(search, hidden[0], tolerance, bar),)
         return search.at(found or hidden)
 

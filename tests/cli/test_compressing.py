@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from sparelu.cli.__main__ import app
 from sparelu.cli.after import data_of
-from sparelu.cli.session import OK, USAGE
+from sparelu.cli.session import OK, REFUSED, USAGE
 from sparelu.experiments.folder import RunFolder
 
 QUICK = ("--restarts", "1", "--steps", "15", "--refit", "outputs")
@@ -74,18 +74,19 @@ def test_as_many_neurons_as_there_are_come_back_unchanged_with_the_reason(run: P
     assert (RunFolder(out).read()[0].network(x) == RunFolder(run).read()[0].network(x)).all()
 
 
-@pytest.mark.parametrize(("hidden", "weights"), [("8", "8"), ("5,4", "20")])
-def test_exact_merging_leaves_out_the_widths_that_it_refuses(tmp_path: Path, hidden: str, weights: str) -> None:
-    first, out = tmp_path / "first", tmp_path / "merged"
-    settings = ("--hidden", hidden, "--nonzeros", weights, "--method", "magnitude", "--epochs", "2")
-    assert invoke("fit", "curve:shape=sine,rows=60", *settings, "--out", str(first)).exit_code == OK
-    done = invoke("compress", str(first), "--method", "merge", "--neurons", hidden, "--out", str(out))
-    assert done.exit_code == OK, done.output
-    original, request, _ = RunFolder(first).read()
-    x = data_of(request)[1].train.x
-    gap = RunFolder(out).read()[0].network(x) - original.network(x)
-    assert float(gap.abs().max()) < 1e-5
-    assert (out / "error-against-neurons.png").is_file()
+def test_exact_merging_leaves_out_the_widths_that_it_refuses(run: Path, tmp_path: Path) -> None:
+    deep = tmp_path / "deep"
+    settings = ("--hidden", "5,4", "--nonzeros", "20", "--method", "magnitude", "--epochs", "2")
+    assert invoke("fit", "curve:shape=sine,rows=60", *settings, "--out", str(deep)).exit_code == OK
+    for first, hidden in ((run, "8"), (deep, "5,4")):
+        out = tmp_path / hidden
+        done = invoke("compress", str(first), "--method", "merge", "--neurons", hidden, "--out", str(out))
+        assert done.exit_code == OK, done.output
+        original, request, _ = RunFolder(first).read()
+        x = data_of(request)[1].train.x
+        gap = RunFolder(out).read()[0].network(x) - original.network(x)
+        assert float(gap.abs().max()) < 1e-5
+        assert (out / "error-against-neurons.png").is_file()
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,13 @@ def test_bad_wishes_are_named(run: Path, tmp_path: Path, arguments: tuple[str, .
     assert done.exit_code == USAGE
     assert words in done.stderr
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("wish", [("--neurons", "2"), ("--tolerance", "0.1")])
+def test_a_refusal_is_said_where_every_width_is_refused(run: Path, tmp_path: Path, wish: tuple[str, str]) -> None:
+    done = invoke("compress", str(run), *wish, "--method", "simplex", "--out", str(tmp_path / "none"))
+    assert done.exit_code == REFUSED
+    assert "the closed form is for one output without biases" in done.stderr
 
 
 def test_claims_are_printed_kept_and_in_the_report(run: Path) -> None:
