@@ -53,10 +53,12 @@ class Exact(Fitter):
     and kinks that the residual asks for, until nothing is left to do on all rows (:mod:`.search`); the orientation
     of each neuron is read off the affine part (:mod:`.orient`). Without a number of nonzeros in the budget it finds
     the number; with one, the weights of least saliency are dropped. ``hidden`` only bounds the number of neurons.
+    Several outputs share their kinks: one combination of them starts the search, all are fitted and tested jointly
+    (:mod:`.joint`, :mod:`.outputs`), and combinations of what is left are searched again while that helps.
 
     Departs from the paper, which thresholds gradient steps on fixed random gates: no gates are drawn, the kinks move.
     Converged means exact: rows that no fit has seen are met to the rounding of their labels, the search was at rest,
-    and the budget cut nothing (:mod:`.evidence`). Anything else, noise included, is ``best_found``; the first
+    the budget cut nothing, and the inputs are neither on a grid nor linear in each other (:mod:`.evidence`). Anything else, noise included, is ``best_found``; the first
     certificate says how far off it is and why, the second whether rows decide such a support (:mod:`sparelu.identify`).
     Memory does not grow with the rows beyond ``most``, nor with ``hidden`` beyond three times the inputs. It is not
     linear in the nonzeros either: a student is dense (its neurons times the inputs, in 40 vectors of L-BFGS), and a
@@ -87,8 +89,8 @@ class Exact(Fitter):
         wanted = data.inputs + 1 + (budget.count(data.inputs, data.outputs) or 0)
         if data.n < wanted:
             return (
-                f"{data.n} rows do not decide it: at least {wanted} are needed, one for each number (the affine part has "
-                f"{data.inputs + 1})"
+                f"{data.n} rows do not decide it: at least {wanted} are needed, one for each number "
+                f"(the affine part has {data.inputs + 1})"
             )
         return None
 

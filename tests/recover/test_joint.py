@@ -165,18 +165,17 @@ def test_a_kink_that_a_combination_hides_is_found() -> None:
     w[0, :2], w[1, 2:4], w[2, 4:6], w[3, 6:8] = (1, -1), (1, 0.5), (0.7, 0.7), (1, 1)
     v[0, :2], v[1, 1:3], v[2, 3] = (1, -1), (2, 1), 0.001
     truth = Network.two_layer(w, v)
-    x = rng.standard_normal((3000, 10))
+    x = rng.standard_normal((1000, 10))
     y = truth(x).numpy()
     solution = fit(Exact(), Data(x, y + 0.01 * y.std(axis=0) * rng.standard_normal(y.shape)), Budget((4,)))
     a, b = oriented(solution.network, 1e-6), oriented(truth)
     assert all(torch.equal(p.indices, q.indices) for p, q in zip(a.layers, b.layers, strict=True))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_published_vector_task_is_exact_where_it_is_identifiable(seed: int) -> None:
-    shape = {"inputs": 20, "hidden": (10,), "nonzeros": 40, "outputs": 4, "seed": seed}
+def test_the_published_vector_task_is_exact_where_it_is_identifiable() -> None:
+    shape = {"inputs": 20, "hidden": (10,), "nonzeros": 40, "outputs": 4, "seed": 0}
     truth = planted_network(**shape)
-    solution = fit(Exact(), planted(rows=3000, test_rows=0, **shape), Budget((10,)), seed=seed)
+    solution = fit(Exact(), planted(rows=3000, test_rows=0, **shape), Budget((10,)))
     assert solution.status is Status.converged
     a, b = oriented(solution.network, 1e-6), oriented(truth)
     assert all(torch.equal(p.indices, q.indices) for p, q in zip(a.layers, b.layers, strict=True))
