@@ -78,8 +78,7 @@ class Zeros:
             for part, slots in lifted:
                 part.clear(slots)
         marks = self._marks(optimizer)
-        added = [m[0] for m in marks] != [m[0] for m in self._seen]
-        if untouched and not added and not any(p.stray() for p in self.parts):
+        if untouched and [m[0] for m in marks] == [m[0] for m in self._seen]:
             self._seen = marks
         else:
             self.apply(optimizer)
@@ -128,4 +127,6 @@ class Zeros:
 
 
 def _keeps_zeros(optimizer: Optimizer) -> bool:
-    return type(optimizer) in ZERO_KEEPING and all(g.get("eps", 1) > 0 for g in optimizer.param_groups)
+    """Of a trusted kind, and without hooks of others at the end of its step."""
+    kind = type(optimizer) in ZERO_KEEPING and not optimizer._optimizer_step_post_hooks
+    return kind and all(g.get("eps", 1) > 0 for g in optimizer.param_groups)
