@@ -178,7 +178,7 @@ def test_refusals_say_why() -> None:
     assert "classes" in (Exact().refuses(labels, Budget((3,))) or "")
     few = Data(x[:20], x[:20, 0])
     assert "20 rows" in (Exact().refuses(few, Budget((3,))) or "")
-    assert "hidden layers" in (Exact().refuses(Data(x, x[:, 0]), Budget((3, 3))) or "")
+    assert "hidden layers" in (Exact().refuses(Data(x, x[:, 0]), Budget((3, 3, 3))) or "")
 
 
 def test_duplicated_and_constant_columns_do_not_stop_it() -> None:
