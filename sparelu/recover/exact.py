@@ -58,8 +58,9 @@ class Exact(Fitter):
 
     Departs from the paper, which thresholds gradient steps on fixed random gates: no gates are drawn, the kinks move.
     Converged means exact: rows that no fit has seen are met to the rounding of their labels, the search was at rest,
-    the budget cut nothing, and the inputs are neither on a grid nor linear in each other (:mod:`.evidence`). Anything else, noise included, is ``best_found``; the first
-    certificate says how far off it is and why, the second whether rows decide such a support (:mod:`sparelu.identify`).
+    the budget cut nothing, and the inputs are neither on a grid nor linear in each other (:mod:`.evidence`). Anything
+    else, noise included, is ``best_found``; the first certificate says how far off it is and why, the second whether
+    rows decide such a support (:mod:`sparelu.identify`).
     Memory does not grow with the rows beyond ``most``, nor with ``hidden`` beyond three times the inputs. It is not
     linear in the nonzeros either: a student is dense (its neurons times the inputs, in 40 vectors of L-BFGS), and a
     refit of p numbers holds a (p, p) matrix.
