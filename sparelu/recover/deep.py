@@ -32,10 +32,15 @@ WORSE = 4.0
 class Settings(Protocol):
     """What is used of the settings of :class:`.exact.Exact`."""
 
-    most: int
-    rows: int
-    iterations: int
-    cycles: int
+    @property
+    def most(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def cycles(self) -> int: ...
+
     paper: ClassVar[str]
 
 

@@ -183,7 +183,7 @@ def network(model: DeepKinks, scale: float, units: Float[Tensor, " inputs"]) -> 
         for e in [tilt[j]] if tilt[j] else [1.0, -1.0]:
             first.append(e * w[j] * (2.0 if tilt[j] else 1.0))
             reads.append(np.append(u[:, j], c[j]))
-    for k in np.flatnonzero(b[:, :-1].any(axis=1)):  # t = (t)_+ - (-t)_+
+    for k in np.flatnonzero(b[:, :-1].any(axis=1)).tolist():  # t = (t)_+ - (-t)_+
         for e in (1.0, -1.0):
             first.append(e * np.append(b[k, :-1], 0.0))
             reads.append(e * np.eye(len(sign) + 1)[k])
