@@ -26,14 +26,15 @@ class Pursuit(Fitter):
 
     A weight of a ReLU network has a column (the input where its neuron is active); orthogonal least squares chooses
     among the columns of all inputs of all neurons and of new neurons of one input (:mod:`.growing`), and Gauss-Newton
-    steps refit all weights after every growth (:mod:`.neurons`). A swap drops the weights of least saliency, refits,
-    grows as many, and is undone when the loss did not fall; then fewer are swapped, down to one. With the gates held
-    and one neuron active on all rows it is orthogonal matching pursuit.
+    steps refit all weights after every growth (:mod:`.neurons`). A swap drops the weights of least saliency, refits and
+    grows as many, every other time in the reverse order, and is undone when the loss did not fall; then half as many
+    are swapped, down to one. With the gates held and one neuron active on all rows it is orthogonal matching pursuit.
 
     For what no network of the budget made: images, tables, two classes. Where the data come from a sparse network,
     ``exact`` finds it and this need not. Rows are in memory, one output only.
 
-    The ridge was chosen on 2665 of the training rows of MNIST's 0 and 1 (5 to 50 nonzeros): 1e-2 is better up to 10
+    On a photograph of 3072 values on 1500 features swaps in turns of both orders reach 21.2 and 24.4 dB with 20 and 50
+    weights, drops first alone 21.1 and 24.0, when they begin with a tenth of the weights. The ridge was chosen on 2665 of the training rows of MNIST's 0 and 1 (5 to 50 nonzeros): 1e-2 is better up to 10
     weights, by up to 0.2 points, 1e-3 above, by up to 0.1; 1e-4 is behind both.
     """
 
@@ -44,7 +45,7 @@ class Pursuit(Fitter):
     biases: bool = setting(True, "neurons and the output have biases; else f(0) = 0")
     growth: float = setting(0.05, "weights added at once, as a share of those there", above=0, high=1)
     swaps: int = setting(30, "most swaps at the full budget", low=0)
-    share: float = setting(0.1, "of the weights that the first swap moves", above=0, below=1)
+    share: float = setting(0.3, "of the weights that the first swap moves", above=0, below=1)
     ridge: float = setting(3e-3, "penalty of two classes: without one separable rows have no best weights", low=0)
     rows: int = setting(20000, "rows used at most, drawn at random", low=10)
 
@@ -126,20 +127,28 @@ class _Run:
             self.moves = 0 if self.loss <= MET else self.moves
 
     def _swap(self) -> None:
-        """Drop the ``moves`` weights of least saliency, refit, grow to the budget; kept when that is better."""
-        net, (j, i), cost = saliency(self.net, self.rows)
-        weak = cost.argsort()[: self.moves]
-        weight = net.weight.clone()
-        weight[j[weak], i[weak]] = 0.0
-        less = self._refit(replace(net, weight=weight), 3)[0]
-        more = grown(less, self.rows, self.allowed - less.nonzeros, self.width)
-        found, loss = self._refit(more, 20)
+        """Drop ``moves`` weights and grow as many, or every other time grow first; kept when that is better."""
+        if self.swapped % 2:
+            more = self._refit(grown(self.net, self.rows, self.moves, self.width), 4)[0]
+            net = self._dropped(more, more.nonzeros - self.allowed)
+        else:
+            less = self._refit(self._dropped(self.net, self.moves), 3)[0]
+            net = grown(less, self.rows, self.allowed - less.nonzeros, self.width)
+        found, loss = self._refit(net, 20)
         self.swapped += 1
         if loss < (1 - BETTER) * self.loss:
             self.net, self.loss = found, loss
             self.moves = 0 if loss <= MET else self.moves
         else:
             self.moves //= 2
+
+    def _dropped(self, net: Neurons, count: int) -> Neurons:
+        """Without the ``count`` weights of least saliency."""
+        _, (j, i), cost = saliency(net, self.rows)
+        weak = cost.argsort()[: max(0, count)]
+        weight = net.weight.clone()
+        weight[j[weak], i[weak]] = 0.0
+        return replace(net, weight=weight)
 
     def network(self) -> Network:
         """The network on the scale of the targets."""
