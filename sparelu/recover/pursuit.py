@@ -33,9 +33,10 @@ class Pursuit(Fitter):
     For what no network of the budget made: images, tables, two classes. Where the data come from a sparse network,
     ``exact`` finds it and this need not. Rows are in memory, one output only.
 
-    On a photograph of 3072 values on 1500 features swaps in turns of both orders reach 21.2 and 24.4 dB with 20 and 50
-    weights, drops first alone 21.1 and 24.0, when they begin with a tenth of the weights. The ridge was chosen on 2665 of the training rows of MNIST's 0 and 1 (5 to 50 nonzeros): 1e-2 is better up to 10
-    weights, by up to 0.2 points, 1e-3 above, by up to 0.1; 1e-4 is behind both.
+    On a photograph of 3072 values and 1500 features swaps in turns of both orders reach 21.2 and 24.4 dB with 20 and
+    50 weights; dropping first alone, from a tenth of the weights on, 21.1 and 24.0. The ridge was chosen on 2665 of the
+    training rows of MNIST's 0 and 1 (5 to 50 nonzeros): 1e-2 is better up to 10 weights, by up to 0.2 points, 1e-3
+    above, by up to 0.1; 1e-4 is behind both.
     """
 
     name: ClassVar[str] = "pursuit"
