@@ -30,7 +30,7 @@ KINDS: tuple[type[nn.Module], ...] = (
 WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Whole numbers of so many bytes."""
 
-PROBES = 256
+PROBES = 32
 """Places of a weight that are looked at for writes that torch does not count, as those through ``.data``."""
 
 SALT = 0x5350415253

@@ -178,8 +178,8 @@ class Sparsifier:
     def apply(self) -> None:
         """Set weights and optimiser slots to zero off the support, as after loading weights from elsewhere.
 
-        :meth:`step` does it when it sees that somebody wrote to them. A few places written through ``.data`` it can
-        miss: call this then.
+        :meth:`step` does it when it sees that somebody wrote to them. What is written through ``.data`` it sees some
+        steps later, or not at all at a few places: call this then.
         """
         self._zeros.apply(self.optimizer)
 
