@@ -94,7 +94,8 @@ class Neurons:
         """Neurons and inputs of the weights that are fitted: the nonzero ones, and every bias where there are some."""
         support = self.weight != 0
         support[:, -1] = biases
-        return support.nonzero(as_tuple=True)
+        j, i = support.nonzero(as_tuple=True)
+        return j, i
 
     def with_values(self, places: tuple[Tensor, Tensor], value: Float[Tensor, " p"]) -> "Neurons":
         """Other weights at ``places``."""
