@@ -48,7 +48,7 @@ def method_of(name: str, nonzeros: int, n: int) -> Fitter:
     """The method as it is measured here."""
     match name:
         case "pursuit":
-            large = nonzeros > 200
+            large = nonzeros > 200 and n > 1000  # the digit is met before it comes to that
             return Pursuit(biases=False, growth=0.2 if large else 0.05, swaps=6 if large else 30)
         case "aiht":
             return AIHT(epochs=100)
