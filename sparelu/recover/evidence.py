@@ -24,7 +24,7 @@ from sparelu.recover.refit import ROUNDING
 
 ROUNDINGS = 30.0
 """Roundings of a label that arithmetic in its precision may have added up to."""
-CLEAR = 10.0
+CLEAR = 100.0
 """|t| of a weight that neither noise nor rounding explains."""
 DEPENDENT = 1e-10
 """Eigenvalue of a correlation matrix that counts as zero: float64 leaves some 1e-15 of an exact dependence."""

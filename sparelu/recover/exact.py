@@ -14,7 +14,7 @@ from sparelu.method import Fitter, budget_reason, setting
 from sparelu.network import Network
 from sparelu.outcome import Certificate, Iterate, State, Status
 from sparelu.recover.deep import deep_steps
-from sparelu.recover.evidence import DELTA, Evidence, apart, gridded, weigh
+from sparelu.recover.evidence import DELTA, Evidence, apart, gridded, rounding, weigh
 from sparelu.recover.found import Found, orient_scalar, scalar, trimmed, within
 from sparelu.recover.joint import Places, refit_jointly
 from sparelu.recover.kinks import Kinks, Sample
@@ -61,9 +61,9 @@ class Exact(Fitter):
     the budget cut nothing, and the inputs are neither on a grid nor linear in each other (:mod:`.evidence`). Anything
     else, noise included, is ``best_found``; the first certificate says how far off it is and why, the second whether
     rows decide such a support (:mod:`sparelu.identify`).
-    Memory does not grow with the rows beyond ``most``, nor with ``hidden`` beyond three times the inputs. It is not
-    linear in the nonzeros either: a student is dense (its neurons times the inputs, in 40 vectors of L-BFGS), and a
-    refit of p numbers holds a (p, p) matrix.
+    Memory does not grow with the rows beyond ``most``, nor with ``hidden`` beyond three times the inputs: a student is
+    dense (its neurons times the inputs, in 40 vectors of L-BFGS), and a refit of p numbers holds a (p, p) matrix up to
+    p = 3000, beyond which it streams (:mod:`.normal`).
     """
 
     name: ClassVar[str] = "exact"
@@ -144,6 +144,7 @@ class _Run:
         self.held = Sample(Taken(data.x, held), goals[held], data.device, size)
         self.goals = Sample(Taken(data.x, kept), goals[kept], data.device, size)
         self.held_y = y[held]
+        self.rounding = float((rounding(y[kept]) ** 2).mean())
         self.order = own.permutation(len(kept))
         self._aim()
         self.search: Search
@@ -167,7 +168,8 @@ class _Run:
         everywhere = torch.ones(1, self.data.inputs)
         pixels = 2 * gridded(everywhere, self.goals.x) > self.data.inputs
         cycles = min(method.cycles, CYCLES_OF_PIXELS) if pixels else method.cycles
-        self.plan = Plan(width, rows, self.rows.n, method.iterations, cycles, first.negative)
+        floor = self.rounding / self.scale**2 if self.outputs == 1 else 0.0
+        self.plan = Plan(width, rows, self.rows.n, method.iterations, cycles, first.negative, floor)
 
     @classmethod
     def begun(cls, method: Exact, data: Data, budget: Budget, rng: np.random.Generator) -> "_Run":

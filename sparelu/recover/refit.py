@@ -13,6 +13,10 @@ ROUNDING = 1e-24
 """Mean squared error, of targets of unit variance, that float64 rounding may leave: no test looks below it."""
 
 
+NOTHING = 1e-9
+"""Share of the squared error that a step must promise to be tried."""
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """Kinks refitted on a support: mean squared error ``mse``, and the normal equations of the columns."""
@@ -46,7 +50,7 @@ def refit(kinks: Kinks, support: Support, sample: Sample, steps: int = 12, enoug
     """Levenberg-Marquardt on the support until a step gains less than the fraction ``enough``, or ``steps`` steps.
 
     The function is piecewise linear in the weights, so undamped steps end in a few rounds once the gates are right;
-    the normal equations are kept while steps gain a factor of ten.
+    the normal equations are kept while steps gain a factor of ten, and where the last gains almost nothing.
     """
     mask = torch.zeros_like(kinks.weight)
     mask[support.kink, support.column] = 1.0
@@ -59,20 +63,22 @@ def refit(kinks: Kinks, support: Support, sample: Sample, steps: int = 12, enoug
             break
         kinks, after, damping = moved
         gain = 1.0 - after / squares
-        if gain < 0.9:
-            equations = normal(kinks, support, sample)
         slope, squares = gradient(kinks, support, sample)
         if gain < enough or squares < ROUNDING * sample.n:
             break
+        if gain < 0.9:
+            equations = normal(kinks, support, sample)
     return Fit(kinks, squares / sample.n, equations, sample.n)
 
 
 def _descend(
     kinks: Kinks, equations: Normal, sample: Sample, slope: Tensor, squares: float, damping: float
 ) -> tuple[Kinks, float, float] | None:
-    """One accepted step, its sum of squares and the damping for the next; None when no damping helps."""
+    """One accepted step, its sum of squares and the damping for the next; None when nothing is to be gained."""
     for _ in range(9):
         step, damping = equations.step(slope, damping)
+        if float(slope @ step) < NOTHING * squares:
+            break
         moved = equations.support.added(kinks, step)
         after = float(residual(moved, sample).square().sum())
         if after < squares:

@@ -30,6 +30,8 @@ NOISELESS = 1e-12
 """Relative error below which labels are exact, if only in float32."""
 ROUNDED = 144.0
 """Squared t statistic of a weight that rounding does not explain; that of a planted weight is some 10^13."""
+ROUNDED_ERROR = 1.2
+"""Times the mean square of the rounding of the labels, up to which an error is that rounding."""
 MERGE = 30.0
 """Kinks are one when joining them costs less than this many mse / n."""
 FALL = 3.0
@@ -52,7 +54,8 @@ MOST_REFITS = 8
 class Plan:
     """What a search may use: ``width`` students at the start, iterations of a stage, cycles.
 
-    The student has ``rows`` rows at first, and twice as many in every later cycle, up to ``most_rows``.
+    The student has ``rows`` rows at first, and twice as many in every later cycle, up to ``most_rows``. ``floor`` is
+    the relative mean square of the rounding of the labels: an error as small asks for nothing.
     """
 
     width: int
@@ -61,6 +64,7 @@ class Plan:
     steps: int
     cycles: int
     negative: float
+    floor: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +158,8 @@ def _refit_round(search: Search, rows: Sample, order: np.ndarray, plan: Plan, rn
     sample = rows.rows(order[:count])
     fit, dropped = _prune(search, sample)
     kinks, mse = fit.kinks, fit.mse
-    grown, mask, strongest = _grown(fit, sample, rng)
+    met = mse <= ROUNDED_ERROR * max(plan.floor, ROUNDING)
+    grown, mask, strongest = (kinks, kinks.weight != 0, 0.0) if met else _grown(fit, sample, rng)
     changed = dropped + int(mask.sum()) - int(torch.count_nonzero(kinks.weight))
     same = kinks.nonzeros == search.size and mse > 0.99 * search.best
     if changed == 0 or (same and strongest < 3 * _threshold(kinks, mse)):
