@@ -17,7 +17,7 @@ from sparelu.recover.deep_kinks import DeepKinks
 from sparelu.recover.deep_prune import least_t, oriented_fit, straightened, trimmed
 from sparelu.recover.deep_refit import DeepFit, deep_refit
 from sparelu.recover.deep_search import DeepPlan, DeepSearch, deep_advance, deep_begin, restarted, settled, settling
-from sparelu.recover.evidence import ROUNDINGS, Evidence, apart, gridded, rounding
+from sparelu.recover.evidence import ROUNDINGS, Evidence, apart, dependent, gridded, rounding
 from sparelu.recover.kinks import Sample
 from sparelu.recover.moments import moments
 from sparelu.recover.refit import ROUNDING
@@ -197,6 +197,7 @@ class DeepRun:
             cut=lost,
             least=least_t(fit),
             gridded=gridded(self.found.layers[0].dense(), self.rows.x),
+            dependent=dependent(self.found.layers[0].dense(), self.rows.x),
         )
 
 

@@ -37,9 +37,7 @@ def moments(sample: Sample) -> Moments:
         normal, slope = normal.to(x) + x.T @ x, slope.to(x) + x.T @ y
     power, mean = normal.diagonal() / n, normal[-1, :-1] / n
     variance = float(power[:-1].mean() - mean.square().mean())
-    normal.diagonal().add_(
-        1e-10 * float(normal.diagonal().mean())
-    )  # of duplicated columns, the least norm
+    normal.diagonal().add_(1e-10 * float(normal.diagonal().mean()))  # of duplicated columns, the least norm
     affine = torch.linalg.solve(normal, slope)
     second, squares = torch.zeros_like(normal[:-1, :-1]), 0.0
     for x, y in sample.blocks():

@@ -24,6 +24,7 @@ from sparelu.train.execution import LayerTiming as LayerTiming
 from sparelu.train.execution import SlowerSparseWarning as SlowerSparseWarning
 from sparelu.train.execution import to_sparse as to_sparse
 from sparelu.train.imp import IterativePruning
+from sparelu.train.live_start import scale_to_living as scale_to_living
 from sparelu.train.lottery import descend as descend
 from sparelu.train.lottery_start import tensor_start as tensor_start
 from sparelu.train.magnitude import GradualPruning, OneShotPruning
