@@ -31,7 +31,7 @@ HELD = 2**21
 GROUP = 64
 """Neurons whose random numbers come from one stream."""
 
-DENSE = 8
+DENSE = 4
 """A gradient on a support is computed for whole rows and columns while these hold at most so many times the support."""
 
 Pieces = Callable[[int, Tensor | None], Iterator[Tensor]]
@@ -85,7 +85,7 @@ class Rows:
 
     def chunks(self, cells: int, columns: Tensor | None = None) -> Iterator[tuple[slice, Float[Tensor, "d c"]]]:
         """Row numbers and transposed rows (their ``columns`` alone), ``CELLS / cells`` rows at a time."""
-        size, start = max(4, min(4096, CELLS // max(cells, 1))), 0
+        size, start = max(2, min(4096, CELLS // max(cells, 1))), 0
         for x in self.pieces(size, None if self.below else columns):
             for weight in self.below:
                 x = (weight @ x).clamp_(min=0)
@@ -270,7 +270,10 @@ class Restricted:
                 q[rows] += ((w @ x) * gate).sum(0)
             if p is not None:
                 gate *= q[rows]
-                total += gate @ x.T if dense else (gate[row] * x[column]).sum(1)
+                if dense:
+                    total.addmm_(gate, x.T)
+                else:
+                    total += gate[row].mul_(x[column]).sum(1)
         if p is not None:
             p[part] = total[row, column] if dense else total
 

@@ -21,11 +21,15 @@ def scalar_step(
     Blumensath, "Accelerated iterative hard thresholding" (2012): a thresholded gradient step with the step size that is
     exact on the support, then ``inner`` gradient steps on the new support.
     """
-    on_support = Restricted(rows, x.index, gates)
-    r, g = on_support(x.value, target)
-    mu = step_size(on_support, g)
+    r, mu = _residual(Restricted(rows, x.index, gates), x, target)
     moved = threshold(rows, r, x, gates, mu, budget)
     return refine(Restricted(rows, moved.index, gates), moved, target, mu, inner)
+
+
+def _residual(on_support: Restricted, x: SparseVector, target: Tensor) -> tuple[Float[Tensor, " n"], float]:
+    """A x - b, and the step size there; the operator is gone before the next one is made."""
+    r, g = on_support(x.value, target)
+    return r, step_size(on_support, g)
 
 
 def step_size(on_support: Restricted, g: Float[Tensor, " s"]) -> float:
