@@ -12,7 +12,7 @@ from sparelu.method import SettingError
 
 
 def test_names_are_the_keys_and_every_set_says_what_it_is() -> None:
-    assert set(DATASETS) == {"digits", "mnist", "cifar10", "planted", "curve", "uniform"}
+    assert set(DATASETS) == {"digits", "mnist", "cifar10", "planted", "curve", "uniform", "picture"}
     for name, dataset in DATASETS.items():
         assert dataset.name == name
         assert dataset.summary

@@ -143,7 +143,7 @@ def test_labels_that_are_all_zero_are_refused() -> None:
         ({"nonzeros": 0}, "nonzeros must be a whole number at least 1, got 0"),
         ({"hidden": (2.5,)}, "hidden must be whole numbers"),
         ({"hidden": (0,)}, "hidden must be a list at least 1"),
-        ({"law": "cauchy"}, "law must be one of gaussian, uniform, bernoulli, correlated, got 'cauchy'"),
+        ({"law": "cauchy"}, "law must be one of gaussian, uniform, bernoulli, correlated, heavy, got 'cauchy'"),
         ({"noise": float("nan")}, "noise must be a number at least 0"),
         ({"seed": -1}, "seed must be a whole number at least 0"),
     ],
