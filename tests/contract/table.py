@@ -89,7 +89,7 @@ FITTERS: tuple[Row, ...] = (
     Row("chase", ("images",), ENGINE | {"every": 15}),
     Row("snip", ("planted", "classes"), ENGINE | {"rows": 50, "rounds": 3}),
     Row("exact", ("planted", "two targets")),
-    Row("aiht", DENSE, {"epochs": 40, "batch": 50, "step": 0.2}),
+    Row("aiht", DENSE, {"epochs": 15, "batch": 50, "step": 0.2}),
     Row("pursuit", ("planted", "two classes", "one input", "few points"), {"swaps": 5}),
     Row("univariate", ("one input",)),
     Row("piecewise", ("one input",)),
