@@ -112,8 +112,8 @@ def growth(rows: Rows) -> str:
             (s, low), (t, high) = points[-2:]
             slopes.append(f"{(high - low) / (t - s):.0f} at width {width:,}")
     return (
-        f"{ALLOWED} B for each nonzero and {constant / 1e6:.0f} MB cover {len(own)} fits; bytes of a further nonzero of "
-        f"the longest supports: {', '.join(slopes)}"
+        f"{ALLOWED} B for each nonzero and {constant / 1e6:.0f} MB cover {len(own)} fits; bytes of a further nonzero "
+        f"of the longest supports: {', '.join(slopes)}"
     )
 
 
