@@ -97,8 +97,10 @@ def table(rows: Rows) -> str:
 
 
 def figure(rows: Rows) -> Figure:
-    """Memory and seconds against nonzeros."""
-    return cost_against_nonzeros([{**r, "label": f"{r['what']}, width {r['width']:,}"} for r in rows])
+    """Memory and seconds against nonzeros; of the dense step the widest network alone."""
+    widest = max((r["width"] for r in rows if r["what"] == WHAT[2]), default=0)
+    drawn = [r for r in rows if r["what"] != WHAT[2] or r["width"] == widest]
+    return cost_against_nonzeros([{**r, "label": f"{r['what']}, width {r['width']:,}"} for r in drawn])
 
 
 def growth(rows: Rows) -> str:

@@ -87,6 +87,7 @@ def cost_against_nonzeros(rows: Sequence[FlatRow], *, series: str = "label") -> 
             drawn = drawable([r for r in rows if r.get(cost)], "nonzeros", cost)
             points = _lines(axes, drawn, series, cost)
             _slope_one(axes, points)
+            few_ticks(axes.xaxis, decades=1.5)
             axes.set_yscale("log")
             axes.set_ylabel(title)
             few_ticks(axes.yaxis)
@@ -126,10 +127,10 @@ def count_ticks(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 1 else f"{v:g}"))
 
 
-def few_ticks(axis: Axis) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten, or at powers alone over more than two and a half decades."""
+def few_ticks(axis: Axis, decades: float = 2.5) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, or at powers alone over more than so many ``decades``."""
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < 300 * low else (1,), numticks=12))
+    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < 10**decades * low else (1,), numticks=12))
     axis.set_minor_formatter(NullFormatter())
 
 
