@@ -31,7 +31,7 @@ from sparelu.experiments.benchmark_run import add_options, folder_of, run_all, s
 from sparelu.experiments.figures_heatmap import phase_transition
 from sparelu.experiments.report_rows import cells
 from sparelu.experiments.task import Call
-from sparelu.identify import identifiability
+from sparelu.identify import identifiability, visible
 from sparelu.method import Fitter, Refusal
 from sparelu.network import Layer, Network
 from sparelu.recover.aiht import AIHT
@@ -63,7 +63,10 @@ def row(
     method: str = "exact",
     correlation: float = 0.5,
 ) -> dict[str, Any]:
-    """One fit and its judgement on rows that it has not seen; methods other than ``exact`` are given s."""
+    """One fit and its judgement on rows that it has not seen; methods other than ``exact`` are given s.
+
+    With biases the support is that of the neurons which some fitted rows have on either side.
+    """
     shape = {"hidden": (m,), "nonzeros": s, "output_weights": law, "biases": biases, "outputs": outputs}
     try:
         truth = planted_network(seed=seed, **shape)
@@ -78,15 +81,17 @@ def row(
     x = np.asarray(data.test.x, dtype=np.float64)
     y = truth(x).numpy()
     error = float(((solution.network.to(torch.float64)(x).numpy() - y) ** 2).mean())
-    canonical, pairs = truth.canonical(), identifiability(truth)
+    seen = visible(truth, np.asarray(data.x[:])) if biases > 0 else truth
+    canonical, pairs = seen.canonical(), identifiability(truth)
     return {
         "psnr": 20 * float(np.log10(np.abs(y).max())) - 10 * float(np.log10(max(error, 1e-300))),
-        "support": same_support(solution.network, truth),
+        "support": same_support(solution.network, seen),
         "nonzeros": solution.network.nonzeros,
         "true_nonzeros": canonical.nonzeros,
         "skip": solution.network.skip_nonzeros,
         "true_skip": canonical.skip_nonzeros,
         "planted": truth.nonzeros,
+        "unseen": truth.canonical().nonzeros - canonical.nonzeros,
         "collinear": pairs.collinear,
         "antipodal": pairs.antipodal,
         "status": solution.status.name,

@@ -106,6 +106,8 @@ def figure(rows: Rows) -> Figure:
 def growth(rows: Rows) -> str:
     """What ours takes beside 200 bytes a nonzero, and the bytes of a further nonzero of the longest supports."""
     own = [r for r in rows if r["what"] == WHAT[0]]
+    if not own:
+        return "not measured"
     constant = max(r["peak_memory"] - ALLOWED * r["nonzeros"] for r in own)
     slopes = []
     for width in sorted({r["width"] for r in own}):
