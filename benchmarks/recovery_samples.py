@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
 from sparelu import Budget, fit
 from sparelu.datasets.planted import planted
@@ -53,14 +54,6 @@ def row(s: int, n: int, first: int) -> dict[str, Any]:
     return {**count, **{f"{name}_seconds": round(t / EACH, 2) for name, t in clock.items()}}
 
 
-def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share with 95 % (Wilson 1927)."""
-    share, weight = successes / trials, z * z / trials
-    middle = (share + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
-    return middle - half, middle + half
-
-
 def summed(rows: Rows) -> dict[tuple[int, int], dict[str, int]]:
     """Successes and trials of each cell (s, n)."""
     found: dict[tuple[int, int], dict[str, int]] = {}
@@ -86,7 +79,7 @@ def table(rows: Rows) -> str:
 
 
 def _share(successes: int, trials: int) -> str:
-    low, high = wilson(successes, trials)
+    low, high = binomtest(successes, trials).proportion_ci(method="wilson")
     return f"{100 * successes / trials:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
 
 

@@ -180,7 +180,7 @@ class DeepRun:
 
     def _weighed(self, fit: DeepFit, inside: float, rest: bool, lost: bool) -> Evidence:
         assert self.found is not None
-        y, shown = self.labels, np.asarray(self.held[:], dtype=np.float64)
+        y, shown, weight = self.labels, np.asarray(self.held[:], dtype=np.float64), self.found.layers[0].dense()
         error = self.found(shown).numpy()[:, 0] - y if len(y) else y
         fine = rounding(y) if len(y) else y
         level = max(float(np.sqrt((fine**2).mean())) if len(y) else 0.0, math.sqrt(ROUNDING) * self.scale)
@@ -196,8 +196,8 @@ class DeepRun:
             rest=rest,
             cut=lost,
             least=least_t(fit),
-            gridded=gridded(self.found.layers[0].dense(), self.rows.x),
-            dependent=dependent(self.found.layers[0].dense(), self.rows.x),
+            gridded=gridded(weight, self.rows.x),
+            dependent=dependent(weight, self.rows.x),
         )
 
 

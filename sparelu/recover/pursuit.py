@@ -92,7 +92,7 @@ class _Run:
         y = y.reshape(-1).to(x)
         self.scale = 1.0 if classes else float(y.square().mean().sqrt())
         self.rows = Rows.of(x, y / self.scale, logistic if classes else squared, method.biases, method.ridge * classes)
-        self.allowed, self.width = budget_count(data, self.budget), self.budget.hidden[0]
+        self.allowed, self.width = self.budget.count(data.inputs, data.outputs) or 0, self.budget.hidden[0]
         if self.start is None:
             nothing = x.new_zeros(0)
             empty = Neurons(nothing, x.new_zeros(0, data.inputs + 1), x.new_zeros(1))
@@ -176,8 +176,3 @@ class _Run:
             "swapped": self.swapped,
             "moves": self.moves,
         }
-
-
-def budget_count(data: Data, budget: Budget) -> int:
-    """The nonzeros that the budget allows."""
-    return budget.count(data.inputs, data.outputs) or 0
