@@ -17,7 +17,7 @@ from sparelu.recover.deep_kinks import DeepKinks
 from sparelu.recover.deep_prune import least_t, oriented_fit, straightened, trimmed
 from sparelu.recover.deep_refit import DeepFit, deep_refit
 from sparelu.recover.deep_search import DeepPlan, DeepSearch, deep_advance, deep_begin, restarted, settled, settling
-from sparelu.recover.evidence import ROUNDINGS, Evidence, apart, dependent, gridded, rounding
+from sparelu.recover.evidence import Evidence, apart, compared, dependent, gridded
 from sparelu.recover.kinks import Sample
 from sparelu.recover.moments import moments
 from sparelu.recover.refit import ROUNDING
@@ -181,17 +181,12 @@ class DeepRun:
     def _weighed(self, fit: DeepFit, inside: float, rest: bool, lost: bool) -> Evidence:
         assert self.found is not None
         y, shown, weight = self.labels, np.asarray(self.held[:], dtype=np.float64), self.found.layers[0].dense()
-        error = self.found(shown).numpy()[:, 0] - y if len(y) else y
-        fine = rounding(y) if len(y) else y
-        level = max(float(np.sqrt((fine**2).mean())) if len(y) else 0.0, math.sqrt(ROUNDING) * self.scale)
+        error = self.found(shown).numpy() - y[:, None] if len(y) else y[:, None]
         return Evidence(
             weights=self.found.nonzeros,
             numbers=self.found.nonzeros + self.found.biases + self.found.skip_nonzeros,
             fitted=self.rows.n,
-            rows=len(y),
-            wrong=int((np.abs(error) > ROUNDINGS * np.maximum(fine, level)).sum()),
-            error=float(np.sqrt((error**2).mean())) / self.scale if len(y) else 0.0,
-            rounding=level / self.scale,
+            **compared(error, y[:, None], np.array([self.scale])),
             inside=inside,
             rest=rest,
             cut=lost,

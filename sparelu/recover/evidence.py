@@ -158,6 +158,20 @@ def dependent(weight: Float[Tensor, "k inputs"], x: Rows) -> int:
     return int(moving.sum()) - rank + int((read & ~moving).sum())
 
 
+def compared(error: np.ndarray, labels: np.ndarray, sd: np.ndarray) -> dict[str, Any]:
+    """What evidence says of rows kept apart, from ``error`` and ``labels`` (h, outs), in units of ``sd`` (outs,)."""
+    fine = rounding(labels)
+    level = np.sqrt((fine**2).mean(axis=0)) if len(labels) else np.zeros(labels.shape[1])
+    level = np.maximum(level, math.sqrt(ROUNDING) * sd)
+    wrong = (np.abs(error) > ROUNDINGS * np.maximum(fine, level)).any(axis=1)
+    return {
+        "rows": len(labels),
+        "wrong": int(wrong.sum()),
+        "error": _mean_square(error / sd),
+        "rounding": _mean_square(np.broadcast_to(level / sd, error.shape)),
+    }
+
+
 def weigh(
     found: Found,
     held: Sample,
@@ -179,10 +193,6 @@ def weigh(
     sd = np.where(sd > 0, sd, 1.0)  # an output without neurons
     parts = [found(x).cpu().numpy() for x, _ in held.blocks()]
     error = np.concatenate(parts) - labels if parts else np.zeros_like(labels)
-    fine = rounding(labels)
-    level = np.sqrt((fine**2).mean(axis=0)) if len(labels) else np.zeros(labels.shape[1])
-    level = np.maximum(level, math.sqrt(ROUNDING) * sd)
-    wrong = (np.abs(error) > ROUNDINGS * np.maximum(fine, level)).any(axis=1)
     scalar = labels.shape[1] == 1
     weights = int(torch.count_nonzero(found.weight[:, :-1])) if scalar else found.nonzeros
     biases = int(torch.count_nonzero(found.weight[:, -1]))
@@ -190,10 +200,7 @@ def weigh(
         weights=weights,
         numbers=weights + biases + int(torch.count_nonzero(found.affine)),
         fitted=fitted,
-        rows=len(labels),
-        wrong=int(wrong.sum()),
-        error=_mean_square(error / sd),
-        rounding=_mean_square(np.broadcast_to(level / sd, error.shape)),
+        **compared(error, labels, sd),
         inside=inside,
         rest=rest,
         cut=cut,
