@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sparelu.recover.kinks import Kinks, Sample
+from sparelu.recover.kinks import NEAR, Kinks, Sample
 from sparelu.recover.normal import gates
 from sparelu.recover.refit import ROUNDING, Fit
 
@@ -17,6 +17,8 @@ SEARCH_ROWS = 20000
 DIRECTIONS = 128
 """Directions followed at a time."""
 RANDOM_STARTS = 30
+DISTINCT = 0.9
+"""|cos| above which of two new kinks only the stronger joins."""
 PAIRS = 100
 """Pairs of inputs with the largest second moment of the residual, whose planes give starts."""
 
@@ -50,24 +52,34 @@ def more_weights(
 
 
 def more_kinks(
-    fit: Fit, sample: Sample, r: Float[Tensor, " n"], threshold: float, most: int, rng: np.random.Generator
+    fit: Fit,
+    sample: Sample,
+    r: Float[Tensor, " n"],
+    threshold: float,
+    most: int,
+    rng: np.random.Generator,
+    beside: Float[Tensor, "b inputs"] | None = None,
 ) -> tuple[Kinks, float]:
     """With at most ``most`` new kinks of largest squared t above ``threshold``; the largest t.
 
     Candidates are the inputs alone, the present kinks short of one weight, and directions that are stationary for the
-    correlation of the residual with |u.x|. Each is judged by what it explains outside the span of the present columns.
+    correlation of the residual with |u.x|. Each is judged by what it explains outside the span of the present columns,
+    and none is taken close to another or along the directions ``beside``, which join at the same time.
     """
     kinks = fit.kinks
     unit, scale = _normalised(r)
     candidates = torch.cat([_axes(sample, unit), _shorter(kinks).to(unit), _stationary(sample, unit, rng)])
     candidates = candidates / candidates.norm(dim=1, keepdim=True)
     length, t = _explained(fit, sample, unit, candidates)
+    joining = [] if beside is None else (beside / beside.norm(dim=1, keepdim=True)).to(candidates)
+    taken = [(other, NEAR) for other in joining]
     chosen: list[int] = []
     for j in t.argsort(descending=True).tolist():
         if float(t[j]) < threshold or len(chosen) >= most:
             break
-        if all(abs(float(candidates[j] @ candidates[i])) < 0.9 for i in chosen):
+        if all(abs(float(candidates[j] @ other)) < near for other, near in taken):
             chosen.append(j)
+            taken.append((candidates[j], DISTINCT))
     index = torch.tensor(chosen, dtype=torch.int64, device=r.device)
     sign, size = length[index].sign().double(), 2 * scale * length[index].abs().double()
     return kinks.with_kinks(sign, candidates[index].double() * size[:, None]), float(t.max())

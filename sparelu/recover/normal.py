@@ -6,6 +6,7 @@ The columns of J are v_j (sign(w_j.x) + e_j) x_i / 2 for the weights of the supp
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -77,6 +78,8 @@ class Normal(ABC):
     """J' J of a support, as far as a refit and its tests need it."""
 
     support: Support
+    slack: ClassVar[float] = 1.0
+    """How many times too large a squared t by :meth:`variances` may be: drops up to there are tried and measured."""
 
     @abstractmethod
     def step(self, slope: Float[Tensor, " c"], damping: float) -> tuple[Float[Tensor, " c"], float]:
@@ -130,6 +133,7 @@ class Streamed(Normal):
     sample: Sample
     moments: Float[Tensor, "inputs inputs"]
     diagonal: Float[Tensor, " c"]
+    slack = 100.0
 
     @classmethod
     def of(cls, kinks: Kinks, support: Support, sample: Sample) -> "Streamed":

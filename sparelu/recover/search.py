@@ -178,7 +178,7 @@ def _grown(fit: Fit, sample: Sample, rng: np.random.Generator) -> tuple[Kinks, T
     r = residual(kinks, sample)
     mask, _, weight = more_weights(kinks, sample, r, threshold, max(10, kinks.nonzeros // 10))
     parts, gain = more_splits(kinks, sample, r, threshold, max(10, count // 5))
-    added, strength = more_kinks(fit, sample, r, threshold, max(3, count // 10), rng)
+    added, strength = more_kinks(fit, sample, r, threshold, max(3, count // 10), rng, beside=parts.weight[count:])
     grown = parts.with_kinks(added.sign[count:], added.weight[count:])
     return grown, torch.cat([mask, grown.weight[count:] != 0]), max(weight, gain, strength)
 
@@ -256,7 +256,7 @@ def _prune(search: Search, sample: Sample) -> tuple[Fit, int]:
         t = saliency(fit)
         threshold = _threshold(fit.kinks, fit.mse)
         order = t.argsort()
-        weak = order[: int((t < threshold).sum())]
+        weak = order[: int((t < fit.normal.slack * threshold).sum())]
         while True:
             kinks = _without(fit, weak)
             gone = len(fit.support) - int(torch.count_nonzero(kinks.weight))

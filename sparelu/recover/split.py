@@ -18,8 +18,7 @@ from sparelu.recover.kinks import Kinks, Sample
 SHARES = (0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, -0.1, -0.3, -1.0, -3.0)
 """Shares of the weight w_i that go to the axis; a negative share goes there with the other sign."""
 SPLIT_ROWS = 10000
-PLACES = 256
-"""Weights tried at a time."""
+"""Rows on which splits are tried first; on all rows where those show none."""
 
 
 def more_splits(
@@ -35,8 +34,11 @@ def more_splits(
     j, i = ((w != 0) & several[:, None])[:, :-1].nonzero().T
     if len(j) == 0:
         return kinks, 0.0
-    x = torch.cat([x for x, _ in sample.rows(np.arange(min(sample.n, SPLIT_ROWS))).blocks(dtype=torch.float32)])
-    gain, share = _gains(kinks, x, r[: len(x)].float(), j, i)
+    scale = r.square().mean().sqrt().clamp_min(1e-30)
+    for rows in sorted({min(sample.n, SPLIT_ROWS), sample.n}):
+        gain, share = _gains(kinks, sample.rows(np.arange(rows)), (r / scale).float(), float(scale), j, i)
+        if float(gain.max()) > threshold:
+            break
     weight, used = w.clone(), set[int]()
     sign: list[Tensor] = []
     axes: list[Tensor] = []
@@ -56,25 +58,21 @@ def more_splits(
 
 
 def _gains(
-    kinks: Kinks, x: Float[Tensor, "n inputs"], r: Float[Tensor, " n"], j: Int[Tensor, " p"], i: Int[Tensor, " p"]
+    kinks: Kinks, sample: Sample, unit: Float[Tensor, " n"], scale: float, j: Int[Tensor, " p"], i: Int[Tensor, " p"]
 ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
-    """Largest gain of splitting kink j at weight i, and the share that has it.
+    """Largest gain of splitting kink j at weight i, and the share that has it; the residual is ``scale unit``.
 
     With f the change and v/2 its coefficient, |r|^2 - |r - v f / 2|^2 = v r.f - |f|^2 / 4.
     """
-    scale = r.square().mean().sqrt().clamp_min(1e-30)
-    unit = r / scale
-    z, w, sign = x @ kinks.weight.T.to(x), kinks.weight.to(x), kinks.sign.to(x)
-    gain, share = torch.full((len(j),), -torch.inf).to(x), torch.zeros(len(j)).to(kinks.weight)
-    for start in range(0, len(j), PLACES):
-        part = slice(start, start + PLACES)
-        inputs, inner = x[:, i[part]], z[:, j[part]]
-        for value in SHARES:
-            c = value * w[j[part], i[part]]
-            axis = (inputs * c).abs() if value > 0 else -(inputs * c).abs()
-            f = ((inner - c * inputs).abs() + axis - inner.abs()) / scale
-            new = sign[j[part]] * (unit @ f) - f.square().sum(0) / 4
-            better = new > gain[part]
-            gain[part] = torch.where(better, new, gain[part])
-            share[part] = torch.where(better, torch.full_like(share[part], value), share[part])
-    return gain, share
+    w, sign = kinks.weight.float(), kinks.sign.float()
+    gains, start = torch.zeros(len(SHARES), len(j), device=w.device), 0
+    for x, _ in sample.blocks(dtype=torch.float32):
+        inputs, inner, r = x[:, i] / scale, (x @ w.T)[:, j] / scale, unit[start : start + len(x)]
+        start += len(x)
+        for row, value in zip(gains, SHARES, strict=True):
+            moved = value * w[j, i] * inputs
+            axis = moved.abs() if value > 0 else -moved.abs()
+            f = (inner - moved).abs() + axis - inner.abs()
+            row += sign[j] * (r @ f) - f.square().sum(0) / 4
+    best = gains.max(dim=0)
+    return best.values, torch.tensor(SHARES, device=w.device)[best.indices].to(kinks.weight)

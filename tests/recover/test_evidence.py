@@ -126,7 +126,7 @@ def test_pixels_of_zero_and_one_do_not_decide_a_network(seed: int) -> None:
     """x_i is 0 or 1, so that (w x_i)_+ is linear and many networks are one function on all rows."""
     shape = {"inputs": 12, "hidden": (5,), "nonzeros": 15, "biases": 0.5, "seed": seed}
     data = planted(rows=1500, test_rows=0, law="bernoulli", **shape)
-    solution = fit(Exact(cycles=2), data, Budget((5,)))
+    solution = fit(Exact(cycles=2), data, Budget((12,)))
     assert premise(solution, "rows kept apart").state == "checked"
     assert not same(solution.network, planted_network(**shape))
     assert solution.status is Status.best_found

@@ -12,6 +12,7 @@ from sparelu.recover.moments import moments
 from sparelu.recover.normal import Held, Support, gram
 from sparelu.recover.orient import orientations
 from sparelu.recover.refit import Fit, gradient, refit, saliency
+from sparelu.recover.search import Plan, Search, advance
 from sparelu.recover.student import _Objective
 
 
@@ -165,6 +166,23 @@ def test_growth_asks_for_what_is_missing() -> None:
     found, count, _ = more_weights(fit.kinks, sample, residual(fit.kinks, sample), 30.0, 1)
     assert count == 1
     assert bool(found[0, 1])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_kink_that_stands_for_two_is_split_in_noise(seed: int) -> None:
+    """The split and the missing axis are asked for at once; taken both, the axis would be there twice."""
+    rng = np.random.default_rng(seed)
+    one = Kinks.none(torch.zeros(6, dtype=torch.float64))
+    two = one.with_kinks(
+        torch.ones(2).double(), torch.tensor([[-0.2, -0.81, 0, 0, 0, 0], [0, -0.88, 0, 0, 0, 0]]).double()
+    )
+    sample = _sample(rng, two, 45000, noise=0.5)
+    joined = one.with_kinks(torch.ones(1).double(), two.weight.sum(0, keepdim=True))
+    search = Search(joined, joined.weight != 0, "refit", 1.0, 0.01, cycle=1, full=True)
+    while search.phase == "refit":
+        search = advance(search, sample, np.arange(sample.n), Plan(5, 1000, 45000, 50, 2, 0.0), rng)
+    assert search.phase == "done"
+    assert sorted((search.kinks.weight != 0).sum(1).tolist()) == [1, 2]
 
 
 def test_a_sample_reads_memory_maps_in_blocks(tmp_path) -> None:
