@@ -210,10 +210,17 @@ def _ended(search: Search, mse: float) -> Search:
     return replace(search, kinks=search.kept, mask=search.kept.weight != 0, mse=mse, phase="done")
 
 
+def _on_all_rows(search: Search) -> Search:
+    """The best kinks so far, to be refitted on all rows: in noise few rows show few of the weights."""
+    assert search.kept is not None
+    mask = search.kept.weight != 0
+    return replace(search, kinks=search.kept, mask=mask, full=True, round=0, best=1e300, size=-1)
+
+
 def _back_to_student(search: Search, kinks: Kinks, mse: float, plan: Plan, rng: np.random.Generator) -> Search:
     idle = 0 if search.score < search.mark - PROGRESS else search.idle + 1
     if search.cycle + 1 >= plan.cycles or idle >= IDLE:
-        return _ended(search, mse)
+        return _ended(search, mse) if search.full else _on_all_rows(search)
     count = max(20, (3 * len(kinks)) // 10)
     size = math.sqrt(mse / (count * kinks.affine.numel()))
     more = _fresh(kinks, count, size, plan.negative, rng)
