@@ -1,12 +1,13 @@
 """What a sparsifier refuses: optimisers, models, masks and states that are not those it was made for."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparelu.train.parts import Part
+from sparelu.train.parts import KINDS, Part
 
 Parts = Mapping[str, Part]
 """The weights by name."""
@@ -42,6 +43,22 @@ def check_model(parts: Parts, model: nn.Module) -> None:
                 f"{name} had the shape {tuple(part.shape)} when the sparsifier was made and has "
                 f"{tuple(part.weight.shape)} now: make the optimizer and the sparsifier anew"
             )
+
+
+def module_names(model: nn.Module) -> frozenset[str]:
+    """All modules by name."""
+    return frozenset(name for name, _ in model.named_modules())
+
+
+def warn_of_new_layers(known: Set[str], model: nn.Module) -> None:
+    """Warn of prunable layers that are not among the ``known`` modules: nothing keeps them sparse."""
+    new = [n for n, module in model.named_modules() if n not in known and isinstance(module, KINDS)]
+    if new:
+        warnings.warn(
+            f"{', '.join(new)} joined the model after the sparsifier was made and stays dense: to prune it, make the "
+            "optimizer and the sparsifier anew",
+            stacklevel=4,
+        )
 
 
 def check_masks(parts: Parts, masks: Mapping[str, Tensor]) -> None:

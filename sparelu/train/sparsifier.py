@@ -17,7 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from sparelu.train.allocation import Allocation, Masks, Pool, pools
-from sparelu.train.checks import check_masks, check_model, check_optimizer, check_state
+from sparelu.train.checks import (
+    check_masks,
+    check_model,
+    check_optimizer,
+    check_state,
+    module_names,
+    warn_of_new_layers,
+)
 from sparelu.train.parts import Choice, Part, parts_of, process_group, seeded, unwrapped
 from sparelu.train.plans import Move, Plan
 from sparelu.train.zeros import Zeros
@@ -98,6 +105,7 @@ class Sparsifier:
         self.rule, self.plan, self.total_steps = rule, plan, total_steps
         self.parts = parts_of(model, layers)
         check_optimizer(self.parts, optimizer)
+        self._modules = module_names(unwrapped(model))
         self.steps = 0
         self.generator = seeded(seed)
         self._collapsed: set[str] = set()
@@ -141,7 +149,7 @@ class Sparsifier:
         Returns what the optimiser's ``step`` returns; None when the support moved instead. An error leaves masks,
         weights and the count of steps as they were.
         """
-        check_model(self.parts, unwrapped(self.model))
+        self._check()
         moves = self._moves()
         if moves or self.rule.observe is not None:
             moves = self._resting(moves)
@@ -209,6 +217,14 @@ class Sparsifier:
             part.visited = state["visited"][name].to(part.weight.device, copy=True)
             part.memory = {k: v.to(part.weight.device, copy=True) for k, v in state["memory"][name].items()}
         self.apply()
+
+    def _check(self) -> None:
+        """Raises or warns when the model is not the one of the start."""
+        model = unwrapped(self.model)
+        check_model(self.parts, model)
+        if sum(1 for _ in model.modules()) != len(self._modules):
+            warn_of_new_layers(self._modules, model)
+            self._modules = module_names(model)
 
     def _pools(
         self,

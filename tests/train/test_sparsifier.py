@@ -390,6 +390,14 @@ def test_a_model_changed_afterwards_is_refused(change: str) -> None:
         train(model, optimizer, sparsifier, x, 1)
 
 
+def test_a_layer_that_joins_afterwards_is_named_once(recwarn: pytest.WarningsRecorder) -> None:
+    model, optimizer, sparsifier, x = built()
+    train(model, optimizer, sparsifier, x, 1)
+    model.append(nn.Sequential(nn.ReLU(), nn.Linear(3, 3)))
+    train(model, optimizer, sparsifier, x, 2)
+    assert [str(w.message).split(" joined")[0] for w in recwarn] == ["3.1"]
+
+
 def test_a_layer_left_empty_is_named() -> None:
     model = nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 1))
     with pytest.warns(LayerCollapseWarning, match=r"1.weight has no weight left of 100"):
