@@ -17,7 +17,7 @@ SMALLEST = 1e-12
 """Mean square of a hinge, relative to the largest, that is rounding."""
 SMALL = 1e-3
 """Size of an added weight, relative to what its column alone would ask for: the refit finds the rest."""
-NEW = 1e-6
+NEW = 1e-12
 """Share of a column that must be outside the span of those present."""
 
 

@@ -14,8 +14,10 @@ from sparelu.outcome import Iterate, State, Status
 from sparelu.recover.growing import grown
 from sparelu.recover.neurons import Neurons, Rows, logistic, refit, saliency, squared
 
-MET = 1e-24
+MET = 1e-30
 """Loss, for targets of unit mean square, that float64 rounding may leave: nothing is left to explain below it."""
+NEARLY_MET = 1e-6
+"""Loss from which on a growth asks whether its weights are enough, with a refit to the end."""
 BETTER = 1e-3
 """Share of the loss that a swap must gain to be kept."""
 
@@ -120,6 +122,9 @@ class _Run:
         count = min(room, max(1, int(self.method.growth * self.net.nonzeros)))
         net, loss = self._refit(grown(self.net, self.rows, count, self.width), 4)
         stuck = net.nonzeros <= self.net.nonzeros
+        if loss < NEARLY_MET:
+            further = self._refit(net, 50)
+            net, loss = further if further[1] <= MET else (net, loss)
         if not stuck:
             self.net, self.loss = net, loss
         self.full = stuck or self.net.nonzeros >= self.allowed or self.loss <= MET
