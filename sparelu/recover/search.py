@@ -34,6 +34,8 @@ ROUNDED_ERROR = 1.2
 """Times the mean square of the rounding of the labels, up to which an error is that rounding."""
 MERGE = 30.0
 """Kinks are one when joining them costs less than this many mse / n."""
+ROUNDED_MERGE = 1e9
+"""The same where rounding is all that is left: the cost is of uncorrelated inputs, and is measured before it counts."""
 FALL = 3.0
 """What the penalty is divided by from stage to stage."""
 FRESH = 0.2
@@ -253,35 +255,51 @@ def _threshold(kinks: Kinks, mse: float) -> float:
 
 
 def _prune(search: Search, sample: Sample) -> tuple[Fit, int]:
-    """Refit; drop weights below the threshold and merge kinks, and refit again, until nothing changes.
+    """Refit; drop weights below the threshold and merge kinks, and refit again, until nothing changes."""
+    fit = refit(search.kinks, Support.of(search.mask), sample)
+    size = len(fit.support)
+    for _ in range(4):
+        smaller = _dropped(fit, sample) or _joined(fit, sample)
+        if smaller is None:
+            break
+        fit = smaller
+    return fit, size - len(fit.support)
+
+
+def _dropped(fit: Fit, sample: Sample) -> Fit | None:
+    """Without weights below the threshold, of near kinks one; None when nothing can go.
 
     Weights of small t can be needed together (two kinks of one direction share what either would carry), so a drop
     that costs twice what its t statistics say is made smaller.
     """
-    fit, dropped = refit(search.kinks, Support.of(search.mask), sample), 0
-    for _ in range(4):
-        t = saliency(fit)
-        threshold = _threshold(fit.kinks, fit.mse)
-        order = t.argsort()
-        weak = order[: int((t < fit.normal.slack * threshold).sum())]
-        while True:
-            kinks = _without(fit, weak)
-            gone = len(fit.support) - int(torch.count_nonzero(kinks.weight))
-            if gone == 0:
-                return fit, dropped
-            after = refit(kinks, Support.of(kinks.weight != 0), sample, steps=6, enough=CLOSE)
-            allowed = max(fit.mse, ROUNDING) * (1 + CLOSE + 2 * threshold * gone / sample.n)
-            if after.mse <= allowed or len(weak) == 0:
-                break
-            weak = weak[: len(weak) // 4]
-        if after.mse > allowed:
-            return fit, dropped
-        fit, dropped = after, dropped + gone
-    return fit, dropped
+    t = saliency(fit)
+    order = t.argsort()
+    weak = order[: int((t < fit.normal.slack * _threshold(fit.kinks, fit.mse)).sum())]
+    while True:
+        weight = fit.kinks.weight.clone()
+        weight[fit.support.kink[weak], fit.support.column[weak]] = 0.0
+        smaller = _if_as_good(fit, merged(replace(fit.kinks, weight=weight), _merge_cost(fit, MERGE)), sample)
+        if smaller is not None or len(weak) == 0:
+            return smaller
+        weak = weak[: len(weak) // 4]
 
 
-def _without(fit: Fit, weak: Tensor) -> Kinks:
-    """The kinks without the weights at places ``weak`` of the support, merged."""
-    weight = fit.kinks.weight.clone()
-    weight[fit.support.kink[weak], fit.support.column[weak]] = 0.0
-    return merged(replace(fit.kinks, weight=weight), MERGE * max(fit.mse, ROUNDING) / fit.rows)
+def _joined(fit: Fit, sample: Sample) -> Fit | None:
+    """With kinks that may be one joined, where rounding is all that is left; None when there are none."""
+    if fit.mse >= NOISELESS:
+        return None
+    return _if_as_good(fit, merged(fit.kinks, _merge_cost(fit, ROUNDED_MERGE)), sample)
+
+
+def _merge_cost(fit: Fit, times: float) -> float:
+    return times * max(fit.mse, ROUNDING) / fit.rows
+
+
+def _if_as_good(fit: Fit, kinks: Kinks, sample: Sample) -> Fit | None:
+    """A refit of part of the support, if its error rises by less than twice what the threshold allows."""
+    gone = len(fit.support) - int(torch.count_nonzero(kinks.weight))
+    if gone == 0:
+        return None
+    after = refit(kinks, Support.of(kinks.weight != 0), sample, steps=6, enough=CLOSE)
+    rise = CLOSE + 2 * _threshold(fit.kinks, fit.mse) * gone / sample.n
+    return after if after.mse <= max(fit.mse, ROUNDING) * (1 + rise) else None

@@ -185,6 +185,24 @@ def test_a_kink_that_stands_for_two_is_split_in_noise(seed: int) -> None:
     assert sorted((search.kinks.weight != 0).sum(1).tolist()) == [1, 2]
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_two_kinks_that_no_row_tells_apart_are_joined(seed: int) -> None:
+    """Of correlated inputs the rows' angle of two kinks is far less than that of their weights."""
+    rng = np.random.default_rng(seed)
+    base = rng.standard_normal((8000, 6))
+    x = base + 3 * rng.standard_normal((8000, 1))
+    one = Kinks.none(torch.zeros(7, dtype=torch.float64))
+    weight = torch.as_tensor(np.append(rng.standard_normal(6), 0.0))[None]
+    truth = one.with_kinks(torch.ones(1).double(), weight)
+    y = truth(torch.as_tensor(np.column_stack([x, np.ones(8000)]))).numpy().astype(np.float32)
+    apart = torch.zeros_like(weight)
+    apart[0, :2] = torch.tensor([1e-3, -1e-3])
+    two = one.with_kinks(torch.ones(2).double(), torch.cat([0.48 * weight + apart, 0.52 * weight - apart]))
+    search = Search(two, two.weight != 0, "refit", 1.0, 1e-9, cycle=1, full=True)
+    search = advance(search, Sample(x, y.astype(np.float64)), np.arange(8000), Plan(5, 1000, 8000, 50, 2, 0.0), rng)
+    assert len(search.kinks) == 1
+
+
 def test_a_sample_reads_memory_maps_in_blocks(tmp_path) -> None:
     rng = np.random.default_rng(7)
     truth = _kinks(rng)
