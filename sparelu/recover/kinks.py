@@ -132,10 +132,9 @@ def merged(kinks: Kinks, tolerance: float) -> Kinks:
     kinks = kinks.take(kinks.weight.norm(dim=1) > 0)
     size = kinks.weight.norm(dim=1)
     unit = kinks.weight / size[:, None]
-    near = torch.triu((unit @ unit.T).abs() > NEAR, diagonal=1).nonzero()
-    if len(near) == 0:
+    first, second = _near(unit)
+    if len(first) == 0:
         return kinks
-    first, second = near.T
     side = (unit[first] * unit[second]).sum(1).sign()
     angle = (unit[first] - side[:, None] * unit[second]).norm(dim=1)
     a, b = size[first], size[second]
@@ -144,14 +143,39 @@ def merged(kinks: Kinks, tolerance: float) -> Kinks:
     opposite = long * short.square() / (long - short).clamp_min(1e-9 * long)
     same = kinks.sign[first] == kinks.sign[second]
     cost = 2 / (3 * torch.pi) * torch.where(same, alike, opposite) * angle**3
+    near_enough = [i for i in cost.argsort().tolist() if float(cost[i]) <= tolerance]
+    return _with_pairs_joined(kinks, first[near_enough], second[near_enough])
+
+
+def without_doubles(kinks: Kinks, sample: Sample) -> Kinks:
+    """Kinks of almost one hyperplane joined where fewer rows lie between them than they have weights.
+
+    Such rows decide nothing: the weights of two kinks meet them where those of one would do.
+    """
+    weight = kinks.weight
+    first, second = _near(weight / weight.norm(dim=1, keepdim=True))
+    between, side = torch.zeros_like(first), (weight[first] * weight[second]).sum(1).sign()
+    for x, _ in sample.blocks():
+        z = x @ weight.T
+        between += (side * z[:, first] * z[:, second] < 0).sum(0)
+    few = between < (weight[first] != 0).sum(1) + (weight[second] != 0).sum(1)
+    return _with_pairs_joined(kinks, first[few], second[few])
+
+
+def _near(unit: Float[Tensor, "k inputs"]) -> tuple[Tensor, Tensor]:
+    """Pairs of unit vectors, up to sign, of almost one direction."""
+    first, second = torch.triu((unit @ unit.T).abs() > NEAR, diagonal=1).nonzero().T
+    return first, second
+
+
+def _with_pairs_joined(kinks: Kinks, first: Tensor, second: Tensor) -> Kinks:
+    """With the kinks of every pair joined, the first pairs first; a kink that is gone joins no other."""
     sign, weight = kinks.sign.clone(), kinks.weight.clone()
-    alive = torch.ones(len(kinks), dtype=torch.bool, device=size.device)
-    for i in cost.argsort().tolist():
-        j, k = int(first[i]), int(second[i])
-        if float(cost[i]) > tolerance:
-            break
+    size = weight.norm(dim=1)
+    alive = torch.ones(len(kinks), dtype=torch.bool, device=weight.device)
+    for j, k in zip(first.tolist(), second.tolist(), strict=True):
         if bool(alive[j]) and bool(alive[k]):
-            _join(sign, weight, alive, *((j, k) if float(a[i]) >= float(b[i]) else (k, j)))
+            _join(sign, weight, alive, *((j, k) if float(size[j]) >= float(size[k]) else (k, j)))
     return replace(kinks, sign=sign, weight=weight).take(alive)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparelu.recover.growth import more_kinks, more_weights
-from sparelu.recover.kinks import Kinks, Sample, merged, residual
+from sparelu.recover.kinks import Kinks, Sample, merged, residual, without_doubles
 from sparelu.recover.normal import Support
 from sparelu.recover.refit import ROUNDING, Fit, refit, saliency
 from sparelu.recover.split import more_splits
@@ -34,13 +34,13 @@ ROUNDED_ERROR = 1.2
 """Times the mean square of the rounding of the labels, up to which an error is that rounding."""
 MERGE = 30.0
 """Kinks are one when joining them costs less than this many mse / n."""
-ROUNDED_MERGE = 1e9
-"""The same where rounding is all that is left: the cost is of uncorrelated inputs, and is measured before it counts."""
 FALL = 3.0
 """What the penalty is divided by from stage to stage."""
+COMPLETE = 0.55
+"""Share of that fall, squared, by which the error of a student must fall that lacks no kink."""
 FRESH = 0.2
 """Students that join before a further stage where kinks are lacking, as a share of the kinks."""
-STUDENT_MERGE = 0.02
+STUDENT_MERGE = 1.0
 """The same before the first refit, in units of mse: a student spreads a kink of many weights over several."""
 CLOSE = 1e-3
 """Gain of a refit step at which its error is that of the least squares, for the test of a drop."""
@@ -131,13 +131,13 @@ def _student_round(search: Search, sample: Sample, plan: Plan, rng: np.random.Ge
     few = kinks.nonzeros <= FEW
     stages = (2 if few else 3) - min(search.cycle, 1)
     last = search.round >= stages or (few and kappa > 5 and done.mse < 1e-2)
-    if last or (kappa < EXPLAINED and search.round >= 1):
+    # The error of a student that lacks nothing is the bias of the penalty, which falls with its square.
+    complete = search.round > 0 and search.mse > COMPLETE * FALL**2 * done.mse
+    if last or (kappa < EXPLAINED and search.round >= 1 and not complete):
         kinks = merged(kinks, STUDENT_MERGE * done.mse) if search.cycle == 0 else kinks
         return replace(
             search, kinks=kinks, mask=kinks.weight != 0, phase="refit", round=0, mse=done.mse, best=1e300, size=-1
         )
-    # The error of a student that lacks nothing is the bias of the penalty, which falls with its square.
-    complete = search.round > 0 and search.mse > 0.9 * FALL**2 * done.mse
     if not (few or complete) and search.cycle == 0:
         count = max(5, int(FRESH * len(kinks)))
         kinks = _fresh(kinks, count, math.sqrt(done.mse / (count * x.shape[1])), plan.negative, rng)
@@ -275,10 +275,11 @@ def _dropped(fit: Fit, sample: Sample) -> Fit | None:
     t = saliency(fit)
     order = t.argsort()
     weak = order[: int((t < fit.normal.slack * _threshold(fit.kinks, fit.mse)).sum())]
+    cost = MERGE * max(fit.mse, ROUNDING) / fit.rows
     while True:
         weight = fit.kinks.weight.clone()
         weight[fit.support.kink[weak], fit.support.column[weak]] = 0.0
-        smaller = _if_as_good(fit, merged(replace(fit.kinks, weight=weight), _merge_cost(fit, MERGE)), sample)
+        smaller = _if_as_good(fit, merged(replace(fit.kinks, weight=weight), cost), sample)
         if smaller is not None or len(weak) == 0:
             return smaller
         weak = weak[: len(weak) // 4]
@@ -286,13 +287,7 @@ def _dropped(fit: Fit, sample: Sample) -> Fit | None:
 
 def _joined(fit: Fit, sample: Sample) -> Fit | None:
     """With kinks that may be one joined, where rounding is all that is left; None when there are none."""
-    if fit.mse >= NOISELESS:
-        return None
-    return _if_as_good(fit, merged(fit.kinks, _merge_cost(fit, ROUNDED_MERGE)), sample)
-
-
-def _merge_cost(fit: Fit, times: float) -> float:
-    return times * max(fit.mse, ROUNDING) / fit.rows
+    return _if_as_good(fit, without_doubles(fit.kinks, sample), sample) if fit.mse < NOISELESS else None
 
 
 def _if_as_good(fit: Fit, kinks: Kinks, sample: Sample) -> Fit | None:
