@@ -30,7 +30,7 @@ def lenet() -> tuple[nn.Module, Tensor, int]:
     """Model, one batch, and how many steps to time."""
     relu = nn.ReLU
     model = nn.Sequential(nn.Linear(784, 300), relu(), nn.Linear(300, 100), relu(), nn.Linear(100, 10))
-    return model, torch.randn(128, 784), 100
+    return model, torch.randn(128, 784), 600
 
 
 def wide() -> tuple[nn.Module, Tensor, int]:
