@@ -30,8 +30,8 @@ NOISELESS = 1e-12
 """Relative error below which labels are exact, if only in float32."""
 ROUNDED = 144.0
 """Squared t statistic of a weight that rounding does not explain; that of a planted weight is some 10^13."""
-ROUNDED_ERROR = 1.2
-"""Times the mean square of the rounding of the labels, up to which an error is that rounding."""
+ROUNDED_ERROR = 8.0
+"""An error is the rounding of the labels up to so many standard deviations of a mean square above it."""
 MERGE = 30.0
 """Kinks are one when joining them costs less than this many mse / n."""
 FALL = 3.0
@@ -160,7 +160,7 @@ def _refit_round(search: Search, rows: Sample, order: np.ndarray, plan: Plan, rn
     sample = rows.rows(order[:count])
     fit, dropped = _prune(search, sample)
     kinks, mse = fit.kinks, fit.mse
-    met = mse <= ROUNDED_ERROR * max(plan.floor, ROUNDING)
+    met = mse <= (1 + ROUNDED_ERROR / math.sqrt(sample.n)) * max(plan.floor, ROUNDING)
     grown, mask, strongest = (kinks, kinks.weight != 0, 0.0) if met else _grown(fit, sample, rng)
     changed = dropped + int(mask.sum()) - int(torch.count_nonzero(kinks.weight))
     same = kinks.nonzeros == search.size and mse > 0.99 * search.best
