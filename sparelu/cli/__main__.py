@@ -22,6 +22,9 @@ Select = Annotated[
     str,
     Option(help="one-se: the smallest budget whose mean loss is within a standard error of the least; or best."),
 ]
+Channels = Annotated[
+    str | None, Option(help="Of images: convolutions before the hidden layers, such as 16,32 (3 x 3, stride 2).")
+]
 Run = Annotated[Path, Argument(help="A run folder written by fit.")]
 
 
@@ -41,9 +44,7 @@ def fit(
     ] = None,
     method: Annotated[str, Option(help="A method (see: sparelu methods), or auto.")] = "auto",
     hidden: Annotated[str, Option(help="Hidden widths, such as 100 or 300,100.")] = "100",
-    channels: Annotated[
-        str | None, Option(help="Of images: convolutions before the hidden layers, such as 16,32 (3 x 3, stride 2).")
-    ] = None,
+    channels: Channels = None,
     nonzeros: Annotated[int | None, Option(help="Weights allowed. One of these four.")] = None,
     density: Annotated[float | None, Option(help="Share of the weights allowed.")] = None,
     sparsity: Annotated[float | None, Option(help="Share of the weights that must be zero.")] = None,
@@ -110,6 +111,7 @@ def tune(
     task: Annotated[str | None, Option(help="regression or classification.")] = None,
     method: Annotated[str, Option(help="A method (see: sparelu methods), or auto.")] = "auto",
     hidden: Annotated[str, Option(help="Hidden widths, such as 100 or 300,100.")] = "100",
+    channels: Channels = None,
     budgets: Annotated[str | None, Option(help="Numbers of nonzeros to choose from, such as 50,100,200.")] = None,
     folds: Folds = 5,
     trials: Annotated[int, Option(help="Settings tried for each budget; above 1 wants sparelu[search].")] = 1,
@@ -137,7 +139,8 @@ def tune(
 
     with plain_errors():
         given = Given(
-            *(data, target, task, method, hidden, seed, test_fraction, standardise, device, tuple(context.args))
+            *(data, target, task, method, hidden, channels, seed, test_fraction, standardise, device),
+            tuple(context.args),
         )
         asked = Search(budgets, folds, trials, tuple(search or ()), select, pruner)
         tune_command(given, asked, out, resume, workers, json)

@@ -77,7 +77,7 @@ class Wishes:
             self.test_fraction,
             self.standardise,
             pick_device(self.device),
-            channels=() if self.channels is None else flags.whole_numbers(self.channels, "--channels"),
+            channels=flags.channels(self.channels),
         )
         trial.budget()
         if self.method != "auto":

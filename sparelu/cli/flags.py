@@ -66,3 +66,8 @@ def whole_numbers(text: str, what: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise SettingError(f"{what} must be whole numbers separated by commas, got {text!r}") from None
+
+
+def channels(text: str | None) -> tuple[int, ...]:
+    """The flag ``--channels``; none without it."""
+    return () if text is None else whole_numbers(text, "--channels")

@@ -47,6 +47,7 @@ class Given:
     task: str | None
     method: str
     hidden: str
+    channels: str | None
     seed: int
     test_fraction: float
     standardise: bool | None
@@ -71,6 +72,7 @@ class Given:
             test_fraction=self.test_fraction,
             standardise=self.standardise,
             device=pick_device(self.device),
+            channels=flags.channels(self.channels),
         )
 
 

@@ -125,3 +125,11 @@ def test_settings_need_a_named_method(folder: Path) -> None:
 
 def test_ranges_of_flags() -> None:
     assert ranges(("rate=log:1:2", "dead-ends", "--l1=0:1")) == {"rate": "log:1:2", "dead_ends": "", "l1": "0:1"}
+
+
+def test_images_are_tuned_with_convolutions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    budget, fitting = ("--budgets", "60", "--folds", "2"), ("--method", "static", "--epochs", "1")
+    done = invoke("tune", "digits", "--channels", "2", "--hidden", "4", *budget, *fitting)
+    assert done.exit_code == OK, done.output
+    assert "convolution 3 x 3" in invoke("show", str(next(Path("runs").iterdir()))).output
