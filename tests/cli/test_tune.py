@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from sparelu import catalogue, store
 from sparelu.cli.__main__ import app
 from sparelu.cli.session import INTERRUPTED, OK, REFUSED, USAGE
-from sparelu.cli.tuning import ranges
+from sparelu.cli.tuning import Given, ranges
 from sparelu.experiments.sweep import Table
 from sparelu.experiments.trial import Trial
 from tests.experiments.toys import Shrunk, hinges
@@ -127,9 +127,7 @@ def test_ranges_of_flags() -> None:
     assert ranges(("rate=log:1:2", "dead-ends", "--l1=0:1")) == {"rate": "log:1:2", "dead_ends": "", "l1": "0:1"}
 
 
-def test_images_are_tuned_with_convolutions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    budget, fitting = ("--budgets", "60", "--folds", "2"), ("--method", "static", "--epochs", "1")
-    done = invoke("tune", "digits", "--channels", "2", "--hidden", "4", *budget, *fitting)
-    assert done.exit_code == OK, done.output
-    assert "convolution 3 x 3" in invoke("show", str(next(Path("runs").iterdir()))).output
+def test_images_are_tuned_with_convolutions() -> None:
+    given = Given("digits", None, None, "rigl", "4", "2,3", 0, 0.2, None, "cpu", ())
+    assert given.trial().channels == (2, 3)
+    assert given.trial().budget().channels == (2, 3)
