@@ -54,9 +54,10 @@ def opened(browser: Any, url: str) -> float:
 
 
 def requests(browser: Any) -> list[str]:
-    """Addresses asked for since the last call."""
+    """Addresses asked for since the last call, without those of the browser's own start page."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    return [url for url in asked if not url.startswith("chrome:")]
 
 
 def hover(browser: Any, x: float, y: float) -> None:
