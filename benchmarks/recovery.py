@@ -120,9 +120,7 @@ def weight_error(net: Network, truth: Network) -> float:
     A neuron paired with one of opposite direction is turned, since s (w.x)_+ = s (-w.x)_+ + s w.x.
     """
     (ours, own, skip), (theirs, true, true_skip) = generators(net), generators(truth)
-    alone = (ours**2).sum(1)[:, None] + (theirs**2).sum(1)
-    apart = alone - 2 * np.abs(ours @ theirs.T)
-    gain = np.where(own[:, None] == true, np.minimum(apart - alone, 0), 0)
+    gain = np.where(own[:, None] == true, -2 * np.abs(ours @ theirs.T), 0)
     i, j = linear_sum_assignment(gain)
     turned = i[(gain[i, j] < 0) & ((ours[i] * theirs[j]).sum(1) < 0)]
     skip = skip + own[turned] @ ours[turned]

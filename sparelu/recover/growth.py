@@ -23,7 +23,7 @@ PAIRS = 100
 """Pairs of inputs with the largest second moment of the residual, whose planes give starts."""
 
 
-def _normalised(r: Tensor) -> tuple[Tensor, float]:
+def normalised(r: Tensor) -> tuple[Tensor, float]:
     """A residual in units of its root mean square, which is not taken below rounding."""
     scale = math.sqrt(max(float(r.square().mean()), ROUNDING))
     return (r / scale).float(), scale
@@ -37,7 +37,7 @@ def more_weights(
     if len(kinks) == 0:
         return mask, 0, 0.0
     slope, start = torch.zeros(kinks.weight.shape, device=mask.device), 0
-    weight, unit = kinks.weight.float(), _normalised(r)[0]
+    weight, unit = kinks.weight.float(), normalised(r)[0]
     power = torch.zeros(weight.shape[1], device=mask.device)
     for x, _ in sample.blocks(dtype=torch.float32):
         slope += ((x @ weight.T).sign() * unit[start : start + len(x), None]).T @ x
@@ -67,7 +67,7 @@ def more_kinks(
     and none is taken close to another or along the directions ``beside``, which join at the same time.
     """
     kinks = fit.kinks
-    unit, scale = _normalised(r)
+    unit, scale = normalised(r)
     candidates = torch.cat([_axes(sample, unit), _shorter(kinks).to(unit), _stationary(sample, unit, rng)])
     candidates = candidates / candidates.norm(dim=1, keepdim=True)
     length, t = _explained(fit, sample, unit, candidates)

@@ -132,7 +132,7 @@ def merged(kinks: Kinks, tolerance: float) -> Kinks:
     kinks = kinks.take(kinks.weight.norm(dim=1) > 0)
     size = kinks.weight.norm(dim=1)
     unit = kinks.weight / size[:, None]
-    first, second = _near(unit)
+    first, second = near_pairs(unit)
     if len(first) == 0:
         return kinks
     side = (unit[first] * unit[second]).sum(1).sign()
@@ -153,7 +153,9 @@ def without_doubles(kinks: Kinks, sample: Sample) -> Kinks:
     Such rows decide nothing: the weights of two kinks meet them where those of one would do.
     """
     weight = kinks.weight
-    first, second = _near(weight / weight.norm(dim=1, keepdim=True))
+    first, second = near_pairs(weight / weight.norm(dim=1, keepdim=True))
+    if len(first) == 0:
+        return kinks
     between, side = torch.zeros_like(first), (weight[first] * weight[second]).sum(1).sign()
     for x, _ in sample.blocks():
         z = x @ weight.T
@@ -162,7 +164,7 @@ def without_doubles(kinks: Kinks, sample: Sample) -> Kinks:
     return _with_pairs_joined(kinks, first[few], second[few])
 
 
-def _near(unit: Float[Tensor, "k inputs"]) -> tuple[Tensor, Tensor]:
+def near_pairs(unit: Float[Tensor, "k inputs"]) -> tuple[Tensor, Tensor]:
     """Pairs of unit vectors, up to sign, of almost one direction."""
     first, second = torch.triu((unit @ unit.T).abs() > NEAR, diagonal=1).nonzero().T
     return first, second

@@ -15,7 +15,7 @@ from torch import Tensor
 from sparelu.recover.found import Found
 from sparelu.recover.growth import SEARCH_ROWS, more_kinks
 from sparelu.recover.joint import Joint, Normal, Places, refit_jointly, saliencies, unit
-from sparelu.recover.kinks import NEAR, Kinks, Sample
+from sparelu.recover.kinks import Kinks, Sample, near_pairs
 from sparelu.recover.normal import Held
 from sparelu.recover.orient import orientations
 from sparelu.recover.refit import ROUNDING, Fit
@@ -128,7 +128,7 @@ def _joined(found: Found, joint: Joint) -> Found:
     angle t, the common direction of least error leaves t^2 (|A|^2 |B|^2 - (A.B)^2) / (4 |A + B|^2) to first order, zero
     where A and B are parallel, and then the wedge of :func:`.kinks.merged`, of order t^3.
     """
-    near = torch.triu((found.weight @ found.weight.T).abs() > NEAR, diagonal=1).nonzero().tolist()
+    near = torch.stack(near_pairs(found.weight), dim=1).tolist()
     alive = torch.ones(len(found.weight), dtype=torch.bool, device=found.weight.device)
     weight, outputs = found.weight.clone(), found.outputs.clone()
     for j, k in near:

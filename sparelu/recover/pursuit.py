@@ -122,11 +122,9 @@ class _Run:
         count = min(room, max(1, int(self.method.growth * self.net.nonzeros)))
         net, loss = self._refit(grown(self.net, self.rows, count, self.width), 4)
         stuck = net.nonzeros <= self.net.nonzeros
-        if loss < NEARLY_MET:
-            further = self._refit(net, 50)
-            net, loss = further if further[1] <= MET else (net, loss)
         if not stuck:
-            self.net, self.loss = net, loss
+            further = self._refit(net, 50) if loss < NEARLY_MET else (net, loss)
+            self.net, self.loss = further if further[1] <= MET else (net, loss)
         self.full = stuck or self.net.nonzeros >= self.allowed or self.loss <= MET
         if self.full:
             self.net, self.loss = self._refit(self.net, 20)

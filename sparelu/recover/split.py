@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sparelu.recover.growth import normalised
 from sparelu.recover.kinks import Kinks, Sample
 
 SHARES = (0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, -0.1, -0.3, -1.0, -3.0)
@@ -34,9 +35,9 @@ def more_splits(
     j, i = ((w != 0) & several[:, None])[:, :-1].nonzero().T
     if len(j) == 0:
         return kinks, 0.0
-    scale = r.square().mean().sqrt().clamp_min(1e-30)
+    unit, scale = normalised(r)
     for rows in sorted({min(sample.n, SPLIT_ROWS), sample.n}):
-        gain, share = _gains(kinks, sample.rows(np.arange(rows)), (r / scale).float(), float(scale), j, i)
+        gain, share = _gains(kinks, sample.rows(np.arange(rows)), unit, scale, j, i)
         if float(gain.max()) > threshold:
             break
     weight, used = w.clone(), set[int]()
