@@ -57,7 +57,8 @@ def _tried(model: DeepKinks, sample: Sample, x: Tensor) -> DeepFit:
     h = model.features(rows)
     bent = model(rows) - h @ model.through - rows @ model.affine
     columns = torch.cat([h, rows], dim=1)
-    solution = torch.linalg.lstsq(columns, (y - bent)[:, None], driver="gelsd").solution[:, 0]
+    # GPUs have no solver for columns that depend on each other.
+    solution = torch.linalg.lstsq(columns.cpu(), (y - bent)[:, None].cpu(), driver="gelsd").solution[:, 0].to(y)
     c = solution[: h.shape[1]]
     size = c.abs() * model.weight.norm(dim=1)
     model = replace(model, through=torch.where(size > FAINT, c, 0.0), affine=solution[h.shape[1] :])

@@ -10,9 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparelu.recover.deep_kinks import PARTS, DeepKinks
+from sparelu.recover.kinks import at_a_time
 from sparelu.recover.student import SMOOTHING, ZERO, minimised
-
-BLOCK = 2048
 
 
 class _Objective:
@@ -27,12 +26,13 @@ class _Objective:
     def __call__(self, vector: Tensor) -> tuple[float, Tensor]:
         slope, squares = torch.zeros_like(vector), 0.0
         f, to, half = self.model.with_vector(vector), self.model.with_vector(slope), self.model.sign / 2
-        for start in range(0, len(self.y), BLOCK):
-            x = self.x[start : start + BLOCK]
+        rows = at_a_time(self.x.device)
+        for start in range(0, len(self.y), rows):
+            x = self.x[start : start + rows]
             z1 = x @ f.weight.T
             h = z1.abs()
             z2 = torch.addmm(x @ f.direct.T, h, f.inner.T)
-            r = x @ f.affine + h @ f.through + z2.abs() @ half - self.y[start : start + BLOCK]
+            r = x @ f.affine + h @ f.through + z2.abs() @ half - self.y[start : start + rows]
             squares += float(r @ r)
             gate = z2.sign_().mul_(half).mul_(r[:, None])
             back = (gate @ f.inner).addr_(r, f.through)

@@ -6,13 +6,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sparelu.recover.kinks import at_a_time
 from sparelu.recover.neurons import Neurons, Rows, system
 from sparelu.recover.normal import factor
 
 LOOKED_AT, PER_PLACE = 200, 3
 """Columns compared exactly in one growth, at least, and for each weight to add."""
-BLOCK = 2048
-"""Rows taken at a time."""
 SMALLEST = 1e-12
 """Mean square of a hinge, relative to the largest, that is rounding."""
 SMALL = 1e-3
@@ -46,8 +45,9 @@ class Hinges:
     def sums(self, rows: Rows, left: Tensor, curvature: Tensor) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k d"]]:
         """c.r and c'Dc of all columns c. Those below follow from those above: (t)_+ - (-t)_+ = t, their squares add."""
         slope, power = torch.zeros_like(self.shift), torch.zeros_like(self.shift)
-        for part in range(0, len(left), BLOCK):
-            block = slice(part, part + BLOCK)
+        size = at_a_time(left.device)
+        for part in range(0, len(left), size):
+            block = slice(part, part + size)
             above = (rows.x[block, :-1] + self.shift[0]).clamp_min(0)
             slope[0] += left[block] @ above
             power[0] += curvature[block] @ above.square()

@@ -9,6 +9,7 @@ The last input is the constant 1, so its weight is the bias.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,8 +20,17 @@ from sparelu.data import Rows, Taken
 
 BLOCK = 2048
 """Rows taken at a time: a block of features for 1000 weights in float32 is then 8 MB, about a cache."""
+ON_GPU = 16384
+"""Rows taken at a time on a GPU, at least: a kernel takes microseconds to start, however short."""
 HELD = 2**27
 """Bytes of rows that a fit on some of them copies into memory; more are read from their source block by block."""
+HELD_ON_GPU = 2**32
+"""Bytes of rows in float64 that are kept on a GPU: a pass over them then waits for no copy."""
+
+
+def at_a_time(device: str | torch.device, cached: int = BLOCK) -> int:
+    """Rows of a block: ``cached`` on a processor, more on a GPU."""
+    return cached if torch.device(device).type == "cpu" else max(cached, ON_GPU)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +99,29 @@ class Sample:
         """Columns of a block: the inputs and the constant."""
         return self.x.shape[1] + 1
 
-    def blocks(self, rows: int = BLOCK, dtype: torch.dtype = torch.float64) -> Iterator[tuple[Tensor, Tensor]]:
+    def blocks(self, dtype: torch.dtype = torch.float64) -> Iterator[tuple[Tensor, Tensor]]:
         """Consecutive blocks x (b, d + 1) with its column of ones, and y (b,)."""
+        rows, kept = at_a_time(self.device), self._on_gpu
         for start in range(0, self.n, rows):
-            part = torch.as_tensor(np.asarray(self.x[start : start + rows])).to(self.device, dtype)
-            if self.scale is not None:
-                part = part / torch.as_tensor(self.scale).to(part)
-            y = torch.as_tensor(self.y[start : start + rows]).to(self.device, dtype)
-            yield torch.cat([part, torch.ones_like(part[:, :1])], dim=1), y
+            piece = slice(start, start + rows)
+            if kept is None:
+                yield self._read(piece, dtype)
+            else:
+                yield kept[0][piece].to(dtype), kept[1][piece].to(dtype)
+
+    def _read(self, piece: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        x = torch.as_tensor(np.asarray(self.x[piece])).to(self.device, dtype)
+        if self.scale is not None:
+            x = x / torch.as_tensor(self.scale).to(x)
+        y = torch.as_tensor(self.y[piece]).to(self.device, dtype)
+        return torch.cat([x, torch.ones_like(x[:, :1])], dim=1), y
+
+    @cached_property
+    def _on_gpu(self) -> tuple[Tensor, Tensor] | None:
+        """All rows in float64, where they are worked on by a GPU and are not too many to stay there."""
+        if torch.device(self.device).type == "cpu" or 8 * self.n * self.inputs > HELD_ON_GPU:
+            return None
+        return self._read(slice(None), torch.float64)
 
     def rows(self, order: np.ndarray) -> "Sample":
         """The named rows, in increasing order, held in memory up to ``HELD`` bytes; if all, as they are."""
@@ -109,8 +134,7 @@ class Sample:
 
     def tensors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """All rows at once."""
-        ((x, y),) = self.blocks(self.n, dtype)
-        return x, y
+        return self._read(slice(None), dtype)
 
 
 def residual(kinks: Kinks, sample: Sample) -> Float[Tensor, " n"]:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparelu.recover.kinks import Kinks, merged
+from sparelu.recover.kinks import Kinks, at_a_time, merged
 
 BLOCK = 1024
 SMOOTHING = 1 / 3
@@ -58,11 +58,12 @@ class _Objective:
         slope = torch.zeros_like(vector)
         to_weight, to_axis, to_affine = self.parts(slope)
         n, squares = len(self.y), torch.zeros((), dtype=torch.float64, device=self.x.device)
-        for start in range(0, n, BLOCK):
-            x = self.x[start : start + BLOCK]
+        rows = at_a_time(self.x.device, BLOCK)
+        for start in range(0, n, rows):
+            x = self.x[start : start + rows]
             z, size = x @ weight.T, x.abs()
             r = torch.addmv(torch.addmv(x @ affine, size, axis, alpha=0.5), z.abs(), self.half)
-            r -= self.y[start : start + BLOCK]
+            r -= self.y[start : start + rows]
             squares += r @ r
             to_weight.addmm_(z.sign_().mul_(r[:, None]).T, x)
             to_axis += size.T @ r
