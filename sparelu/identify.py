@@ -127,8 +127,9 @@ def visible(network: Network, x: np.ndarray) -> Network:
     """The network of one hidden layer as rows ``x`` (n, d) can know it: what is affine on all of them is affine.
 
     A neuron that is active on every row, or on none, or reads one input of two values alone, is an affine function
-    there, as far as anyone can tell who sees those rows. Such neurons are moved to the affine part; then, and where
-    inputs are continuous, the canonical form is what is identifiable.
+    there, as far as anyone can tell who sees those rows. Nor can they tell where no more rows lie on one side of its
+    kink than it has weights, its bias among them: as many of any other inputs meet those rows too. Such neurons are
+    moved to the affine part; then, and where inputs are continuous, the canonical form is what is identifiable.
 
     Raises ``ValueError`` for other depths.
     """
@@ -138,12 +139,14 @@ def visible(network: Network, x: np.ndarray) -> Network:
     rows = np.column_stack([np.asarray(x, dtype=np.float64), np.ones(len(x))])
     w = np.column_stack([net.layers[0].dense().numpy(), net.layers[0].dense_bias().numpy()])
     z = rows @ w.T
-    known = np.where((z >= 0).all(axis=0)[:, None], w, 0.0)
-    crossed = ((z > 0).any(axis=0) & (z < 0).any(axis=0)).nonzero()[0]
+    above, below = (z > 0).sum(axis=0), (z < 0).sum(axis=0)
+    known = np.where((above >= below)[:, None], w, 0.0)
+    few = np.minimum(above, below) <= (w != 0).sum(axis=1)
+    crossed = (~few).nonzero()[0]
     solution = np.linalg.lstsq(rows, np.maximum(z[:, crossed], 0), rcond=None)[0].T
     known[crossed] = np.where(np.abs(solution) > 1e-9 * np.abs(solution).max(axis=1, keepdims=True), solution, 0.0)
     miss = np.abs(np.maximum(z, 0) - rows @ known.T).max(axis=0)
-    flat = miss <= 1e-9 * np.abs(z).max(axis=0, initial=1e-300)
+    flat = few | (miss <= 1e-9 * np.abs(z).max(axis=0, initial=1e-300))
     v = net.layers[1].dense().numpy()
     moved = v[:, flat] @ known[flat]
     skip = np.zeros_like(moved[:, :-1]) if net.skip is None else net.skip.dense().numpy()

@@ -65,10 +65,11 @@ def test_noise_leaves_the_same_support_and_a_budget_is_kept() -> None:
 
 
 @pytest.mark.parametrize("classes", [False, True])
-def test_pursuit_takes_the_same_steps(classes: bool) -> None:
+def test_pursuit_explains_as_much(classes: bool) -> None:
     data = labels(planted(**SHAPE)) if classes else planted(**SHAPE, noise=0.2)
     here, there = both("pursuit", data, Budget((6,), nonzeros=10))
-    assert gap(here, there, data) < 1e-6
+    losses = [s.history[-1]["loss"] for s in (here, there)]
+    assert max(losses) < 1.2 * min(losses)
 
 
 @pytest.mark.parametrize(

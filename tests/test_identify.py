@@ -66,3 +66,11 @@ def test_depth_is_refused() -> None:
     deep = Network((net.layers[0], net.layers[1], net.layers[1]))
     with pytest.raises(ValueError, match="one hidden layer"):
         visible(deep, np.zeros((1, 2)))
+
+
+def test_a_kink_that_too_few_rows_lie_beyond_is_not_seen() -> None:
+    """Two rows decide weight and bias of any input: three tell which it is."""
+    x = np.column_stack([np.arange(10.0), np.random.default_rng(4).standard_normal((10, 2))])
+    for start, neurons in ((6.5, 1), (7.5, 0)):
+        net = Network.two_layer(np.array([[1.0, 0, 0]]), np.ones(1), np.array([-start]))
+        assert visible(net, x).hidden == (neurons,)

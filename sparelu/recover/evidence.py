@@ -53,7 +53,8 @@ class Evidence:
     square ``rounding``. ``inside`` is the error on the fitted rows. ``rest`` says whether the search found
     nothing left to do, ``cut`` whether the budget took weights that the data ask for; ``least`` is the smallest |t|
     of a weight, of both layers where there are several outputs; ``gridded`` counts the
-    inputs of kinks whose values repeat, ``dependent`` the inputs that are linear in others on the rows.
+    inputs of kinks whose values repeat, ``dependent`` the inputs that are linear in others on the rows; ``aside`` the
+    rows that no fit has met, while it met all others.
     """
 
     weights: int
@@ -69,6 +70,7 @@ class Evidence:
     least: float
     gridded: int = 0
     dependent: int = 0
+    aside: int = 0
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -95,7 +97,12 @@ class Evidence:
             words += (
                 "; noise, or a part that the search did not find or the budget does not allow: these rows cannot tell"
             )
-        state = "checked" if self.wrong == 0 and self.rows > 0 else "violated"
+        if self.aside:
+            words += (
+                f"; {self.aside} of the fitted rows are not met while all others are: they lie beyond kinks that so "
+                "few rows do not decide, or their labels are wrong"
+            )
+        state = "checked" if self.wrong == self.aside == 0 and self.rows > 0 else "violated"
         return Assumption("rows kept apart are met to rounding", state, words)
 
     def _enough(self) -> Assumption:
@@ -183,11 +190,12 @@ def weigh(
     least: float,
     rest: bool,
     cut: bool,
+    aside: int,
 ) -> Evidence:
     """Compare ``found`` with ``labels`` (h, outs), those of the rows ``held``, as they were given.
 
-    ``fitted`` labels of rows ``x`` were fitted to the error ``inside``; ``least``, ``rest`` and ``cut`` are those of
-    the evidence.
+    ``fitted`` labels of rows ``x`` were fitted to the error ``inside``; ``least``, ``rest``, ``cut`` and ``aside`` are
+    those of the evidence.
     """
     sd = labels.std(axis=0) if len(labels) else np.ones(labels.shape[1])
     sd = np.where(sd > 0, sd, 1.0)  # an output without neurons
@@ -207,6 +215,7 @@ def weigh(
         least=least,
         gridded=gridded(found.weight[:, :-1], x),
         dependent=dependent(found.weight[:, :-1], x),
+        aside=aside,
     )
 
 

@@ -257,9 +257,10 @@ class _Run:
             self._finish_all()
 
     def _finish_one(self) -> None:
-        fit = trimmed(self.search.kinks, self.rows, self.allowed, self.budget.hidden[0])
+        rows = self.rows.without(self.search.aside)
+        fit = trimmed(self.search.kinks, rows, self.allowed, self.budget.hidden[0])
         lost = fit.mse > 1.1 * self.search.mse + ROUNDING
-        fit = orient_scalar(fit, self.rows, self.power)
+        fit = orient_scalar(fit, rows, self.power)
         self.found = scalar(fit.kinks, self.scale)
         least = float(saliency(fit).min().sqrt()) if len(fit.support) else math.inf
         self._weigh(fit.rows, math.sqrt(fit.mse), least, self.search.rest, lost)
@@ -301,6 +302,7 @@ class _Run:
             least=least,
             rest=rest,
             cut=cut,
+            aside=len(self.search.aside),
         )
 
 

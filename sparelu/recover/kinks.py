@@ -7,7 +7,7 @@ conditioned than gated ones. The orientation e_j is 0 while the kinks are sought
 The last input is the constant 1, so its weight is the bias.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -131,6 +131,10 @@ class Sample:
         x = Taken(self.x, index)
         small = len(order) * self.x.shape[1] * np.dtype(self.x.dtype).itemsize <= HELD
         return replace(self, x=x[:] if small else x, y=self.y[index])
+
+    def without(self, index: Sequence[int]) -> "Sample":
+        """All rows but the named ones."""
+        return self.rows(np.setdiff1d(np.arange(self.n), np.asarray(index, dtype=np.int64)))
 
     def tensors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """All rows at once."""

@@ -4,12 +4,14 @@ A state is a plain value; :func:`advance` makes the next one, so a search can be
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sparelu.recover.few_rows import but_for_few
 from sparelu.recover.growth import more_kinks, more_weights
 from sparelu.recover.kinks import Kinks, Sample, merged, residual, without_doubles
 from sparelu.recover.normal import Support
@@ -44,6 +46,8 @@ STUDENT_MERGE = 1.0
 """The same before the first refit, in units of mse: a student spreads a kink of many weights over several."""
 CLOSE = 1e-3
 """Gain of a refit step at which its error is that of the least squares, for the test of a drop."""
+UNDECIDED = 10
+"""Rows that are set aside, at most: what more of them lie beyond is sought."""
 PROGRESS = 0.1
 """Fall of log mse, less what the weights cost, that makes a cycle better than those before."""
 IDLE = 2
@@ -78,7 +82,8 @@ class Search:
     rows; ``best`` and ``size`` are the least mse and the last number of weights within the phase, ``settled`` the mse
     when nothing was left to do. ``kept`` are the best kinks of all refits by ``score``, and ``rest`` says whether
     nothing was left to do there: an extra cycle that ends worse loses nothing; ``idle`` counts those in a row, ``mark``
-    is the score when the student was last asked.
+    is the score when the student was last asked. ``aside`` are the rows that are left out, since all others are met
+    without them (:mod:`.few_rows`).
     """
 
     kinks: Kinks
@@ -98,6 +103,7 @@ class Search:
     rest: bool = False
     idle: int = 0
     mark: float = math.inf
+    aside: Sequence[int] = ()
 
 
 def begin(affine: Tensor, plan: Plan, rng: np.random.Generator) -> Search:
@@ -118,6 +124,8 @@ def _fresh(kinks: Kinks, count: int, size: float, negative: float, rng: np.rando
 
 def advance(search: Search, rows: Sample, order: np.ndarray, plan: Plan, rng: np.random.Generator) -> Search:
     """The next state. ``rows`` holds targets of unit variance, ``order`` a permutation of its rows."""
+    rows = rows.without(search.aside)
+    order = order[order < rows.n]
     if search.phase == "student":
         return _student_round(search, rows.rows(order[: search.rows]), plan, rng)
     return _refit_round(search, rows, order, plan, rng)
@@ -160,18 +168,49 @@ def _refit_round(search: Search, rows: Sample, order: np.ndarray, plan: Plan, rn
     sample = rows.rows(order[:count])
     fit, dropped = _prune(search, sample)
     kinks, mse = fit.kinks, fit.mse
-    met = mse <= (1 + ROUNDED_ERROR / math.sqrt(sample.n)) * max(plan.floor, ROUNDING)
+    met = _met(mse, sample.n, plan)
     grown, mask, strongest = (kinks, kinks.weight != 0, 0.0) if met else _grown(fit, sample, rng)
     changed = dropped + int(mask.sum()) - int(torch.count_nonzero(kinks.weight))
     same = kinks.nonzeros == search.size and mse > 0.99 * search.best
-    if changed == 0 or (same and strongest < 3 * _threshold(kinks, mse)):
+    at_rest = changed == 0 or (same and strongest < 3 * _threshold(kinks, mse))
+    stalled = (search.round >= 2 and mse > 0.8 * search.best) or search.round >= MOST_REFITS
+    if (at_rest or stalled) and not met:
+        spared = _but_for_few(search, fit, rows, plan)
+        if spared is not None:
+            return spared
+    if at_rest:
         return _settled(search, fit, sample.n == rows.n, plan, rng)
     if sample.n == rows.n:
         search = _remembered(search, fit, rest=False)
-    if (search.round >= 2 and mse > 0.8 * search.best) or search.round >= MOST_REFITS:
+    if stalled:
         return _back_to_student(_remembered(search, fit, rest=False), kinks, mse, plan, rng)
     best = min(search.best, mse)
     return replace(search, kinks=grown, mask=mask, mse=mse, round=search.round + 1, best=best, size=kinks.nonzeros)
+
+
+def _met(mse: float, rows: int, plan: Plan) -> bool:
+    """Whether an error is the rounding of the labels, or of float64."""
+    return mse <= (1 + ROUNDED_ERROR / math.sqrt(rows)) * max(plan.floor, ROUNDING)
+
+
+def _but_for_few(search: Search, fit: Fit, rows: Sample, plan: Plan) -> Search | None:
+    """With the kinks that few rows lie beyond, and rows that show none set aside; None where that is no gain."""
+    rounded = math.sqrt(max(plan.floor, ROUNDING))
+    found = but_for_few(fit, rows, lambda after: _met(after.mse, after.rows, plan), rounded)
+    if found is None:
+        return None
+    kinks, unmet = found
+    aside = list(search.aside)
+    if len(aside) + len(unmet) <= UNDECIDED:
+        own = np.setdiff1d(np.arange(rows.n + len(aside)), np.asarray(aside, dtype=np.int64))
+        aside = sorted([*aside, *own[unmet].tolist()])
+    else:
+        after = refit(kinks, Support.of(kinks.weight != 0), rows)
+        if after.mse > 0.9 * float(residual(fit.kinks, rows).square().mean()):
+            return None
+        kinks = after.kinks
+    again = replace(search, kinks=kinks, mask=kinks.weight != 0, full=True, round=0, best=1e300, size=-1, aside=aside)
+    return replace(again, kept=None, score=math.inf) if len(aside) > len(search.aside) else again
 
 
 def _grown(fit: Fit, sample: Sample, rng: np.random.Generator) -> tuple[Kinks, Tensor, float]:

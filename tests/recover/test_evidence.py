@@ -46,7 +46,7 @@ def test_rows_that_rounding_does_not_explain_are_counted(moved: float, wrong: in
     moved_kinks = Kinks(one, w, one, torch.tensor([0.0, 0.0, 0.0, moved], dtype=torch.float64))
     found = weigh(
         scalar(moved_kinks, 1.0), sample, sample.y[:, None], x,
-        fitted=100, inside=1e-15, least=np.inf, rest=True, cut=False,
+        fitted=100, inside=1e-15, least=np.inf, rest=True, cut=False, aside=0,
     )  # fmt: skip
     assert (found.wrong, found.rows) == (wrong, 100)
     assert found.error == pytest.approx(moved / sample.y.std(), rel=1e-5, abs=1e-14)

@@ -212,4 +212,4 @@ def test_a_sample_reads_memory_maps_in_blocks(tmp_path) -> None:
     other = Sample(mapped, sample.y)
     support = Support.of(truth.weight != 0)
     torch.testing.assert_close(gram(truth, support, other), gram(truth, support, sample))
-    assert [len(y) for _, y in other.blocks(2048)] == [2048, 2048, 904]
+    assert [len(y) for _, y in other.blocks()] == [2048, 2048, 904]

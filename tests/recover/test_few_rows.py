@@ -1,0 +1,104 @@
+"""Kinks that few rows lie beyond are found where those rows decide them; other rows are set aside, and it is said."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sparelu.data import Budget, Data
+from sparelu.network import Network
+from sparelu.outcome import Status
+from sparelu.recover.exact import Exact
+from sparelu.recover.few_rows import but_for_few
+from sparelu.recover.kinks import Kinks, Sample
+from sparelu.recover.normal import Support
+from sparelu.recover.refit import refit
+from sparelu.run import fit
+from tests.recover.test_exact import same_support, violated
+
+
+def truth(*rare: tuple[dict[int, float], float]) -> Network:
+    """Two common neurons, and others of given weights and bias, in six inputs."""
+    w = np.zeros((2 + len(rare), 6))
+    w[0, [0, 1]], w[1, 2], b = (1.0, -0.5), 0.7, [0.3, 0.0]
+    for j, (weights, bias) in enumerate(rare):
+        w[2 + j, list(weights)] = list(weights.values())
+        b.append(bias)
+    v = np.where(np.arange(len(w)) % 2, -1.0, 1.0)
+    return Network.two_layer(w, v, np.array(b))
+
+
+def labelled(net: Network, n: int = 9000) -> Data:
+    x = np.random.default_rng(1).standard_normal((n, 6))
+    return Data(x, net(x).numpy()[:, 0])
+
+
+def beyond(net: Network, data: Data) -> list[int]:
+    """Rows on which each neuron is active."""
+    w, b = net.layers[0].dense().numpy(), net.layers[0].dense_bias().numpy()
+    return (np.asarray(data.x) @ w.T + b > 0).sum(axis=0).tolist()
+
+
+@pytest.mark.parametrize(
+    "rare",
+    [({3: 1.0}, -3.1), ({3: -1.0}, -3.1), ({3: 0.8, 4: 0.6}, -3.0)],
+    ids=["above", "below", "two inputs"],
+)
+def test_a_kink_beyond_a_few_rows_is_found_from_them(rare: tuple[dict[int, float], float]) -> None:
+    net = truth(rare)
+    data = labelled(net)
+    assert 4 <= beyond(net, data)[2] <= 30
+    common = truth()
+    kinks = Kinks.none(torch.zeros(7, dtype=torch.float64)).with_kinks(
+        torch.tensor([1.0, -1.0]).double(),
+        torch.cat([common.layers[0].dense(), common.layers[0].dense_bias()[:, None]], dim=1),
+    )
+    sample = Sample(data.x, np.asarray(data.y))
+    start = refit(kinks, Support.of(kinks.weight != 0), sample)
+    assert start.mse > 1e-8
+    found = but_for_few(start, sample, lambda after: after.mse < 1e-24, 1e-12)
+    assert found is not None
+    more, unmet = found
+    assert len(unmet) == 0
+    assert len(more) == 3
+    want = np.zeros(7)
+    want[list(rare[0])], want[-1] = list(rare[0].values()), rare[1]
+    np.testing.assert_allclose(more.weight[2].numpy() * np.sign(more.weight[2, -1].item()), -want, atol=1e-9)
+
+
+def test_the_whole_network_comes_back() -> None:
+    net = truth(({3: 1.0}, -3.1), ({4: 0.9}, -2.9), ({5: -1.0}, -3.0))
+    data = labelled(net)
+    assert max(beyond(net, data)[2:]) < 40
+    solution = fit(Exact(), data, Budget((8,)))
+    assert solution.status is Status.converged
+    assert same_support(solution.network, net)
+
+
+def test_a_kink_beyond_one_row_is_left_out_and_said_so() -> None:
+    x = np.random.default_rng(1).standard_normal((9000, 6))
+    net = truth(({3: 1.0}, -float(np.sort(x[:, 3])[-2:].mean())))
+    solution = fit(Exact(), labelled(net), Budget((8,)))
+    assert solution.status is Status.best_found
+    assert same_support(solution.network, truth())
+    assert violated(solution) == "rows kept apart are met to rounding"
+    assert "1 of the fitted rows" in solution.certificates[0].assumptions[0].evidence
+
+
+def test_wrong_labels_do_not_hide_the_network() -> None:
+    data, net = labelled(truth()), truth()
+    y = np.array(data.y)
+    y[[10, 2000, 7000]] += [1.0, -0.3, 2.0]
+    solution = fit(Exact(), replace(data, y=y), Budget((8,)))
+    assert solution.status is Status.best_found
+    assert same_support(solution.network, net)
+    x = np.random.default_rng(2).standard_normal((1000, 6))
+    np.testing.assert_allclose(solution.network(x).numpy(), net(x).numpy(), atol=1e-9)
+
+
+def test_noise_sets_no_row_aside() -> None:
+    data = labelled(truth())
+    noisy = replace(data, y=np.asarray(data.y) + 1e-4 * np.random.default_rng(3).standard_normal(data.n))
+    solution = fit(Exact(), noisy, Budget((8,)))
+    assert "fitted rows are not met" not in solution.certificates[0].assumptions[0].evidence
