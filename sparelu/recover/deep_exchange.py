@@ -6,14 +6,16 @@ z' = n2 - (n1 + sign(u) |n1|) / 2 is n2 on one side of n1 = 0 and n2 - n1 = -2 u
 differ by is linear in |r|, |n1| and x.
 """
 
+import itertools
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sparelu.recover.deep_found import network
 from sparelu.recover.deep_kinks import DeepKinks, without_dead
-from sparelu.recover.deep_prune import NOISELESS, support, without_weak
+from sparelu.recover.deep_prune import NOISELESS, oriented_fit, support, without_weak
 from sparelu.recover.deep_refit import DeepFit, deep_refit
 from sparelu.recover.kinks import Sample
 
@@ -36,19 +38,25 @@ def other(model: DeepKinks, k: int, second: bool) -> DeepKinks:
 
 
 def exchanged(fit: DeepFit, sample: Sample, x: Float[Tensor, "n inputs"]) -> DeepFit:
-    """A fit that is exact, with kinks exchanged while that takes weights away."""
+    """A fit that is exact, with kinks exchanged while that takes weights of its network away."""
     moved = fit.mse < NOISELESS
+    least = _size(fit, sample) if moved else 0
     while moved:
         moved = False
-        for k in ((fit.model.inner != 0).sum(1) == 1).nonzero()[:, 0].tolist():
-            for second in (False, True):
-                after = _tried(other(fit.model, k, second), sample, x)
-                if after.mse < NOISELESS and after.model.nonzeros < fit.model.nonzeros:
-                    fit, moved = after, True
-                    break
-            if moved:
+        for k, second in itertools.product(
+            ((fit.model.inner != 0).sum(1) == 1).nonzero()[:, 0].tolist(), (False, True)
+        ):
+            after = _tried(other(fit.model, k, second), sample, x)
+            if after.mse < NOISELESS and (size := _size(after, sample)) < least:
+                fit, least, moved = after, size, True
                 break
     return fit
+
+
+def _size(fit: DeepFit, sample: Sample) -> int:
+    """Weights of the oriented network, those that pass by included."""
+    found = network(oriented_fit(fit, sample).model, 1.0, torch.ones_like(fit.model.affine))
+    return found.nonzeros + found.skip_nonzeros
 
 
 def _tried(model: DeepKinks, sample: Sample, x: Tensor) -> DeepFit:

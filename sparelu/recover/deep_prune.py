@@ -88,11 +88,15 @@ def trimmed(fit: DeepFit, sample: Sample, allowed: int | None) -> DeepFit:
 
 
 def oriented_fit(fit: DeepFit, sample: Sample) -> DeepFit:
-    """The ReLU network of a fit, refitted on its support without the weights that it makes needless."""
+    """The ReLU network of a fit, refitted on its support without the weights that it makes needless.
+
+    Orientations are read off sums of weights, so they are refitted to the end before.
+    """
+    fit = deep_refit(fit.model, fit.mask, sample, steps=20, enough=0.5)
     for step in (turned, faced):
         model = step(fit)
         fit = deep_refit(model, support(model), sample, steps=6)
-    return without_weak(fit, sample)
+    return straightened(without_weak(fit, sample), sample)
 
 
 def least_t(fit: DeepFit) -> float:
