@@ -11,18 +11,19 @@ import torch
 from sparelu.data import Budget, Data, Taken
 from sparelu.network import Layer, Network
 from sparelu.outcome import Certificate, Iterate, State, Status
-from sparelu.recover.deep_exchange import exchanged
+from sparelu.recover.deep_exchange import exchanged, size
 from sparelu.recover.deep_found import network
 from sparelu.recover.deep_kinks import DeepKinks
-from sparelu.recover.deep_prune import least_t, oriented_fit, straightened, trimmed
+from sparelu.recover.deep_prune import NOISELESS, least_t, oriented_fit, straightened, trimmed
+from sparelu.recover.deep_rebuilt import rebuilt
 from sparelu.recover.deep_refit import DeepFit, deep_refit
 from sparelu.recover.deep_search import DeepPlan, DeepSearch, deep_advance, deep_begin, restarted, settled, settling
-from sparelu.recover.evidence import Evidence, apart, compared, dependent, gridded
+from sparelu.recover.evidence import Evidence, apart, compared, dependent, gridded, rounding
 from sparelu.recover.kinks import Sample
 from sparelu.recover.moments import moments
 from sparelu.recover.refit import ROUNDING
 
-STARTS = 4
+STARTS = 8
 """Random starts at most."""
 WORSE = 4.0
 """How much larger the squared error of the oriented network may be: rounding, and no more."""
@@ -79,6 +80,7 @@ class DeepRun:
         self.held, self.labels = Taken(data.x, held), y[held]
         self.rows = Sample(Taken(data.x, kept), y[kept] / self.scale, data.device, size)
         self.order = own.permutation(len(kept))
+        self.floor = float((rounding(y[kept]) ** 2).mean()) / self.scale**2
         first = moments(self.rows)
         m1, m2 = budget.hidden
         widths = (min(2 * m1 + 6, 4 * first.rank + 8), min(2 * m2 + 4, 2 * first.rank + 8))
@@ -90,7 +92,7 @@ class DeepRun:
     def advance(self, rng: np.random.Generator) -> None:
         """One round."""
         if self.search.done:
-            self.finish()
+            self.finish(rng)
         else:
             self.search = deep_advance(self.search, self.rows, self.order, self.plan, rng)
 
@@ -104,7 +106,7 @@ class DeepRun:
     def state(self) -> State:
         """For :meth:`restore`."""
         s = self.search
-        plain = {k: getattr(s, k) for k in ("mse", "penalty", "least", "start", "round", "done", "rest")}
+        plain = {k: getattr(s, k) for k in ("mse", "penalty", "least", "start", "round", "stalls", "done", "rest")}
         return {
             "seed": self.seed,
             "rounds": self.rounds,
@@ -141,11 +143,9 @@ class DeepRun:
         allowed = self.budget.count(self.data.inputs, 1)
         return cut(network(model, self.scale, self.units), (self.budget.hidden[0], self.budget.hidden[1]), allowed)
 
-    def finish(self) -> None:
+    def finish(self, rng: np.random.Generator) -> None:
         """End, or start again: settle the support on all rows, orient, cut to the budget, and weigh the evidence."""
-        narrow, x = settling(self.search.best, self.rows, self.order)
-        fit = exchanged(settled(self.search.best, narrow, x), narrow, x)
-        fit = deep_refit(fit.model, fit.mask, self.rows, steps=6)
+        fit = self._settled(rng)
         ready = oriented_fit(fit, self.rows)
         allowed = self.budget.count(self.data.inputs, 1)
         kept = trimmed(ready, self.rows, allowed)
@@ -162,6 +162,24 @@ class DeepRun:
         lost = self.found.nonzeros < whole.nonzeros and errors[best] > 1.1 * min(fit.mse, ready.mse) + ROUNDING
         self.evidence = self._weighed(chosen, math.sqrt(errors[best]), self.search.rest and oriented, lost)
         self.search = replace(self.search, model=chosen.model, mse=errors[best])
+
+    def _settled(self, rng: np.random.Generator) -> DeepFit:
+        """The form of fewest weights: of the model found, if it is exact of that written anew, kinks exchanged.
+
+        A part of the rows decides it; all of them where the part did not cross all kinks.
+        """
+        best = self.search.best
+        for sample in (settling(best, self.rows, self.order), self.rows):
+            x = sample.tensors(torch.float64)[0]
+            fit = settled(best, sample, x)
+            if fit.mse < NOISELESS:
+                again = settled(rebuilt(fit.model, self.budget.hidden[0], self.rows, self.floor, rng), sample, x)
+                forms = [exchanged(f, sample, x) for f in (fit, again) if f.mse < NOISELESS]
+                fit = min(forms, key=lambda f: size(f, sample))
+            fit = deep_refit(fit.model, fit.mask, self.rows, steps=6)
+            if fit.mse < NOISELESS or not self.search.rest:
+                break
+        return fit
 
     def _fits(self, model: DeepKinks) -> bool:
         """Whether the model is a network of the widths allowed, without what it would take to pass x on."""

@@ -27,6 +27,10 @@ JOIN = 0.02
 """Kinks are one when joining them costs less than this share of the error of a student."""
 STALLED = 0.5
 """After a round that leaves more than this share of the error the penalty falls as fast as it may."""
+STALLS = 2
+"""Such rounds in a row after which a start gives way to another."""
+BOTH_SIGNS = 0.25
+"""Share of fresh kinks of either output sign in every second start: moments may show one sign alone."""
 WORSE = 2.0
 """A round that ends with so many times the error is undone."""
 ROWS_PER_NUMBER = 8
@@ -64,6 +68,7 @@ class DeepSearch:
     least: float
     start: int = 0
     round: int = 0
+    stalls: int = 0
     done: bool = False
     rest: bool = False
 
@@ -106,10 +111,12 @@ def _judged(search: DeepSearch, model: DeepKinks, error: float, plan: DeepPlan) 
         search = replace(search, best=model, least=error)
     if error < NOISELESS:
         return replace(search, model=model, mse=error, done=True, rest=True)
-    if search.round + 1 < plan.rounds:
+    stalled = error > STALLED * search.mse
+    stalls = search.stalls + 1 if stalled else 0
+    if search.round + 1 < plan.rounds and stalls < STALLS:
         slow, floor = search.penalty / FALL, math.sqrt(error / plan.rows)
-        penalty = slow if error > STALLED * search.mse else max(slow, min(floor, search.penalty / 2))
-        return replace(search, model=model, mse=error, penalty=penalty, round=search.round + 1)
+        penalty = slow if stalled else max(slow, min(floor, search.penalty / 2))
+        return replace(search, model=model, mse=error, penalty=penalty, round=search.round + 1, stalls=stalls)
     if search.start + 1 < plan.starts:
         return restarted(search, plan)
     return replace(search, model=search.best, mse=search.least, done=True)
@@ -125,6 +132,7 @@ def restarted(search: DeepSearch, plan: DeepPlan) -> DeepSearch:
         least=max(search.least, NOISELESS),
         start=search.start + 1,
         round=0,
+        stalls=0,
         done=False,
     )
 
@@ -173,7 +181,8 @@ def _with_fresh(search: DeepSearch, active: Tensor, plan: DeepPlan, rng: np.rand
     direct = model.affine.new_zeros(k2, model.affine.numel())
     direct[:, active] = 0.3 * level * normal(k2, d) / math.sqrt(d * k2)
     sign = torch.ones(k2).to(direct)
-    sign[: round(plan.negative * k2)] = -1.0
+    negative = min(max(plan.negative, BOTH_SIGNS), 1 - BOTH_SIGNS) if search.start % 2 else plan.negative
+    sign[: round(negative * k2)] = -1.0
     return model.with_second(sign, 0.3 * level * normal(k2, total) / math.sqrt(total * k2), direct)
 
 
@@ -205,10 +214,9 @@ def _grown(fit: DeepFit, sample: Sample) -> Tensor:
     return mask
 
 
-def settling(model: DeepKinks, rows: Sample, order: np.ndarray) -> tuple[Sample, Tensor]:
-    """Rows enough to settle the support of a model, and their inputs."""
-    narrow = rows.rows(order[: max(FEWEST_ROWS, ROWS_PER_NUMBER * int(live(model).sum()))])
-    return narrow, narrow.tensors(torch.float64)[0]
+def settling(model: DeepKinks, rows: Sample, order: np.ndarray) -> Sample:
+    """Rows enough to settle the support of a model, for most models."""
+    return rows.rows(order[: max(FEWEST_ROWS, ROWS_PER_NUMBER * int(live(model).sum()))])
 
 
 def settled(model: DeepKinks, sample: Sample, x: Tensor) -> DeepFit:

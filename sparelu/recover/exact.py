@@ -144,7 +144,7 @@ class _Run:
         self.held = Sample(Taken(data.x, held), goals[held], data.device, size)
         self.goals = Sample(Taken(data.x, kept), goals[kept], data.device, size)
         self.held_y = y[held]
-        self.rounding = float((rounding(y[kept]) ** 2).mean())
+        self.rounding = (rounding(y[kept]) / self.sd.cpu().numpy()) ** 2
         self.order = own.permutation(len(kept))
         self._aim()
         self.search: Search
@@ -168,7 +168,8 @@ class _Run:
         everywhere = torch.ones(1, self.data.inputs)
         pixels = 2 * gridded(everywhere, self.goals.x) > self.data.inputs
         cycles = min(method.cycles, CYCLES_OF_PIXELS) if pixels else method.cycles
-        floor = self.rounding / self.scale**2 if self.outputs == 1 else 0.0
+        share = mix**2 if self.outputs > 1 else np.ones(1)
+        floor = float((self.rounding @ share).mean()) / spread**2 if self.draft is None else 0.0
         self.plan = Plan(width, rows, self.rows.n, method.iterations, cycles, first.negative, floor)
 
     @classmethod
