@@ -176,7 +176,7 @@ class DeepRun:
                 again = settled(rebuilt(fit.model, self.budget.hidden[0], self.rows, self.floor, rng), sample, x)
                 forms = [exchanged(f, sample, x) for f in (fit, again) if f.mse < NOISELESS]
                 fit = min(forms, key=lambda f: size(f, sample))
-            fit = deep_refit(fit.model, fit.mask, self.rows, steps=6)
+            fit = deep_refit(fit.model, fit.mask, self.rows, steps=20)
             if fit.mse < NOISELESS or not self.search.rest:
                 break
         return fit

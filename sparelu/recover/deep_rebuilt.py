@@ -82,7 +82,9 @@ def _second_layer(rows: Sample, floor: float, rng: np.random.Generator) -> tuple
     """
     both, error = _recovered(rows, floor, rng)
     size, sides = both.weight[:, :-1].abs().sum(0), rows.inputs // 2
-    shown = (size > size.roll(sides)).nonzero()[:, 0]
+    shown = ((size > 0) & (size >= size.roll(sides))).nonzero()[:, 0]
+    if not len(shown):
+        return both, error
     one, least = _recovered(replace(rows, x=np.asarray(rows.x)[:, shown.cpu().numpy()]), floor, rng)
     if least >= NOISELESS and least > error:
         return both, error

@@ -269,7 +269,8 @@ class _Run:
 
     def _missed(self, rng: np.random.Generator) -> bool:
         """Draft all outputs; whether the search goes on with another combination, of what is not explained."""
-        joint, rest = settled(drafted(self._directions(), self.goals), self.goals, rng)
+        goals = self.goals.without(self.search.aside)
+        joint, rest = settled(drafted(self._directions(), goals), goals, rng)
         value = score(joint)
         better = value < self.score - GAIN
         if better:
@@ -278,15 +279,16 @@ class _Run:
             return False
         self.turn += 1
         self._aim()
-        self.search = begin(self.affine, self.plan, rng)
+        self.search = replace(begin(self.affine, self.plan, rng), aside=self.search.aside)
         return True
 
     def _finish_all(self) -> None:
         assert self.draft is not None
-        whole = refit_jointly(self.draft, Places.of(self.draft), self.goals)
-        joint = trimmed_jointly(whole, self.goals, self.allowed, self.budget.hidden[0])
+        goals = self.goals.without(self.search.aside)
+        whole = refit_jointly(self.draft, Places.of(self.draft), goals)
+        joint = trimmed_jointly(whole, goals, self.allowed, self.budget.hidden[0])
         lost = bool((joint.mse > 1.1 * whole.mse + ROUNDING).any())
-        joint = oriented_jointly(joint, self.goals)
+        joint = oriented_jointly(joint, goals)
         self.found = joint.found.times(self.sd)
         inside = math.sqrt(float(joint.mse.mean()))
         self._weigh(joint.rows * self.outputs, inside, least_t(joint), self.rest, lost)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from sparelu.recover.kinks import Kinks, Sample, residual
 from sparelu.recover.normal import Support
@@ -44,17 +46,34 @@ def but_for_few(fit: Fit, rows: Sample, met: Callable[[Fit], bool], rounded: flo
     return min(ends, key=lambda end: (len(end[1]), end[0].nonzeros), default=None)
 
 
+def undecided(kinks: Kinks, rows: Sample) -> tuple[Kinks, np.ndarray]:
+    """Without kinks beyond which no more rows lie than they have weights, and those rows."""
+    above, below = _sides(kinks, rows)
+    rare = torch.minimum(above, below) <= (kinks.weight != 0).sum(1)
+    side = torch.where(above >= below, 1.0, -1.0)
+    beyond = [(side * (x @ kinks.weight.T) < 0)[:, rare].any(1) for x, _ in rows.blocks()]
+    return _made_affine(kinks, rare, side), torch.cat(beyond).nonzero()[:, 0].cpu().numpy()
+
+
 def _without_rare(kinks: Kinks, rows: Sample, most: int) -> Kinks | None:
-    """With kinks beyond which at most ``most`` rows lie made affine, as they are on the others; None without such."""
+    """Without kinks beyond which at most ``most`` rows lie; None where there are none."""
+    above, below = _sides(kinks, rows)
+    rare = torch.minimum(above, below) <= most
+    return _made_affine(kinks, rare, torch.where(above >= below, 1.0, -1.0)) if bool(rare.any()) else None
+
+
+def _sides(kinks: Kinks, rows: Sample) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+    """How many rows lie on either side of every kink."""
     above, below = torch.zeros_like(kinks.sign), torch.zeros_like(kinks.sign)
     for x, _ in rows.blocks():
         z = x @ kinks.weight.T
         above += (z > 0).sum(0)
         below += (z < 0).sum(0)
-    rare = torch.minimum(above, below) <= most
-    if not bool(rare.any()):
-        return None
-    side = torch.where(above >= below, 1.0, -1.0)
+    return above, below
+
+
+def _made_affine(kinks: Kinks, rare: Bool[Tensor, " k"], side: Float[Tensor, " k"]) -> Kinks:
+    """With the kinks ``rare`` in the affine part, as they are on their ``side``."""
     moved = (kinks.sign * side * rare) @ kinks.weight / 2
     return kinks.moved(torch.zeros_like(kinks.weight), moved).take(~rare)
 

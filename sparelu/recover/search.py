@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparelu.recover.few_rows import but_for_few
+from sparelu.recover.few_rows import SHARE, but_for_few, undecided
 from sparelu.recover.growth import more_kinks, more_weights
 from sparelu.recover.kinks import Kinks, Sample, merged, residual, without_doubles
 from sparelu.recover.normal import Support
@@ -174,8 +174,10 @@ def _refit_round(search: Search, rows: Sample, order: np.ndarray, plan: Plan, rn
     same = kinks.nonzeros == search.size and mse > 0.99 * search.best
     at_rest = changed == 0 or (same and strongest < 3 * _threshold(kinks, mse))
     stalled = (search.round >= 2 and mse > 0.8 * search.best) or search.round >= MOST_REFITS
-    if (at_rest or stalled) and not met:
-        spared = _but_for_few(search, fit, rows, plan)
+    if at_rest or stalled:
+        spared = None if met else _but_for_few(search, fit, rows, plan)
+        if met and sample.n == rows.n:
+            spared = _decided(search, kinks, rows)
         if spared is not None:
             return spared
     if at_rest:
@@ -200,17 +202,33 @@ def _but_for_few(search: Search, fit: Fit, rows: Sample, plan: Plan) -> Search |
     if found is None:
         return None
     kinks, unmet = found
-    aside = list(search.aside)
-    if len(aside) + len(unmet) <= UNDECIDED:
-        own = np.setdiff1d(np.arange(rows.n + len(aside)), np.asarray(aside, dtype=np.int64))
-        aside = sorted([*aside, *own[unmet].tolist()])
-    else:
-        after = refit(kinks, Support.of(kinks.weight != 0), rows)
-        if after.mse > 0.9 * float(residual(fit.kinks, rows).square().mean()):
-            return None
-        kinks = after.kinks
-    again = replace(search, kinks=kinks, mask=kinks.weight != 0, full=True, round=0, best=1e300, size=-1, aside=aside)
-    return replace(again, kept=None, score=math.inf) if len(aside) > len(search.aside) else again
+    spared = _with_aside(search, kinks, unmet, rows)
+    if spared is not None:
+        return spared
+    after = refit(kinks, Support.of(kinks.weight != 0), rows)
+    if after.mse > 0.9 * float(residual(fit.kinks, rows).square().mean()):
+        return None
+    return _again(search, after.kinks)
+
+
+def _decided(search: Search, kinks: Kinks, rows: Sample) -> Search | None:
+    """Without the kinks that no rows decide, the rows beyond them set aside; None where there are none."""
+    fewer, beyond = undecided(kinks, rows)
+    return None if len(fewer) == len(kinks) else _with_aside(search, fewer, beyond, rows)
+
+
+def _with_aside(search: Search, kinks: Kinks, unmet: np.ndarray, rows: Sample) -> Search | None:
+    """Begun again on all ``rows`` but the ``unmet`` ones; None where these are too many."""
+    if len(search.aside) + len(unmet) > min(UNDECIDED, SHARE * rows.n):
+        return None
+    own = np.setdiff1d(np.arange(rows.n + len(search.aside)), np.asarray(search.aside, dtype=np.int64))
+    aside = sorted([*search.aside, *own[unmet].tolist()])
+    return replace(_again(search, kinks), aside=aside, kept=None, score=math.inf)
+
+
+def _again(search: Search, kinks: Kinks) -> Search:
+    """Refits of ``kinks`` begun anew, on all rows."""
+    return replace(search, kinks=kinks, mask=kinks.weight != 0, full=True, round=0, best=1e300, size=-1)
 
 
 def _grown(fit: Fit, sample: Sample, rng: np.random.Generator) -> tuple[Kinks, Tensor, float]:
@@ -251,17 +269,13 @@ def _ended(search: Search, mse: float) -> Search:
     return replace(search, kinks=search.kept, mask=search.kept.weight != 0, mse=mse, phase="done")
 
 
-def _on_all_rows(search: Search) -> Search:
-    """The best kinks so far, to be refitted on all rows: in noise few rows show few of the weights."""
-    assert search.kept is not None
-    mask = search.kept.weight != 0
-    return replace(search, kinks=search.kept, mask=mask, full=True, round=0, best=1e300, size=-1)
-
-
 def _back_to_student(search: Search, kinks: Kinks, mse: float, plan: Plan, rng: np.random.Generator) -> Search:
     idle = 0 if search.score < search.mark - PROGRESS else search.idle + 1
     if search.cycle + 1 >= plan.cycles or idle >= IDLE:
-        return _ended(search, mse) if search.full else _on_all_rows(search)
+        if search.full:
+            return _ended(search, mse)
+        assert search.kept is not None
+        return _again(search, search.kept)  # in noise few rows show few of the weights
     count = max(20, (3 * len(kinks)) // 10)
     size = math.sqrt(mse / (count * kinks.affine.numel()))
     more = _fresh(kinks, count, size, plan.negative, rng)

@@ -10,7 +10,7 @@ from sparelu.data import Budget, Data
 from sparelu.network import Network
 from sparelu.outcome import Status
 from sparelu.recover.exact import Exact
-from sparelu.recover.few_rows import but_for_few
+from sparelu.recover.few_rows import but_for_few, undecided
 from sparelu.recover.kinks import Kinks, Sample
 from sparelu.recover.normal import Support
 from sparelu.recover.refit import refit
@@ -102,3 +102,17 @@ def test_noise_sets_no_row_aside() -> None:
     noisy = replace(data, y=np.asarray(data.y) + 1e-4 * np.random.default_rng(3).standard_normal(data.n))
     solution = fit(Exact(), noisy, Budget((8,)))
     assert "fitted rows are not met" not in solution.certificates[0].assumptions[0].evidence
+
+
+def test_a_kink_that_no_rows_decide_is_taken_out_with_the_rows_beyond_it() -> None:
+    x = np.random.default_rng(5).standard_normal((500, 2))
+    two, three = np.sort(x[:, 0])[-3:-1].mean(), np.sort(-x[:, 1])[-4:-2].mean()
+    weight = torch.tensor([[1.0, 0.0, -two], [0.0, -2.0, -2 * three]]).double()
+    kinks = Kinks(torch.tensor([1.0, -1.0]).double(), weight, torch.zeros(2).double(), torch.zeros(3).double())
+    assert [int((x[:, 0] > two).sum()), int((-x[:, 1] > three).sum())] == [2, 3]
+    sample = Sample(x, np.zeros(500))
+    left, beyond = undecided(kinks, sample)
+    assert len(left) == 1
+    assert sorted(beyond.tolist()) == np.flatnonzero(x[:, 0] > two).tolist()
+    before, after = (torch.cat([k(rows) for rows, _ in sample.blocks()]).numpy() for k in (kinks, left))
+    assert sorted(np.flatnonzero(np.abs(before - after) > 1e-12).tolist()) == sorted(beyond.tolist())
