@@ -202,7 +202,7 @@ def _but_for_few(search: Search, fit: Fit, rows: Sample, plan: Plan) -> Search |
     if found is None:
         return None
     kinks, unmet = found
-    spared = _with_aside(search, kinks, unmet, rows)
+    spared = _with_aside(search, kinks, unmet, rows) if len(unmet) else None
     if spared is not None:
         return spared
     after = refit(kinks, Support.of(kinks.weight != 0), rows)

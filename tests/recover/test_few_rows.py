@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sparelu.data import Budget, Data
+from sparelu.datasets.planted import planted
 from sparelu.network import Network
 from sparelu.outcome import Status
 from sparelu.recover.exact import Exact
@@ -14,7 +15,7 @@ from sparelu.recover.few_rows import but_for_few, undecided
 from sparelu.recover.kinks import Kinks, Sample
 from sparelu.recover.normal import Support
 from sparelu.recover.refit import refit
-from sparelu.run import fit
+from sparelu.run import Limits, fit
 from tests.recover.test_exact import same_support, violated
 
 
@@ -116,3 +117,11 @@ def test_a_kink_that_no_rows_decide_is_taken_out_with_the_rows_beyond_it() -> No
     assert sorted(beyond.tolist()) == np.flatnonzero(x[:, 0] > two).tolist()
     before, after = (torch.cat([k(rows) for rows, _ in sample.blocks()]).numpy() for k in (kinks, left))
     assert sorted(np.flatnonzero(np.abs(before - after) > 1e-12).tolist()) == sorted(beyond.tolist())
+
+
+def test_an_error_a_little_above_rounding_begins_nothing_anew() -> None:
+    """The rounding of eight outputs, mixed, is here 6 % above what is expected of it: the search ends all the same."""
+    shape = {"inputs": 60, "hidden": (5,), "nonzeros": 10, "output_weights": "sign", "outputs": 8, "biases": 0.5}
+    data = planted(rows=30000, test_rows=0, seed=936, **shape)
+    solution = fit(Exact(), data, Budget((5,)), limits=Limits(rounds=40))
+    assert solution.status is Status.converged
