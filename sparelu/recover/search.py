@@ -143,6 +143,7 @@ def _student_round(search: Search, sample: Sample, plan: Plan, rng: np.random.Ge
     complete = search.round > 0 and search.mse > COMPLETE * FALL**2 * done.mse
     if last or (kappa < EXPLAINED and search.round >= 1 and not complete):
         kinks = merged(kinks, STUDENT_MERGE * done.mse) if search.cycle == 0 else kinks
+        kinks = _largest(kinks, sample.n // 2)  # more weights than rows meet any labels
         return replace(
             search, kinks=kinks, mask=kinks.weight != 0, phase="refit", round=0, mse=done.mse, best=1e300, size=-1
         )
