@@ -113,9 +113,7 @@ BENCHMARKS = (
             {"m": [20], "s": [100, 500], "n": [50000], "d": [784], "seed": [0]},
             {"m": [100], "s": [100, 500], "n": [50000], "d": [100], "seed": [1, 2]},
         ),
-        quick=calls("recovery_gpu", row, {"m": [5], "s": [20], "n": [5000], "d": [20], "seed": [0]})
-        if torch.cuda.is_available()
-        else (),
+        quick=calls("recovery_gpu", row, {"m": [5], "s": [20], "n": [5000], "d": [20], "seed": [0]}),
         table=table,
         targets={"the same code on a GPU, as exact": agreement, "faster there (no figure asked)": gain},
     ),
