@@ -52,6 +52,12 @@ def same_support(found: Network, truth: Network) -> bool:
     )
 
 
+def psnr(found: Network, x: np.ndarray, y: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of the outputs for rows ``x`` (n, d) against ``y`` (n, outs), in float64."""
+    error = float(((found.to(torch.float64)(x).numpy() - y) ** 2).mean())
+    return 20 * float(np.log10(np.abs(y).max())) - 10 * float(np.log10(max(error, 1e-300)))
+
+
 def row(
     m: int,
     s: int,
@@ -81,11 +87,10 @@ def row(
     seconds, wall = time.process_time() - began, time.perf_counter() - clock
     x = np.asarray(data.test.x, dtype=np.float64)
     y = truth(x).numpy()
-    error = float(((solution.network.to(torch.float64)(x).numpy() - y) ** 2).mean())
     seen = visible(truth, np.asarray(data.x[:])) if biases > 0 else truth
     canonical, pairs = seen.canonical(), identifiability(truth)
     return {
-        "psnr": 20 * float(np.log10(np.abs(y).max())) - 10 * float(np.log10(max(error, 1e-300))),
+        "psnr": psnr(solution.network, x, y),
         "support": same_support(solution.network, seen),
         "nonzeros": solution.network.nonzeros,
         "true_nonzeros": canonical.nonzeros,

@@ -13,8 +13,8 @@ import time
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
+from recovery import EXACT, psnr
 
 from sparelu.catalogue import fitter
 from sparelu.data import Budget, Data, DataError
@@ -26,8 +26,6 @@ from sparelu.method import Refusal
 from sparelu.network import Network
 from sparelu.recover.deep_form import same_form, skeleton
 from sparelu.run import fit
-
-EXACT = 150.0
 
 
 def task(m: int, s: int, seed: int, law: str) -> tuple[Network, Data]:
@@ -50,9 +48,8 @@ def row(m: int, s: int, seed: int, method: str = "exact", law: str = "published"
     seconds = time.process_time() - began
     x = np.asarray(data.test.x, dtype=np.float64)
     y = truth(x).numpy()
-    error = float(((solution.network.to(torch.float64)(x).numpy() - y) ** 2).mean())
     found = {
-        "psnr": 20 * float(np.log10(np.abs(y).max())) - 10 * float(np.log10(max(error, 1e-300))),
+        "psnr": psnr(solution.network, x, y),
         "nonzeros": solution.network.nonzeros,
         "skip": solution.network.skip_nonzeros,
         "status": solution.status.name,

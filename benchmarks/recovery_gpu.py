@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from recovery import EXACT, same_support
+from recovery import EXACT, psnr, same_support
 
 from sparelu.catalogue import fitter
 from sparelu.data import Budget, Data
@@ -56,11 +56,10 @@ def row(m: int, s: int, n: int, d: int, seed: int, method: str = "exact") -> dic
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         network, seconds = fitted(method, data, m, count, seed, device)
-        error = float(((network(x).numpy() - y) ** 2).mean())
-        psnr = 20 * float(np.log10(np.abs(y).max())) - 10 * float(np.log10(max(error, 1e-300)))
+        quality = psnr(network, x, y)
         about[device] = {
-            "psnr": psnr,
-            "exact": psnr >= EXACT and same_support(network, truth),
+            "psnr": quality,
+            "exact": quality >= EXACT and same_support(network, truth),
             "nonzeros": network.nonzeros,
             "seconds": round(seconds, 2),
             "gpu_bytes": torch.cuda.max_memory_allocated() - before,

@@ -11,7 +11,7 @@ import torch
 from sparelu.data import Budget, Data, Taken
 from sparelu.network import Layer, Network
 from sparelu.outcome import Certificate, Iterate, State, Status
-from sparelu.recover.deep_exchange import exchanged, size
+from sparelu.recover.deep_exchange import exchanged
 from sparelu.recover.deep_found import network
 from sparelu.recover.deep_kinks import DeepKinks
 from sparelu.recover.deep_prune import NOISELESS, least_t, oriented_fit, straightened, trimmed
@@ -175,7 +175,7 @@ class DeepRun:
             if fit.mse < NOISELESS:
                 again = settled(rebuilt(fit.model, self.budget.hidden[0], self.rows, self.floor, rng), sample, x)
                 forms = [exchanged(f, sample, x) for f in (fit, again) if f.mse < NOISELESS]
-                fit = min(forms, key=lambda f: size(f, sample))
+                fit, _ = min(forms, key=lambda form: form[1])
             fit = deep_refit(fit.model, fit.mask, self.rows, steps=20)
             if fit.mse < NOISELESS or not self.search.rest:
                 break

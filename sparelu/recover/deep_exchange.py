@@ -37,23 +37,21 @@ def other(model: DeepKinks, k: int, second: bool) -> DeepKinks:
     return wide
 
 
-def exchanged(fit: DeepFit, sample: Sample, x: Float[Tensor, "n inputs"]) -> DeepFit:
-    """A fit that is exact, with kinks exchanged while that takes weights of its network away."""
-    moved = fit.mse < NOISELESS
-    least = size(fit, sample) if moved else 0
+def exchanged(fit: DeepFit, sample: Sample, x: Float[Tensor, "n inputs"]) -> tuple[DeepFit, int]:
+    """A fit that is exact, with kinks exchanged while that takes weights of its network away; how many those are."""
+    least, moved = _size(fit, sample), True
     while moved:
         moved = False
-        for k, second in itertools.product(
-            ((fit.model.inner != 0).sum(1) == 1).nonzero()[:, 0].tolist(), (False, True)
-        ):
+        single = ((fit.model.inner != 0).sum(1) == 1).nonzero()[:, 0].tolist()
+        for k, second in itertools.product(single, (False, True)):
             after = _tried(other(fit.model, k, second), sample, x)
-            if after.mse < NOISELESS and (own := size(after, sample)) < least:
+            if after.mse < NOISELESS and (own := _size(after, sample)) < least:
                 fit, least, moved = after, own, True
                 break
-    return fit
+    return fit, least
 
 
-def size(fit: DeepFit, sample: Sample) -> int:
+def _size(fit: DeepFit, sample: Sample) -> int:
     """Weights of the oriented network, those that pass by included."""
     found = network(oriented_fit(fit, sample).model, 1.0, torch.ones_like(fit.model.affine))
     return found.nonzeros + found.skip_nonzeros

@@ -105,7 +105,7 @@ def _recovered(rows: Sample, floor: float, rng: np.random.Generator) -> tuple[Ki
 
 
 def _features(sample: Sample, planes: Tensor) -> Sample:
-    """(q.x)_+ and (-q.x)_+ of the rows, divided by their root mean squares."""
+    """(q.x)_+ of the rows for every plane, then (-q.x)_+."""
     parts = [(x @ planes.T).cpu().numpy() for x, _ in sample.blocks()]
     z = np.concatenate(parts)
     return replace(sample, x=np.concatenate([np.maximum(z, 0), np.maximum(-z, 0)], axis=1), scale=None)

@@ -144,7 +144,7 @@ class _Run:
         self.held = Sample(Taken(data.x, held), goals[held], data.device, size)
         self.goals = Sample(Taken(data.x, kept), goals[kept], data.device, size)
         self.held_y = y[held]
-        self.rounding = (rounding(y[kept]) / self.sd.cpu().numpy()) ** 2
+        self.rounding = (rounding(y[kept]) ** 2).mean(axis=0) / self.sd.cpu().numpy() ** 2
         self.order = own.permutation(len(kept))
         self._aim()
         self.search: Search
@@ -154,10 +154,11 @@ class _Run:
         y, method = self.goals.y, self.method
         if self.draft is not None:
             y = unexplained(self.draft, self.goals)
-        mix = np.random.default_rng([self.seed, self.turn]).standard_normal(self.outputs)
-        target = y[:, 0] if self.outputs == 1 else y @ mix
+        several = self.outputs > 1
+        mix = np.random.default_rng([self.seed, self.turn]).standard_normal(self.outputs) if several else np.ones(1)
+        target = y @ mix
         spread = float(target.std()) or 1.0
-        self.scale = spread * float(self.sd[0]) if self.outputs == 1 else spread
+        self.scale = spread if several else spread * float(self.sd[0])
         self.rows = replace(self.goals, y=target / spread)
         most = min(3 * self.budget.hidden[0] // 2 + 20, 3 * self.data.inputs)
         rows = min(max(method.rows, ROWS_PER_STUDENT * most), self.rows.n)
@@ -168,8 +169,7 @@ class _Run:
         everywhere = torch.ones(1, self.data.inputs)
         pixels = 2 * gridded(everywhere, self.goals.x) > self.data.inputs
         cycles = min(method.cycles, CYCLES_OF_PIXELS) if pixels else method.cycles
-        share = mix**2 if self.outputs > 1 else np.ones(1)
-        floor = float((self.rounding @ share).mean()) / spread**2 if self.draft is None else 0.0
+        floor = float(self.rounding @ mix**2) / spread**2 if self.draft is None else 0.0
         self.plan = Plan(width, rows, self.rows.n, method.iterations, cycles, first.negative, floor)
 
     @classmethod

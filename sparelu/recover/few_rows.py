@@ -100,7 +100,8 @@ def _explained(kinks: Kinks, rows: Sample, far: np.ndarray, level: float) -> tup
     far = np.sort(far)
     few = rows.rows(far)
     x, low, high = few.tensors(torch.float64)[0].cpu().numpy()[:, :-1], *_extremes(rows.without(far.tolist()))
-    left = np.abs(_gap(kinks, few)) > level
+    r = _gap(kinks, few)
+    left = np.abs(r) > level
     sides = [(i, side) for i in range(x.shape[1]) for side in (1.0, -1.0)]
     moved = True
     while moved and left.any():
@@ -109,17 +110,16 @@ def _explained(kinks: Kinks, rows: Sample, far: np.ndarray, level: float) -> tup
             value = side * x[:, i]
             end = max(side * (high if side > 0 else low)[i], value[~left].max(initial=-np.inf))
             beyond = np.flatnonzero(left & (value > end))
-            r = _gap(kinks, few)[beyond]
-            line = _line(value[beyond], r, level)
+            line = _line(value[beyond], r[beyond], level)
             if line is not None:
                 plane = np.zeros(x.shape[1] + 1)
                 plane[i], plane[-1] = side * line[0], line[1]
-                kinks, moved = _with_hinge(kinks, plane, r), True
-                left = np.abs(_gap(kinks, few)) > level
-    r = _gap(kinks, few)[left]
-    several = _plane(x[left], r, level)
+                kinks, moved = _with_hinge(kinks, plane, r[beyond]), True
+                r = _gap(kinks, few)
+                left = np.abs(r) > level
+    several = _plane(x[left], r[left], level)
     if several is not None:
-        kinks = _with_hinge(kinks, several, r)
+        kinks = _with_hinge(kinks, several, r[left])
         left = np.abs(_gap(kinks, few)) > level
     return kinks, far[left]
 
