@@ -49,8 +49,9 @@ def gradient(kinks: Kinks, support: Support, sample: Sample) -> tuple[Float[Tens
 def refit(kinks: Kinks, support: Support, sample: Sample, steps: int = 12, enough: float = 1e-2) -> Fit:
     """Levenberg-Marquardt on the support until a step gains less than the fraction ``enough``, or ``steps`` steps.
 
-    The function is piecewise linear in the weights, so undamped steps end in a few rounds once the gates are right;
-    the normal equations are kept while steps gain a factor of ten, and where the last gains almost nothing.
+    The function is piecewise linear in the weights, so undamped steps end in a few rounds once the gates are right: a
+    step that ends where its linear model promised, to the fraction ``enough``, is the last. The normal equations
+    are kept while steps gain a factor of ten, and after the last.
     """
     mask = torch.zeros_like(kinks.weight)
     mask[support.kink, support.column] = 1.0
@@ -61,10 +62,10 @@ def refit(kinks: Kinks, support: Support, sample: Sample, steps: int = 12, enoug
         moved = _descend(kinks, equations, sample, slope, squares, damping)
         if moved is None:
             break
-        kinks, after, damping = moved
+        kinks, after, promised, damping = moved
         gain = 1.0 - after / squares
         slope, squares = gradient(kinks, support, sample)
-        if gain < enough or squares < ROUNDING * sample.n:
+        if gain < enough or abs(after - promised) < enough * after or squares < ROUNDING * sample.n:
             break
         if gain < 0.9:
             equations = normal(kinks, support, sample)
@@ -73,16 +74,17 @@ def refit(kinks: Kinks, support: Support, sample: Sample, steps: int = 12, enoug
 
 def _descend(
     kinks: Kinks, equations: Normal, sample: Sample, slope: Tensor, squares: float, damping: float
-) -> tuple[Kinks, float, float] | None:
-    """One accepted step, its sum of squares and the damping for the next; None when nothing is to be gained."""
+) -> tuple[Kinks, float, float, float] | None:
+    """One accepted step, its sum of squares, the one promised, and the damping for the next; None if none gains."""
     for _ in range(9):
         step, damping = equations.step(slope, damping)
-        if float(slope @ step) < NOTHING * squares:
+        promise = float(slope @ step)
+        if promise < NOTHING * squares:
             break
         moved = equations.support.added(kinks, step)
         after = float(residual(moved, sample).square().sum())
         if after < squares:
-            return moved, after, damping / 10
+            return moved, after, squares - promise, damping / 10
         damping = max(damping * 10, 1e-9)
     return None
 
