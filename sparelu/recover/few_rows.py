@@ -3,8 +3,9 @@
 Such a kink is affine on almost all rows, so nothing asks for it before the rest is exact, and then a few rows have
 all of the error: a search that goes on explains them by hundreds of wrong weights. They are set aside instead and the
 rest is fitted, as in least trimmed squares (Rousseeuw 1984). What is missing at rows that lie beyond a value of one
-input is a kink on it, if it is an exact line in that input on at least three of them; and what is missing at the others
-is a kink on several inputs, if it is an exact plane in a few. Fewer rows do not decide a kink, and stay aside.
+input is a kink on it, if it is an exact line in that input on at least three of them. Among the others, rows that share
+an exact plane in one or two inputs show a kink on those, and so do all that are left, if theirs is a plane in a few.
+Fewer rows do not decide a kink, and stay aside.
 """
 
 from collections.abc import Callable
@@ -30,36 +31,38 @@ CLEAR = 100.0
 """How many times as far the furthest row of a kink must be."""
 FEWEST = 3
 """Rows that show a line: its two numbers, and one that they must meet."""
+DRAWS = 200
+"""Sets of rows that are tried for a plane that others lie on too."""
 
 
-def but_for_few(fit: Fit, rows: Sample, met: Callable[[Fit], bool], rounded: float) -> tuple[Kinks, np.ndarray] | None:
+def but_for_few(
+    fit: Fit, rows: Sample, met: Callable[[Fit], bool], rounded: float, rng: np.random.Generator
+) -> tuple[Kinks, np.ndarray] | None:
     """The kinks refitted and joined by those beyond which few rows lie, and the rows that are still not met.
 
     None unless ``met`` says that a fit of all but a few rows is exact. ``rounded`` is the standard deviation of the
-    rounding of the labels. Kinks that the fit has already beyond few rows are sought anew, and kept where that leaves
-    fewer rows unmet.
+    rounding of the labels. Kinks that the fit has already beyond few rows, or beyond too few for their weights, are
+    also sought anew: what leaves the fewest rows unmet is returned.
     """
     most = min(MOST, int(SHARE * rows.n))
-    starts = [fit.kinks, _without_rare(fit.kinks, rows, most)] if most else []
-    trimmed = [_trimmed(kinks, rows, most, met) for kinks in starts if kinks is not None]
-    ends = [_explained(kinks, rows, far, CLEARLY * rounded) for kinks, far in filter(None, trimmed)]
+    if most == 0:
+        return None
+    kinks, sides = fit.kinks, _sides(fit.kinks, rows)
+    beyond = torch.minimum(*sides)
+    numbers = (kinks.weight != 0).sum(1)
+    rare = torch.zeros_like(beyond, dtype=torch.bool), beyond < FEWEST * (numbers + 1), beyond <= most
+    starts = {gone.cpu().numpy().tobytes(): _made_affine(kinks, gone, sides) for gone in rare}
+    trimmed = [_trimmed(start, rows, most, met) for start in starts.values()]
+    ends = [_explained(kinks, rows, far, CLEARLY * rounded, rng) for kinks, far in filter(None, trimmed)]
     return min(ends, key=lambda end: (len(end[1]), end[0].nonzeros), default=None)
 
 
 def undecided(kinks: Kinks, rows: Sample) -> tuple[Kinks, np.ndarray]:
     """Without kinks beyond which no more rows lie than they have weights, and those rows."""
-    above, below = _sides(kinks, rows)
-    rare = torch.minimum(above, below) <= (kinks.weight != 0).sum(1)
-    side = torch.where(above >= below, 1.0, -1.0)
-    beyond = [(side * (x @ kinks.weight.T) < 0)[:, rare].any(1) for x, _ in rows.blocks()]
-    return _made_affine(kinks, rare, side), torch.cat(beyond).nonzero()[:, 0].cpu().numpy()
-
-
-def _without_rare(kinks: Kinks, rows: Sample, most: int) -> Kinks | None:
-    """Without kinks beyond which at most ``most`` rows lie; None where there are none."""
-    above, below = _sides(kinks, rows)
-    rare = torch.minimum(above, below) <= most
-    return _made_affine(kinks, rare, torch.where(above >= below, 1.0, -1.0)) if bool(rare.any()) else None
+    sides = _sides(kinks, rows)
+    rare = torch.minimum(*sides) <= (kinks.weight != 0).sum(1)
+    beyond = [(_most(sides) * (x @ kinks.weight.T) < 0)[:, rare].any(1) for x, _ in rows.blocks()]
+    return _made_affine(kinks, rare, sides), torch.cat(beyond).nonzero()[:, 0].cpu().numpy()
 
 
 def _sides(kinks: Kinks, rows: Sample) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
@@ -72,9 +75,14 @@ def _sides(kinks: Kinks, rows: Sample) -> tuple[Float[Tensor, " k"], Float[Tenso
     return above, below
 
 
-def _made_affine(kinks: Kinks, rare: Bool[Tensor, " k"], side: Float[Tensor, " k"]) -> Kinks:
-    """With the kinks ``rare`` in the affine part, as they are on their ``side``."""
-    moved = (kinks.sign * side * rare) @ kinks.weight / 2
+def _most(sides: tuple[Tensor, Tensor]) -> Float[Tensor, " k"]:
+    """1 for kinks that most rows lie above, else -1."""
+    return torch.where(sides[0] >= sides[1], 1.0, -1.0).to(sides[0])
+
+
+def _made_affine(kinks: Kinks, rare: Bool[Tensor, " k"], sides: tuple[Tensor, Tensor]) -> Kinks:
+    """With the kinks ``rare`` in the affine part, as they are where most rows lie."""
+    moved = (kinks.sign * _most(sides) * rare) @ kinks.weight / 2
     return kinks.moved(torch.zeros_like(kinks.weight), moved).take(~rare)
 
 
@@ -95,7 +103,9 @@ def _trimmed(kinks: Kinks, rows: Sample, most: int, met: Callable[[Fit], bool]) 
     return None
 
 
-def _explained(kinks: Kinks, rows: Sample, far: np.ndarray, level: float) -> tuple[Kinks, np.ndarray]:
+def _explained(
+    kinks: Kinks, rows: Sample, far: np.ndarray, level: float, rng: np.random.Generator
+) -> tuple[Kinks, np.ndarray]:
     """The rows ``far`` that differ by more than ``level``, explained by further kinks as far as they can be."""
     far = np.sort(far)
     few = rows.rows(far)
@@ -106,6 +116,14 @@ def _explained(kinks: Kinks, rows: Sample, far: np.ndarray, level: float) -> tup
     moved = True
     while moved and left.any():
         moved = False
+        shared = _shared_plane(x[left], r[left], level, rng)
+        if shared is not None:
+            plane, on_it = shared
+            more = _with_hinge(kinks, plane, r[left][on_it])
+            after = _gap(more, few)
+            moved = (np.abs(after) > level).sum() < left.sum()
+            if moved:
+                kinks, r, left = more, after, np.abs(after) > level
         for i, side in sides:
             value = side * x[:, i]
             end = max(side * (high if side > 0 else low)[i], value[~left].max(initial=-np.inf))
@@ -162,6 +180,45 @@ def _plane(x: np.ndarray, r: np.ndarray, level: float) -> np.ndarray | None:
         rest, centred = r - columns @ values, x - x.mean(axis=0)
         chosen.append(int(np.abs(rest @ centred / np.linalg.norm(centred, axis=0).clip(1e-300)).argmax()))
     return None
+
+
+def _shared_plane(
+    x: np.ndarray, r: np.ndarray, level: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Weights and constant (d + 1,) of a plane of one or two inputs, and the rows on it: random sample consensus.
+
+    Fischler & Bolles (1981): q + 2 rows at a time, one more than a plane of q inputs has numbers, choose the inputs;
+    rows beyond other kinks do not lie on the plane.
+    """
+    for inputs in (1, 2):
+        enough = inputs + 1 + FEWEST
+        for _ in range(DRAWS if len(r) >= enough else 0):
+            on_it = rng.choice(len(r), inputs + 2, replace=False)
+            chosen = _flattest(x[on_it], r[on_it])
+            columns = np.column_stack([x[:, chosen], np.ones(len(r))])
+            for slack in (CLEAR, 1.0):
+                values = np.linalg.lstsq(columns[on_it], r[on_it], rcond=None)[0]
+                on_it = np.flatnonzero(np.abs(columns @ values - r) <= slack * level)
+            if len(on_it) >= enough:
+                plane = np.zeros(x.shape[1] + 1)
+                plane[[*chosen, -1]] = values
+                return plane, on_it
+    return None
+
+
+def _flattest(x: np.ndarray, r: np.ndarray) -> list[int]:
+    """The inputs an affine function of which comes closest to ``r``: one on three rows, two on four."""
+    x, r = x[1:] - x[0], r[1:] - r[0]
+    if len(r) == 2:
+        off = np.abs(x[0] * r[1] - x[1] * r[0]) / np.linalg.norm(x, axis=0).clip(1e-300)
+        return [int(off.argmin())]
+    # The distance of r from the plane of two columns a, b in three dimensions: |a . (r x b)| / |a x b|.
+    turned = np.array([[0.0, -r[2], r[1]], [r[2], 0.0, -r[0]], [-r[1], r[0], 0.0]])
+    inner = x.T @ x
+    area = np.outer(inner.diagonal(), inner.diagonal()) - inner**2
+    off = (x.T @ turned @ x) ** 2 / area.clip(1e-12 * max(area.max(), 1e-300))
+    off[np.tril_indices(len(off))] = np.inf
+    return [int(i) for i in np.unravel_index(off.argmin(), off.shape)]
 
 
 def _exact(found: np.ndarray, goal: np.ndarray, level: float) -> bool:

@@ -19,6 +19,10 @@ DIRECTIONS = 128
 RANDOM_STARTS = 30
 DISTINCT = 0.9
 """|cos| above which of two new kinks only the stronger joins."""
+ROWS_PER_WEIGHT = 10
+"""Rows beyond a kink that it needs for each of its weights before one more can join: few rows are met by any."""
+OFFSETS = 31
+"""Places of a kink on one input that are tried: quantiles of that input."""
 PAIRS = 100
 """Pairs of inputs with the largest second moment of the residual, whose planes give starts."""
 
@@ -32,19 +36,28 @@ def normalised(r: Tensor) -> tuple[Tensor, float]:
 def more_weights(
     kinks: Kinks, sample: Sample, r: Float[Tensor, " n"], threshold: float, most: int
 ) -> tuple[Bool[Tensor, "k inputs"], int, float]:
-    """The mask with at most ``most`` weights of largest squared t above ``threshold``; how many; the largest."""
+    """The mask with at most ``most`` weights of largest squared t above ``threshold``; how many; the largest.
+
+    Beside the affine part, a weight of a kink that a share p of the rows lies beyond has a column of mean square
+    4 p (1 - p) that of its input; kinks beyond too few rows for one more weight get none.
+    """
     mask = kinks.weight != 0
     if len(kinks) == 0:
         return mask, 0, 0.0
     slope, start = torch.zeros(kinks.weight.shape, device=mask.device), 0
     weight, unit = kinks.weight.float(), normalised(r)[0]
     power = torch.zeros(weight.shape[1], device=mask.device)
+    above = torch.zeros(len(weight), device=mask.device)
     for x, _ in sample.blocks(dtype=torch.float32):
-        slope += ((x @ weight.T).sign() * unit[start : start + len(x), None]).T @ x
+        side = (x @ weight.T).sign()
+        slope += (side * unit[start : start + len(x), None]).T @ x
         power += x.square().sum(0)
+        above += (side > 0).sum(0)
         start += len(x)
+    beyond = torch.minimum(above, start - above)
+    power = 4 * (beyond * (start - beyond) / start**2)[:, None] * power
     t = slope.square() / power.clamp_min(torch.finfo(torch.float32).tiny)
-    t[mask] = 0
+    t[mask | (beyond < ROWS_PER_WEIGHT * (mask.sum(1) + 1))[:, None]] = 0
     top = t.flatten().topk(min(most, t.numel()))
     chosen = top.indices[top.values > threshold]
     mask.view(-1)[chosen] = True
@@ -62,13 +75,15 @@ def more_kinks(
 ) -> tuple[Kinks, float]:
     """With at most ``most`` new kinks of largest squared t above ``threshold``; the largest t.
 
-    Candidates are the inputs alone, the present kinks short of one weight, and directions that are stationary for the
-    correlation of the residual with |u.x|. Each is judged by what it explains outside the span of the present columns,
-    and none is taken close to another or along the directions ``beside``, which join at the same time.
+    Candidates are the inputs alone, on inputs of kinks with a bias also elsewhere than at zero, the present kinks short
+    of one weight, and directions that are stationary for the correlation of the residual with |u.x|. Each is judged by
+    what it explains outside the span of the present columns, and none is taken close to another or along the directions
+    ``beside``, which join at the same time.
     """
     kinks = fit.kinks
     unit, scale = normalised(r)
-    candidates = torch.cat([_axes(sample, unit), _shorter(kinks).to(unit), _stationary(sample, unit, rng)])
+    near = _shorter(kinks).to(unit), _elsewhere(kinks, sample, unit)
+    candidates = torch.cat([_axes(sample, unit), *near, _stationary(sample, unit, rng)])
     candidates = candidates / candidates.norm(dim=1, keepdim=True)
     length, t = _explained(fit, sample, unit, candidates)
     joining = [] if beside is None else (beside / beside.norm(dim=1, keepdim=True)).to(candidates)
@@ -89,6 +104,28 @@ def _axes(sample: Sample, like: Tensor) -> Tensor:
     return torch.eye(sample.inputs)[:-1].to(like)
 
 
+def _elsewhere(kinks: Kinks, sample: Sample, r: Float[Tensor, " n"]) -> Float[Tensor, "c inputs"]:
+    """On each input that kinks read alone, the place of one more: |x_i - b| of largest correlation with the residual.
+
+    Two kinks of one input at places close by are taken for one in between, and no gradient parts them. Only where some
+    kink has a bias. The correlation is partial, given x_i and a constant, to which ``r`` is orthogonal.
+    """
+    alone = kinks.take((kinks.weight[:, :-1] != 0).sum(1) == 1).weight
+    inputs = alone[:, :-1].any(0).nonzero()[:, 0] if bool(alone[:, -1].any()) else alone.new_zeros(0, dtype=torch.int64)
+    level = torch.arange(1, OFFSETS + 1, device=r.device) / (OFFSETS + 1)
+    x = _first(sample)[:, inputs]
+    candidates = r.new_zeros(len(inputs), sample.inputs)
+    for row, i, column in zip(candidates, inputs.tolist(), x.T, strict=True):
+        place = column.quantile(level)
+        feature = (column[:, None] - place).abs()
+        line = torch.stack([torch.ones_like(column), column], dim=1)
+        feature -= line @ torch.linalg.lstsq(line, feature).solution
+        size = feature.square().sum(0).clamp_min(torch.finfo(torch.float32).tiny)
+        best = ((feature.T @ r[: len(x)]).square() / size).argmax()
+        row[i], row[-1] = 1.0, -place[best]
+    return candidates
+
+
 def _shorter(kinks: Kinks, most: int = 400) -> Float[Tensor, "c inputs"]:
     """Kinks of two to four weights with one of them left out, at most ``most`` of them."""
     counts = (kinks.weight != 0).sum(1)
@@ -104,12 +141,17 @@ def _stationary(sample: Sample, r: Float[Tensor, " n"], rng: np.random.Generator
     Starts are the axes, directions in the planes of pairs of inputs, and random ones. ``r`` has unit variance. Entries
     within four standard deviations of noise are set to zero, the largest excepted.
     """
-    x = torch.cat([x for x, _ in sample.rows(np.arange(min(sample.n, SEARCH_ROWS))).blocks(dtype=torch.float32)])
+    x = _first(sample)
     r = r[: len(x)] - r[: len(x)].mean()
     start = torch.as_tensor(rng.standard_normal((RANDOM_STARTS, x.shape[1]))).to(x)
     start[:, -1] *= 0.5
     starts = torch.cat([_axes(sample, x), _planes(x, r), start / start.norm(dim=1, keepdim=True)])
     return torch.cat([_iterated(x, r, part, rounds) for part in starts.split(DIRECTIONS)])
+
+
+def _first(sample: Sample) -> Float[Tensor, "n inputs"]:
+    """The first rows, at most ``SEARCH_ROWS``."""
+    return torch.cat([x for x, _ in sample.rows(np.arange(min(sample.n, SEARCH_ROWS))).blocks(dtype=torch.float32)])
 
 
 def _iterated(x: Tensor, r: Tensor, unit: Tensor, rounds: int) -> Tensor:

@@ -185,9 +185,8 @@ def _refit_round(search: Search, rows: Sample, order: np.ndarray, plan: Plan, rn
     at_rest = changed == 0 or (same and strongest < 3 * _threshold(kinks, mse))
     stalled = (search.round >= 2 and mse > 0.8 * search.best) or search.round >= MOST_REFITS
     if at_rest or stalled:
-        spared = None if met else _but_for_few(search, fit, rows, plan)
-        if met and sample.n == rows.n:
-            spared = _decided(search, kinks, rows)
+        sure = met and len(undecided(kinks, sample)[0]) == len(kinks)
+        spared = None if sure or (met and sample.n < rows.n) else _but_for_few(search, fit, rows, plan, rng)
         if spared is not None:
             return spared
     if at_rest:
@@ -205,26 +204,21 @@ def _met(mse: float, rows: int, plan: Plan) -> bool:
     return mse <= (1 + ROUNDED_ERROR / math.sqrt(rows)) * max(plan.floor, ROUNDING)
 
 
-def _but_for_few(search: Search, fit: Fit, rows: Sample, plan: Plan) -> Search | None:
-    """With the kinks that few rows lie beyond, and rows that show none set aside; None where that is no gain."""
+def _but_for_few(search: Search, fit: Fit, rows: Sample, plan: Plan, rng: np.random.Generator) -> Search | None:
+    """With the kinks that few rows lie beyond, and rows that decide none set aside; None where that is no gain."""
     rounded = math.sqrt(max(plan.floor, ROUNDING))
-    found = but_for_few(fit, rows, lambda after: _met(after.mse, after.rows, plan), rounded)
-    if found is None:
-        return None
-    kinks, unmet = found
-    spared = _with_aside(search, kinks, unmet, rows) if len(unmet) else None
-    if spared is not None:
-        return spared
-    after = refit(kinks, Support.of(kinks.weight != 0), rows)
-    if after.mse > 0.9 * float(residual(fit.kinks, rows).square().mean()):
-        return None
-    return _again(search, after.kinks)
-
-
-def _decided(search: Search, kinks: Kinks, rows: Sample) -> Search | None:
-    """Without the kinks that no rows decide, the rows beyond them set aside; None where there are none."""
-    fewer, beyond = undecided(kinks, rows)
-    return None if len(fewer) == len(kinks) else _with_aside(search, fewer, beyond, rows)
+    found = but_for_few(fit, rows, lambda after: _met(after.mse, after.rows, plan), rounded, rng)
+    if found is not None:
+        kinks, unmet = found
+        spared = _with_aside(search, kinks, unmet, rows) if len(unmet) else None
+        if spared is not None:
+            return spared
+        after = refit(kinks, Support.of(kinks.weight != 0), rows)
+        shorter = after.kinks.nonzeros < fit.kinks.nonzeros and _met(after.mse, after.rows, plan)
+        if shorter or after.mse <= 0.9 * float(residual(fit.kinks, rows).square().mean()):
+            return _again(search, after.kinks)
+    fewer, beyond = undecided(fit.kinks, rows)
+    return None if len(fewer) == len(fit.kinks) else _with_aside(search, fewer, beyond, rows)
 
 
 def _with_aside(search: Search, kinks: Kinks, unmet: np.ndarray, rows: Sample) -> Search | None:

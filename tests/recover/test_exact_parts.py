@@ -1,11 +1,13 @@
 """The parts of exact recovery against autograd, Monte Carlo, enumeration and ordinary least squares."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+import sparelu.recover.refit
 from sparelu.recover.growth import more_kinks, more_weights
 from sparelu.recover.kinks import Kinks, Sample, merged, residual
 from sparelu.recover.moments import moments
@@ -166,6 +168,60 @@ def test_growth_asks_for_what_is_missing() -> None:
     found, count, _ = more_weights(fit.kinks, sample, residual(fit.kinks, sample), 30.0, 1)
     assert count == 1
     assert bool(found[0, 1])
+
+
+def test_a_weight_of_a_kink_that_few_rows_lie_beyond_is_judged_by_those() -> None:
+    """Its t is that of regressing the residual on its column and the affine part."""
+    rng = np.random.default_rng(7)
+    weight = torch.tensor([[1.0, 0.4, 0.0, 0.0, -2.2]]).double()
+    truth = Kinks.none(torch.zeros(5, dtype=torch.float64)).with_kinks(torch.ones(1).double(), weight)
+    sample = _sample(rng, truth, 4000, noise=0.02)
+    mask = weight != 0
+    mask[0, 1] = False
+    fit = refit(truth, Support.of(mask), sample)
+    x = np.column_stack([sample.x, np.ones(4000)])
+    side = np.sign(x @ fit.kinks.weight[0].numpy())
+    assert 50 < (side > 0).sum() < 100
+    r = residual(fit.kinks, sample)
+    column, plain = side * x[:, 1], x
+    column = column - plain @ np.linalg.lstsq(plain, column, rcond=None)[0]
+    t = (r.numpy() @ column) ** 2 / (column @ column) / float(r.square().mean())
+    found = more_weights(fit.kinks, sample, r, 0.0, 1)
+    assert found[0][0, 1]
+    assert found[2] == pytest.approx(t, rel=0.05)
+    few = replace(fit.kinks, weight=fit.kinks.weight * torch.tensor([1.0, 1, 1, 1, 1.5]).double())
+    assert more_weights(few, sample, r, 0.0, 1)[2] == 0.0
+
+
+def test_two_kinks_of_one_input_at_places_close_by_are_parted() -> None:
+    rng = np.random.default_rng(8)
+    none = Kinks.none(torch.zeros(5, dtype=torch.float64))
+    weight = torch.tensor([[0.25, 0, 0, 0, 0.14], [0.1, 0, 0, 0, 0.08], [0, 0.5, 0, 0, 0.2]]).double()
+    truth = none.with_kinks(torch.tensor([-1.0, -1.0, 1.0]).double(), weight)
+    sample = _sample(rng, truth, 6000)
+    joined = none.with_kinks(torch.tensor([-1.0, 1.0]).double(), torch.stack([weight[0] + weight[1], weight[2]]))
+    search = Search(joined, joined.weight != 0, "refit", 1.0, 1e-3, cycle=1, full=True)
+    while search.phase == "refit":
+        search = advance(search, sample, np.arange(6000), Plan(5, 1000, 6000, 50, 2, 0.0), rng)
+    assert search.phase == "done"
+    found = search.kinks.weight[search.kinks.weight[:, 0] != 0]
+    places = sorted((-found[:, -1] / found[:, 0]).tolist())
+    np.testing.assert_allclose(places, [-0.8, -0.56], atol=1e-9)
+
+
+def test_a_refit_of_settled_gates_takes_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    truth = _kinks(rng)
+    sample = _sample(rng, truth, 800, noise=0.1)
+    support = Support.of(truth.weight != 0)
+    fit = refit(truth, support, sample, steps=50, enough=1e-9)
+    away = replace(fit.kinks, affine=fit.kinks.affine + 1.0)
+    taken: list[int] = []
+    step = sparelu.recover.refit._descend
+    monkeypatch.setattr("sparelu.recover.refit._descend", lambda *a: taken.append(1) or step(*a))
+    again = refit(away, support, sample)
+    assert len(taken) == 1
+    assert again.mse == pytest.approx(fit.mse, rel=1e-4)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -15,6 +15,7 @@ from sparelu.recover.few_rows import but_for_few, undecided
 from sparelu.recover.kinks import Kinks, Sample
 from sparelu.recover.normal import Support
 from sparelu.recover.refit import refit
+from sparelu.recover.search import Plan, Search, advance
 from sparelu.run import Limits, fit
 from tests.recover.test_exact import same_support, violated
 
@@ -58,7 +59,7 @@ def test_a_kink_beyond_a_few_rows_is_found_from_them(rare: tuple[dict[int, float
     sample = Sample(data.x, np.asarray(data.y))
     start = refit(kinks, Support.of(kinks.weight != 0), sample)
     assert start.mse > 1e-8
-    found = but_for_few(start, sample, lambda after: after.mse < 1e-24, 1e-12)
+    found = but_for_few(start, sample, lambda after: after.mse < 1e-24, 1e-12, np.random.default_rng(0))
     assert found is not None
     more, unmet = found
     assert len(unmet) == 0
@@ -66,6 +67,52 @@ def test_a_kink_beyond_a_few_rows_is_found_from_them(rare: tuple[dict[int, float
     want = np.zeros(7)
     want[list(rare[0])], want[-1] = list(rare[0].values()), rare[1]
     np.testing.assert_allclose(more.weight[2].numpy() * np.sign(more.weight[2, -1].item()), -want, atol=1e-9)
+
+
+def test_kinks_whose_few_rows_are_mixed_are_told_apart() -> None:
+    """Two kinks of two inputs, and one that two rows lie beyond, are missing at once."""
+    rare = ({3: 0.8, 4: 0.6}, -2.9), ({4: -0.6, 5: 0.8}, -2.9), ({3: -0.6, 5: -0.8}, -3.6)
+    net = truth(*rare)
+    data = labelled(net)
+    counts = beyond(net, data)[2:]
+    assert min(counts[:2]) >= 8
+    assert counts[2] == 2
+    kinks = Kinks.none(torch.zeros(7, dtype=torch.float64)).with_kinks(
+        torch.tensor([1.0, -1.0]).double(),
+        torch.cat([truth().layers[0].dense(), truth().layers[0].dense_bias()[:, None]], dim=1),
+    )
+    sample = Sample(data.x, np.asarray(data.y))
+    start = refit(kinks, Support.of(kinks.weight != 0), sample)
+    found = but_for_few(start, sample, lambda after: after.mse < 1e-24, 1e-12, np.random.default_rng(0))
+    assert found is not None
+    more, unmet = found
+    assert len(more) == 4
+    assert len(unmet) == 2
+    supports = sorted((w != 0).nonzero()[:, 0].tolist() for w in more.weight[2:])
+    assert supports == [[3, 4, 6], [4, 5, 6]]
+
+
+def test_a_kink_of_as_many_weights_as_rows_beyond_it_gives_way_to_the_one_that_made_them() -> None:
+    """The rows beyond a kink on one input are also met by one on all twenty inputs."""
+    x = np.random.default_rng(1).standard_normal((6000, 20))
+    place = float(np.sort(x[:, 3])[-19:-17].mean())
+    made = np.maximum(x[:, 3] - place, 0.0)
+    beyond = x[:, 3] > place
+    assert beyond.sum() == 18
+    hidden = np.append(np.linalg.lstsq(np.column_stack([x[beyond], np.ones(18)]), made[beyond], rcond=None)[0], 0.0)
+    weight = torch.as_tensor(hidden[:-1])[None]
+    wrong = Kinks.none(torch.zeros(21, dtype=torch.float64)).with_kinks(torch.ones(1).double(), weight)
+    wrong = wrong.moved(torch.zeros_like(weight), weight[0] / 2)
+    labels = made.copy()
+    also = np.column_stack([x, np.ones(6000)]) @ weight[0].numpy() > 0
+    keep = beyond | ~also
+    sample = Sample(x[keep], labels[keep])
+    search = Search(wrong, wrong.weight != 0, "refit", 1.0, 1e-9, cycle=1, full=True)
+    plan = Plan(5, 1000, sample.n, 50, 2, 0.0)
+    while search.phase == "refit":
+        search = advance(search, sample, np.arange(sample.n), plan, np.random.default_rng(0))
+    assert search.phase == "done"
+    assert (search.kinks.weight[0] != 0).nonzero()[:, 0].tolist() == [3, 20]
 
 
 def test_the_whole_network_comes_back() -> None:
