@@ -21,6 +21,8 @@ DISTINCT = 0.9
 """|cos| above which of two new kinks only the stronger joins."""
 ROWS_PER_WEIGHT = 10
 """Rows beyond a kink that it needs for each of its weights before one more can join: few rows are met by any."""
+RARE = 0.05
+"""Share of the rows beyond a kink below which its weights are judged by those rows."""
 OFFSETS = 31
 """Places of a kink on one input that are tried: quantiles of that input."""
 PAIRS = 100
@@ -39,7 +41,7 @@ def more_weights(
     """The mask with at most ``most`` weights of largest squared t above ``threshold``; how many; the largest.
 
     Beside the affine part, a weight of a kink that a share p of the rows lies beyond has a column of mean square
-    4 p (1 - p) that of its input; kinks beyond too few rows for one more weight get none.
+    4 p (1 - p) that of its input, which counts where p is small; kinks beyond too few rows for one more weight get none.
     """
     mask = kinks.weight != 0
     if len(kinks) == 0:
@@ -55,7 +57,8 @@ def more_weights(
         above += (side > 0).sum(0)
         start += len(x)
     beyond = torch.minimum(above, start - above)
-    power = 4 * (beyond * (start - beyond) / start**2)[:, None] * power
+    share = torch.where(beyond < RARE * start, 4 * beyond * (start - beyond) / start**2, 1.0)
+    power = share[:, None] * power
     t = slope.square() / power.clamp_min(torch.finfo(torch.float32).tiny)
     t[mask | (beyond < ROWS_PER_WEIGHT * (mask.sum(1) + 1))[:, None]] = 0
     top = t.flatten().topk(min(most, t.numel()))
