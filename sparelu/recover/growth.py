@@ -41,7 +41,7 @@ def more_weights(
     """The mask with at most ``most`` weights of largest squared t above ``threshold``; how many; the largest.
 
     Beside the affine part, a weight of a kink that a share p of the rows lies beyond has a column of mean square
-    4 p (1 - p) that of its input, which counts where p is small; kinks beyond too few rows for one more weight get none.
+    4 p (1 - p) that of its input, which counts where p is small. Kinks that few rows lie beyond get no more weights.
     """
     mask = kinks.weight != 0
     if len(kinks) == 0:
