@@ -217,6 +217,8 @@ def _but_for_few(search: Search, fit: Fit, rows: Sample, plan: Plan, rng: np.ran
         shorter = after.kinks.nonzeros < fit.kinks.nonzeros and _met(after.mse, after.rows, plan)
         if shorter or after.mse <= 0.9 * float(residual(fit.kinks, rows).square().mean()):
             return _again(search, after.kinks)
+    if not _met(fit.mse, fit.rows, plan):
+        return None
     fewer, beyond = undecided(fit.kinks, rows)
     return None if len(fewer) == len(fit.kinks) else _with_aside(search, fewer, beyond, rows)
 
