@@ -93,17 +93,17 @@ def _agrees(rows: Rows) -> str:
     )
 
 
+AS_PUBLISHED = {"gradients": "published", "batch": 50_000}
+"""IMP's settings of Figure 1: 15 steps on all rows in every round."""
 METHODS = {
     "exact": "exact (ours, no budget given)",
     "aiht": "AIHT (published)",
-    "imp (batch 50000, gradients published)": "IMP (as published)",
+    f"imp ({', '.join(f'{name} {value}' for name, value in AS_PUBLISHED.items())})": "IMP (as published)",
     "imp": "IMP (fair)",
     "gmp": "gmp (fair)",
 }
 """The labels of flat rows, and what they are called on the page."""
 CELLS = [(m, s) for m in (1, 5, 20, 100) for s in (1, 5, 20, 100, 500)]
-AS_PUBLISHED = {"gradients": "published", "batch": 50_000}
-"""IMP's settings of Figure 1: 15 steps on all rows in every round."""
 
 
 def by_method(m: int, s: int, seed: int, method: str) -> Trial:
