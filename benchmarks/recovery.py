@@ -202,8 +202,10 @@ def share(rows: Rows, chosen: Any) -> str:
 def silent(rows: Rows) -> str:
     """How many fits are called exact by the method and are not, and the reverse."""
     said = [r for r in rows if r["status"] == "converged"]
-    wrong, unsaid = sum(not exact(r) for r in said), sum(exact(r) for r in rows) - sum(exact(r) for r in said)
-    return f"{wrong} of {len(said)} fits called converged are not exact; {unsaid} exact fits are not called so"
+    wrong, unsaid = sum(not r["support"] for r in said), sum(exact(r) for r in rows) - sum(exact(r) for r in said)
+    text = f"{wrong} of {len(said)} fits called converged have a wrong support; {unsaid} exact fits are not called so"
+    short = sum(bool(r["support"]) for r in said) - sum(exact(r) for r in said)
+    return text + f"; {short} with the support that rows can know are below {EXACT:g} dB" * (short > 0)
 
 
 def outputs_table(rows: Rows) -> str:
