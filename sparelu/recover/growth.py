@@ -85,8 +85,9 @@ def more_kinks(
     """
     kinks = fit.kinks
     unit, scale = normalised(r)
-    near = _shorter(kinks).to(unit), _elsewhere(kinks, sample, unit)
-    candidates = torch.cat([_axes(sample, unit), *near, _stationary(sample, unit, rng)])
+    x = torch.cat([x for x, _ in sample.rows(np.arange(min(sample.n, SEARCH_ROWS))).blocks(dtype=torch.float32)])
+    near = _shorter(kinks).to(unit), _elsewhere(kinks, x, unit)
+    candidates = torch.cat([_axes(x), *near, _stationary(x, unit, rng)])
     candidates = candidates / candidates.norm(dim=1, keepdim=True)
     length, t = _explained(fit, sample, unit, candidates)
     joining = [] if beside is None else (beside / beside.norm(dim=1, keepdim=True)).to(candidates)
@@ -103,11 +104,11 @@ def more_kinks(
     return kinks.with_kinks(sign, candidates[index].double() * size[:, None]), float(t.max())
 
 
-def _axes(sample: Sample, like: Tensor) -> Tensor:
-    return torch.eye(sample.inputs)[:-1].to(like)
+def _axes(x: Float[Tensor, "n inputs"]) -> Tensor:
+    return torch.eye(x.shape[1])[:-1].to(x)
 
 
-def _elsewhere(kinks: Kinks, sample: Sample, r: Float[Tensor, " n"]) -> Float[Tensor, "c inputs"]:
+def _elsewhere(kinks: Kinks, x: Float[Tensor, "n inputs"], r: Float[Tensor, " all"]) -> Float[Tensor, "c inputs"]:
     """On each input that kinks read alone, the place of one more: |x_i - b| of largest correlation with the residual.
 
     Two kinks of one input at places close by are taken for one in between, and no gradient parts them. Only where some
@@ -116,9 +117,8 @@ def _elsewhere(kinks: Kinks, sample: Sample, r: Float[Tensor, " n"]) -> Float[Te
     alone = kinks.take((kinks.weight[:, :-1] != 0).sum(1) == 1).weight
     inputs = alone[:, :-1].any(0).nonzero()[:, 0] if bool(alone[:, -1].any()) else alone.new_zeros(0, dtype=torch.int64)
     level = torch.arange(1, OFFSETS + 1, device=r.device) / (OFFSETS + 1)
-    x = _first(sample)[:, inputs]
-    candidates = r.new_zeros(len(inputs), sample.inputs)
-    for row, i, column in zip(candidates, inputs.tolist(), x.T, strict=True):
+    candidates = r.new_zeros(len(inputs), x.shape[1])
+    for row, i, column in zip(candidates, inputs.tolist(), x[:, inputs].T, strict=True):
         place = column.quantile(level)
         feature = (column[:, None] - place).abs()
         line = torch.stack([torch.ones_like(column), column], dim=1)
@@ -138,23 +138,19 @@ def _shorter(kinks: Kinks, most: int = 400) -> Float[Tensor, "c inputs"]:
     return rows[rows[:, :-1].any(1)]
 
 
-def _stationary(sample: Sample, r: Float[Tensor, " n"], rng: np.random.Generator, rounds: int = 8) -> Tensor:
+def _stationary(
+    x: Float[Tensor, "n inputs"], r: Float[Tensor, " all"], rng: np.random.Generator, rounds: int = 8
+) -> Tensor:
     """Directions after rounds of u <- +- sum_i r_i sign(u.x_i) x_i, each with its own sign.
 
     Starts are the axes, directions in the planes of pairs of inputs, and random ones. ``r`` has unit variance. Entries
     within four standard deviations of noise are set to zero, the largest excepted.
     """
-    x = _first(sample)
     r = r[: len(x)] - r[: len(x)].mean()
     start = torch.as_tensor(rng.standard_normal((RANDOM_STARTS, x.shape[1]))).to(x)
     start[:, -1] *= 0.5
-    starts = torch.cat([_axes(sample, x), _planes(x, r), start / start.norm(dim=1, keepdim=True)])
+    starts = torch.cat([_axes(x), _planes(x, r), start / start.norm(dim=1, keepdim=True)])
     return torch.cat([_iterated(x, r, part, rounds) for part in starts.split(DIRECTIONS)])
-
-
-def _first(sample: Sample) -> Float[Tensor, "n inputs"]:
-    """The first rows, at most ``SEARCH_ROWS``."""
-    return torch.cat([x for x, _ in sample.rows(np.arange(min(sample.n, SEARCH_ROWS))).blocks(dtype=torch.float32)])
 
 
 def _iterated(x: Tensor, r: Tensor, unit: Tensor, rounds: int) -> Tensor:

@@ -184,9 +184,8 @@ def _refit_round(search: Search, rows: Sample, order: np.ndarray, plan: Plan, rn
     same = kinks.nonzeros == search.size and mse > 0.99 * search.best
     at_rest = changed == 0 or (same and strongest < 3 * _threshold(kinks, mse))
     stalled = (search.round >= 2 and mse > 0.8 * search.best) or search.round >= MOST_REFITS
-    if at_rest or stalled:
-        sure = met and len(undecided(kinks, sample)[0]) == len(kinks)
-        spared = None if sure or (met and sample.n < rows.n) else _but_for_few(search, fit, rows, plan, rng)
+    if (at_rest or stalled) and not (met and sample.n < rows.n):
+        spared = _but_for_few(search, fit, rows, plan, rng)
         if spared is not None:
             return spared
     if at_rest:
@@ -206,6 +205,10 @@ def _met(mse: float, rows: int, plan: Plan) -> bool:
 
 def _but_for_few(search: Search, fit: Fit, rows: Sample, plan: Plan, rng: np.random.Generator) -> Search | None:
     """With the kinks that few rows lie beyond, and rows that decide none set aside; None where that is no gain."""
+    met = _met(fit.mse, fit.rows, plan)
+    fewer, beyond = undecided(fit.kinks, rows) if met else (fit.kinks, np.zeros(0, dtype=np.int64))
+    if met and len(fewer) == len(fit.kinks):
+        return None
     rounded = math.sqrt(max(plan.floor, ROUNDING))
     found = but_for_few(fit, rows, lambda after: _met(after.mse, after.rows, plan), rounded, rng)
     if found is not None:
@@ -217,10 +220,7 @@ def _but_for_few(search: Search, fit: Fit, rows: Sample, plan: Plan, rng: np.ran
         shorter = after.kinks.nonzeros < fit.kinks.nonzeros and _met(after.mse, after.rows, plan)
         if shorter or after.mse <= 0.9 * float(residual(fit.kinks, rows).square().mean()):
             return _again(search, after.kinks)
-    if not _met(fit.mse, fit.rows, plan):
-        return None
-    fewer, beyond = undecided(fit.kinks, rows)
-    return None if len(fewer) == len(fit.kinks) else _with_aside(search, fewer, beyond, rows)
+    return _with_aside(search, fewer, beyond, rows) if met else None
 
 
 def _with_aside(search: Search, kinks: Kinks, unmet: np.ndarray, rows: Sample) -> Search | None:

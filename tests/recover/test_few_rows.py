@@ -14,7 +14,7 @@ from sparelu.recover.exact import Exact
 from sparelu.recover.few_rows import but_for_few, undecided
 from sparelu.recover.kinks import Kinks, Sample
 from sparelu.recover.normal import Support
-from sparelu.recover.refit import refit
+from sparelu.recover.refit import Fit, refit
 from sparelu.recover.search import Plan, Search, advance
 from sparelu.run import Limits, fit
 from tests.recover.test_exact import same_support, violated
@@ -42,6 +42,16 @@ def beyond(net: Network, data: Data) -> list[int]:
     return (np.asarray(data.x) @ w.T + b > 0).sum(axis=0).tolist()
 
 
+def without_the_rare(data: Data) -> tuple[Fit, Sample]:
+    """The common neurons fitted to all rows."""
+    layer = truth().layers[0]
+    kinks = Kinks.none(torch.zeros(7, dtype=torch.float64)).with_kinks(
+        torch.tensor([1.0, -1.0]).double(), torch.cat([layer.dense(), layer.dense_bias()[:, None]], dim=1)
+    )
+    sample = Sample(data.x, np.asarray(data.y))
+    return refit(kinks, Support.of(kinks.weight != 0), sample), sample
+
+
 @pytest.mark.parametrize(
     "rare",
     [({3: 1.0}, -3.1), ({3: -1.0}, -3.1), ({3: 0.8, 4: 0.6}, -3.0)],
@@ -51,13 +61,7 @@ def test_a_kink_beyond_a_few_rows_is_found_from_them(rare: tuple[dict[int, float
     net = truth(rare)
     data = labelled(net)
     assert 4 <= beyond(net, data)[2] <= 30
-    common = truth()
-    kinks = Kinks.none(torch.zeros(7, dtype=torch.float64)).with_kinks(
-        torch.tensor([1.0, -1.0]).double(),
-        torch.cat([common.layers[0].dense(), common.layers[0].dense_bias()[:, None]], dim=1),
-    )
-    sample = Sample(data.x, np.asarray(data.y))
-    start = refit(kinks, Support.of(kinks.weight != 0), sample)
+    start, sample = without_the_rare(data)
     assert start.mse > 1e-8
     found = but_for_few(start, sample, lambda after: after.mse < 1e-24, 1e-12, np.random.default_rng(0))
     assert found is not None
@@ -77,12 +81,7 @@ def test_kinks_whose_few_rows_are_mixed_are_told_apart() -> None:
     counts = beyond(net, data)[2:]
     assert min(counts[:2]) >= 8
     assert counts[2] == 2
-    kinks = Kinks.none(torch.zeros(7, dtype=torch.float64)).with_kinks(
-        torch.tensor([1.0, -1.0]).double(),
-        torch.cat([truth().layers[0].dense(), truth().layers[0].dense_bias()[:, None]], dim=1),
-    )
-    sample = Sample(data.x, np.asarray(data.y))
-    start = refit(kinks, Support.of(kinks.weight != 0), sample)
+    start, sample = without_the_rare(data)
     found = but_for_few(start, sample, lambda after: after.mse < 1e-24, 1e-12, np.random.default_rng(0))
     assert found is not None
     more, unmet = found
@@ -99,14 +98,12 @@ def test_a_kink_of_as_many_weights_as_rows_beyond_it_gives_way_to_the_one_that_m
     made = np.maximum(x[:, 3] - place, 0.0)
     beyond = x[:, 3] > place
     assert beyond.sum() == 18
-    hidden = np.append(np.linalg.lstsq(np.column_stack([x[beyond], np.ones(18)]), made[beyond], rcond=None)[0], 0.0)
-    weight = torch.as_tensor(hidden[:-1])[None]
+    bordered = np.column_stack([x, np.ones(6000)])
+    weight = torch.as_tensor(np.linalg.lstsq(bordered[beyond], made[beyond], rcond=None)[0])[None]
     wrong = Kinks.none(torch.zeros(21, dtype=torch.float64)).with_kinks(torch.ones(1).double(), weight)
     wrong = wrong.moved(torch.zeros_like(weight), weight[0] / 2)
-    labels = made.copy()
-    also = np.column_stack([x, np.ones(6000)]) @ weight[0].numpy() > 0
-    keep = beyond | ~also
-    sample = Sample(x[keep], labels[keep])
+    keep = beyond | (bordered @ weight[0].numpy() <= 0)
+    sample = Sample(x[keep], made[keep])
     search = Search(wrong, wrong.weight != 0, "refit", 1.0, 1e-9, cycle=1, full=True)
     plan = Plan(5, 1000, sample.n, 50, 2, 0.0)
     while search.phase == "refit":
