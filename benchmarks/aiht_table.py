@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.figure import Figure
 
-from sparelu.experiments.benchmark import Benchmark, Rows, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.experiments.figures_heatmap import panels
-from sparelu.experiments.trial import Trial
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.experiments.figures.heatmap import panels
+from sparelu.experiments.trials.trial import Trial
 
 INPUTS = 100
 THERE: dict[tuple[int, int], float | tuple[float, ...]] = {

@@ -22,11 +22,11 @@ import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sparelu.experiments.benchmark import TOPICS, Benchmark, markdown
-from sparelu.experiments.benchmark_run import add_options, folder_of, run_all
-from sparelu.experiments.figures import STYLE
-from sparelu.experiments.sweep import Table, trial_key
-from sparelu.experiments.task import Row
+from sparelu.experiments.benchmarks.benchmark import TOPICS, Benchmark, markdown
+from sparelu.experiments.benchmarks.run import add_options, folder_of, run_all
+from sparelu.experiments.figures.curves import STYLE
+from sparelu.experiments.sweeps.sweep import Table, trial_key
+from sparelu.experiments.trials.task import Row
 from sparelu.store import write_atomically
 
 HERE = Path(__file__).parent

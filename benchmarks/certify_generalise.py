@@ -18,9 +18,9 @@ from sparelu.certify.complexity import Chain, energies, golowich, graph_complexi
 from sparelu.certify.unrolled import unroll
 from sparelu.data import Budget, Data
 from sparelu.datasets import load
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.network import Network
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.networks.network import Network
 from sparelu.run import fit
 
 BOUNDS = ("single", "best", "path", "golowich", "neyshabur")

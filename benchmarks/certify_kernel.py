@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sparelu.certify.kernel import limit_kernel, random_pruned, tangent_kernel
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_figures import lines
-from sparelu.experiments.benchmark_run import run_benchmarks
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.figures import lines
+from sparelu.experiments.benchmarks.run import run_benchmarks
 
 
 def row(density: float, width: int, seed: int) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from sparelu.certify.pairs import Inputs, gap, product_of_norms
 from sparelu.certify.pruned import alike, without_smallest
 from sparelu.data import Data
 from sparelu.datasets import load
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.network import Network
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.networks.network import Network
 
 HIDDEN = {"digits": (64, 32), "diabetes": (64, 32), "mnist": (128, 64)}
 

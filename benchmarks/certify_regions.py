@@ -22,10 +22,10 @@ from scipy.optimize import nnls
 
 from sparelu.certify.lines import pieces
 from sparelu.certify.plane import cells
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_figures import lines
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.network import Network
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.figures import lines
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.networks.network import Network
 
 STEP, TAMED = 0.05, 300.0
 SHOWN = (2_000, 20_000, 100_000)

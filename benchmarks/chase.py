@@ -19,13 +19,13 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparelu.datasets import load
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.train.chase import Chase, Removal, SoftBound
-from sparelu.train.convnets import small_resnet
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.train.analysis.convnets import small_resnet
+from sparelu.train.channels.chase import Chase, Removal, SoftBound
 from sparelu.train.dynamic import SET, RigL
-from sparelu.train.plans import Exploration
-from sparelu.train.sparsifier import Sparsifier
+from sparelu.train.sparsifier.sparsifier import Sparsifier
+from sparelu.train.sparsifier.update_schedules import Exploration
 
 MOMENTUM, DECAY = 0.9, 5e-4
 METHODS = (("dense", 0.0), ("SET", 0.0), ("RigL", 0.0), ("Chase", 0.0), ("Chase", 0.3), ("Chase", 0.4))

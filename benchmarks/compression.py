@@ -24,11 +24,11 @@ from sparelu.compress.frames import InvariantTarget, antipodal, equal_norms, opt
 from sparelu.compress.population import Population
 from sparelu.compress.projection import Form, LawTarget, NetworkTarget, Projection, descend
 from sparelu.data import Budget
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_figures import lines
-from sparelu.experiments.benchmark_run import run_benchmarks
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.figures import lines
+from sparelu.experiments.benchmarks.run import run_benchmarks
 from sparelu.gaussian import TwoLayer
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.run import compress
 
 NEURONS = (1, 2, 3, 4, 6, 8, 11, 12, 20)

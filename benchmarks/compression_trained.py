@@ -30,11 +30,11 @@ from sparelu.compress.shallow import two_layer
 from sparelu.compress.starts import Chosen, centres, greedy, largest
 from sparelu.data import Data
 from sparelu.datasets import load
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_figures import lines
-from sparelu.experiments.benchmark_run import run_benchmarks
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.figures import lines
+from sparelu.experiments.benchmarks.run import run_benchmarks
 from sparelu.gaussian import TwoLayer
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.run import generator
 
 WIDTHS = (512, 2048)

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_figures import lines
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.recover.fixed_gates import hard_thresholding
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.figures import lines
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.recover.aiht.fixed_gates import hard_thresholding
 
 INPUTS, ROWS, STEPS = 30, 3000, 300
 

@@ -16,11 +16,11 @@ from sklearn.datasets import load_diabetes, load_wine
 
 from sparelu.catalogue import fitter
 from sparelu.data import Budget, Data
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_figures import lines
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.experiments.measure import measure
-from sparelu.interpolate.interpolant import interpolate
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.figures import lines
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.experiments.evaluate import measure
+from sparelu.interpolate.curves.interpolant import interpolate
 from sparelu.run import Limits, fit
 
 FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0)

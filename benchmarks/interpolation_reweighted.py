@@ -15,12 +15,12 @@ import torch
 from matplotlib.figure import Figure
 
 from sparelu.data import Budget, Data
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_figures import lines
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.experiments.measure import measure
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.figures import lines
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.experiments.evaluate import measure
 from sparelu.interpolate.few_weights import FewWeights
-from sparelu.interpolate.pathprox import PathNetwork, Penalty
+from sparelu.interpolate.points.path_prox import PathNetwork, Penalty
 from sparelu.interpolate.reweighted import Reweighted
 from sparelu.run import fit
 

@@ -16,13 +16,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sparelu.data import Budget, Data
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_figures import lines
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.interpolate.hats import Series
-from sparelu.interpolate.interpolant import interpolate
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.figures import lines
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.interpolate.curves.hat_basis import Series
+from sparelu.interpolate.curves.interpolant import interpolate
+from sparelu.interpolate.curves.trend_filter import denoise, largest_strength
 from sparelu.interpolate.piecewise import Piecewise, sparsest
-from sparelu.interpolate.trend import denoise, largest_strength
 from sparelu.run import fit
 
 BASELINE_ROWS = 10**6

@@ -2,11 +2,11 @@
 
     python benchmarks/lottery.py [--where study=rate]
 
-Teacher and student of sparelu.train.lottery: x ~ N(0, I_d), nonzeros uniform on [-0.5, 0.5], one support for all
-neurons, start at half the teacher's norm within the mask, step K, momentum 0.8, all rows at once, at most 1500 steps.
-A trial succeeds when its relative error falls below 1e-3. "there" is an independent NumPy implementation of the same
-settings. The theorem asks for rows in proportion to K^6 times the effective width; about as many rows as living weights
-are enough here.
+Teacher and student of sparelu.train.analysis.teacher_student: x ~ N(0, I_d), nonzeros uniform on [-0.5, 0.5], one
+support for all neurons, start at half the teacher's norm within the mask, step K, momentum 0.8, all rows at once, at
+most 1500 steps. A trial succeeds when its relative error falls below 1e-3. "there" is an independent NumPy
+implementation of the same settings. The theorem asks for rows in proportion to K^6 times the effective width; about as
+many rows as living weights are enough here.
 """
 
 import time
@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from sparelu.experiments.benchmark import Benchmark, Rows, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.experiments.figures_heatmap import Theory, phase_transition
-from sparelu.experiments.task import Call
-from sparelu.train import lottery
-from sparelu.train.lottery_start import tensor_start
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.experiments.figures.heatmap import Theory, phase_transition
+from sparelu.experiments.trials.task import Call
+from sparelu.train.analysis import teacher_student
+from sparelu.train.analysis.tensor_init import tensor_start
 
 SUCCESS = 1e-3
 PHASE = {
@@ -64,18 +64,20 @@ def row(
     found: dict[str, list[Any]] = {"error": [], "first": [], "lost": [], "taken": [], "rate": [], "width": []}
     for trial in range(trials):
         rng = np.random.default_rng([seed, trial, neurons, nonzeros, samples])
-        truth = lottery.teacher(inputs, neurons, nonzeros, rng, supports=supports, orthonormal=orthonormal)
-        mask = lottery.narrowed(truth, dropped) if dropped else truth != 0
-        mask = mask if kept is None else lottery.widened(mask, kept, rng)
-        x, y = lottery.rows(truth, samples, rng, noise)
-        first = lottery.nearby(truth, mask, distance, rng) if start == "nearby" else tensor_start(x, y, mask, rng)
-        run = lottery.descend(x, y, mask, first, momentum=momentum, steps=steps, target=truth, enough=enough)
+        truth = teacher_student.teacher(inputs, neurons, nonzeros, rng, supports=supports, orthonormal=orthonormal)
+        mask = teacher_student.narrowed(truth, dropped) if dropped else truth != 0
+        mask = mask if kept is None else teacher_student.widened(mask, kept, rng)
+        x, y = teacher_student.rows(truth, samples, rng, noise)
+        first = (
+            teacher_student.nearby(truth, mask, distance, rng) if start == "nearby" else tensor_start(x, y, mask, rng)
+        )
+        run = teacher_student.descend(x, y, mask, first, momentum=momentum, steps=steps, target=truth, enough=enough)
         found["error"].append(run.errors[-1])
-        found["first"].append(lottery.relative_error(first, truth))
+        found["first"].append(teacher_student.relative_error(first, truth))
         found["lost"].append(float(np.linalg.norm(truth[~mask]) / np.linalg.norm(truth)))
         found["taken"].append(len(run.losses))
-        found["width"].append(lottery.effective_width(mask))
-        found["rate"].append(lottery.rate(run.errors) if len(run.errors) > 40 else None)
+        found["width"].append(teacher_student.effective_width(mask))
+        found["rate"].append(teacher_student.rate(run.errors) if len(run.errors) > 40 else None)
     median = {
         name: float(np.median([v for v in values if v is not None] or [np.nan])) for name, values in found.items()
     }
@@ -125,7 +127,7 @@ def needed(rows: Rows) -> float:
     """Rows at half success; not a number where the cells do not pass it."""
     share = np.array([r["success"] / r["trials"] for r in rows])
     try:
-        return lottery.threshold(np.array([r["samples"] for r in rows], dtype=int), share)
+        return teacher_student.threshold(np.array([r["samples"] for r in rows], dtype=int), share)
     except ValueError:
         return float("nan")
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
 from sparelu.train.dynamic import RigL
 from sparelu.train.static import Static
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
 
 COLUMNS = 100
 GROUP = 65536

@@ -16,17 +16,17 @@ from matplotlib.figure import Figure
 
 from sparelu.data import Budget, Data
 from sparelu.datasets.images import mnist
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.experiments.figures import score_against_nonzeros
-from sparelu.experiments.measure import measure
-from sparelu.experiments.report_rows import cells
-from sparelu.experiments.trial import Trial
-from sparelu.network import Network
-from sparelu.recover.aiht import AIHT
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.experiments.evaluate import measure
+from sparelu.experiments.figures.curves import score_against_nonzeros
+from sparelu.experiments.figures.rows import cells
+from sparelu.experiments.trials.trial import Trial
+from sparelu.networks.network import Network
+from sparelu.recover.aiht.fitter import AIHT
 from sparelu.run import fit, generator
-from sparelu.train.imp import IterativePruning
-from sparelu.train.mlp import MLP
+from sparelu.train.fit.imp import IterativePruning
+from sparelu.train.fit.masked_mlp import MLP
 
 GOALS = {100: 0.78, 200: 0.905, 500: 0.96, 1000: 0.973, 2000: 0.978}
 """Test accuracy that was asked for, within 60 s on two cores."""

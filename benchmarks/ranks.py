@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
 
 FITS: dict[str, tuple[str, dict[str, Any], int]] = {
     "aiht, all rows": ("aiht", {"epochs": 6}, 100),
@@ -31,7 +31,7 @@ import json, sys, time
 import numpy as np
 import torch
 from sparelu import Budget, Data, fitter
-from sparelu.ranks import joined
+from sparelu.runtime.distributed import joined
 from sparelu.run import fit
 
 torch.set_num_threads(1)

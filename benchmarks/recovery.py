@@ -24,21 +24,20 @@ import torch
 from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
-from sparelu.canonical import oriented
 from sparelu.data import Budget, Data, DataError
 from sparelu.datasets.planted import planted, planted_network
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import add_options, folder_of, run_all, show
-from sparelu.experiments.figures_heatmap import phase_transition
-from sparelu.experiments.report_rows import cells
-from sparelu.experiments.task import Call
-from sparelu.identify import identifiability, visible
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import add_options, folder_of, run_all, show
+from sparelu.experiments.figures.heatmap import phase_transition
+from sparelu.experiments.figures.rows import cells
+from sparelu.experiments.trials.task import Call
+from sparelu.identifiability import identifiability, visible
 from sparelu.method import Fitter, Refusal
-from sparelu.network import Layer, Network
-from sparelu.recover.aiht import AIHT
-from sparelu.recover.exact import Exact
+from sparelu.networks.network import Layer, Network
+from sparelu.recover.aiht.fitter import AIHT
+from sparelu.recover.exact.fitter import Exact
 from sparelu.run import fit
-from sparelu.train.imp import IterativePruning
+from sparelu.train.fit.imp import IterativePruning
 
 EXACT = 150.0
 KIND = ("law", "biases", "noise", "inputs_law")
@@ -46,7 +45,7 @@ KIND = ("law", "biases", "noise", "inputs_law")
 
 def same_support(found: Network, truth: Network) -> bool:
     """Whether both have the same kinks on the same inputs, and the same output weights."""
-    pairs = zip(oriented(found, 1e-5).layers, oriented(truth).layers, strict=True)
+    pairs = zip(found.oriented(1e-5).layers, truth.oriented().layers, strict=True)
     return all(
         a.shape == b.shape and torch.equal(a.indices, b.indices) and torch.equal(a.indptr, b.indptr) for a, b in pairs
     )

@@ -5,8 +5,8 @@
 
 d = 100, n = 50000, int(s/2) weights at random places in each hidden layer, output weights one; 10000 rows held out,
 labels in float32: about 167 dB is their rounding. Ours is given upper bounds of the widths alone. A cell is exact when
-the held-out PSNR is at least 150 dB and the skeleton (sparelu.recover.deep_form) is that of the planted network. The
-published method and fair IMP are given the count of the planted network, output weights included.
+the held-out PSNR is at least 150 dB and the skeleton (sparelu.recover.exact.two_layers.equality) is that of the planted
+network. The published method and fair IMP are given the count of the planted network, output weights included.
 """
 
 import time
@@ -19,12 +19,12 @@ from recovery import EXACT, psnr
 from sparelu.catalogue import fitter
 from sparelu.data import Budget, Data, DataError
 from sparelu.datasets.planted import planted, planted_network
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.experiments.figures_heatmap import phase_transition
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.experiments.figures.heatmap import phase_transition
 from sparelu.method import Refusal
-from sparelu.network import Network
-from sparelu.recover.deep_form import same_form, skeleton
+from sparelu.networks.network import Network
+from sparelu.recover.exact.two_layers.equality import same_form, skeleton
 from sparelu.run import fit
 
 

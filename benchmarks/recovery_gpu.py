@@ -19,9 +19,9 @@ from recovery import EXACT, psnr, same_support
 from sparelu.catalogue import fitter
 from sparelu.data import Budget, Data
 from sparelu.datasets.planted import planted, planted_network
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.network import Network
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.networks.network import Network
 from sparelu.run import fit
 
 

@@ -17,16 +17,16 @@ from matplotlib.figure import Figure, SubFigure
 
 from sparelu.data import Budget, Data
 from sparelu.datasets.pictures import picture
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.experiments.figures_heatmap import panels_into
-from sparelu.experiments.task import Call
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.experiments.figures.heatmap import panels_into
+from sparelu.experiments.trials.task import Call
 from sparelu.method import Fitter
-from sparelu.recover.aiht import AIHT
-from sparelu.recover.pursuit import Pursuit
+from sparelu.recover.aiht.fitter import AIHT
+from sparelu.recover.pursuit.fitter import Pursuit
 from sparelu.run import fit, generator
-from sparelu.train.imp import IterativePruning
-from sparelu.train.mlp import MLP
+from sparelu.train.fit.imp import IterativePruning
+from sparelu.train.fit.masked_mlp import MLP
 
 DIGIT, PHOTOGRAPH = [2, 5, 10, 20, 50, 100, 200, 500, 1000], [5, 10, 20, 50, 100, 200, 500, 1000, 2000]
 SHOWN = {"mnist": (5, 10, 20, 50, 100), "cifar10": (20, 50, 100, 200, 500)}

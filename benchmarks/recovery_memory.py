@@ -13,9 +13,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.experiments.figures import cost_against_nonzeros
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.experiments.figures.curves import cost_against_nonzeros
 
 INPUTS, ROWS, ALLOWED = 784, 200, 200
 WHAT = ("aiht, ours", "aiht, n x s matrix", "dense step of Adam")
@@ -23,8 +23,8 @@ CHILD = """
 import sys, time
 import numpy as np, torch
 from sparelu import Budget, Data, fit, fitter
-from sparelu.meter import Meter
-from sparelu.network import Layer, Network
+from sparelu.runtime.resources import Meter
+from sparelu.networks.network import Layer, Network
 
 torch.set_num_threads(1)
 what, width, nonzeros, inputs, rows = sys.argv[1], *map(int, sys.argv[2:])

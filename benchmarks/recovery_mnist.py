@@ -16,17 +16,17 @@ from matplotlib.figure import Figure
 
 from sparelu.data import Budget, Data
 from sparelu.datasets.images import mnist
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.experiments.figures_heatmap import panels
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.experiments.figures.heatmap import panels
 from sparelu.method import Fitter
-from sparelu.network import Network
-from sparelu.recover.aiht import AIHT
-from sparelu.recover.pursuit import Pursuit
+from sparelu.networks.network import Network
+from sparelu.recover.aiht.fitter import AIHT
+from sparelu.recover.pursuit.fitter import Pursuit
 from sparelu.run import fit, generator
-from sparelu.train.imp import IterativePruning
-from sparelu.train.magnitude import GradualPruning
-from sparelu.train.mlp import MLP
+from sparelu.train.fit.imp import IterativePruning
+from sparelu.train.fit.magnitude import GradualPruning
+from sparelu.train.fit.masked_mlp import MLP
 
 BUDGETS = [1, 2, 5, 10, 20, 50, 100, 200]
 PUBLISHED_BATCH = 1000

@@ -17,12 +17,12 @@ from scipy.stats import binomtest
 
 from sparelu import Budget, fit
 from sparelu.datasets.planted import planted
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.experiments.figures_heatmap import phase_transition, sampling_line
-from sparelu.recover.aiht import AIHT
-from sparelu.recover.exact import Exact
-from sparelu.train.lottery import threshold
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.experiments.figures.heatmap import phase_transition, sampling_line
+from sparelu.recover.aiht.fitter import AIHT
+from sparelu.recover.exact.fitter import Exact
+from sparelu.train.analysis.teacher_student import threshold
 
 INPUTS, NEURONS, EACH, FOUND = 100, 10, 10, 150.0
 ROWS = [120, 150, 200, 250, 300, 400, 500, 700, 1000, 1500, 2000, 3000]

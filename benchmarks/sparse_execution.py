@@ -20,14 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.meter import Meter
-from sparelu.train.execution import to_sparse
-from sparelu.train.plans import Exploration
-from sparelu.train.sparse_file import load_sparse, save_sparse
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.nn.file import load_sparse, save_sparse
+from sparelu.nn.sparse_linear import SparseLinear
+from sparelu.nn.to_sparse import to_sparse
+from sparelu.runtime.resources import Meter
 from sparelu.train.sparse_growth import SparseGrowth
-from sparelu.train.sparse_linear import SparseLinear
+from sparelu.train.sparsifier.update_schedules import Exploration
 from sparelu.train.static import Static
 
 STEPS = 5

@@ -11,8 +11,8 @@ import numpy as np
 
 from sparelu import Budget, Data, fit, fitter, measure
 from sparelu.datasets import load
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
 
 WEIGHTS = 784 * 300 + 300 * 100 + 100 * 10
 HIDDEN = (300, 100)

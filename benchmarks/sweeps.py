@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.experiments.report_sweep import write_sweep_report
-from sparelu.experiments.sweep import Table, in_process, joblib_engine, sweep
-from sparelu.experiments.task import Row
-from sparelu.experiments.trial import Trial
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.experiments.report.sweep_report import write_sweep_report
+from sparelu.experiments.sweeps.sweep import Table, in_process, joblib_engine, sweep
+from sparelu.experiments.trials.task import Row
+from sparelu.experiments.trials.trial import Trial
 
 ENGINES: dict[str, Callable[[], Any]] = {
     "in process": lambda: in_process,
@@ -96,7 +96,7 @@ import sys, tempfile, time
 from pathlib import Path
 import torch
 from benchmarks.sweeps import planted
-from sparelu.experiments.sweep import in_process, sweep
+from sparelu.experiments.sweeps.sweep import in_process, sweep
 
 torch.set_num_threads(1)
 first, step, rows, samples = map(int, sys.argv[1:])

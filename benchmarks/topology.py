@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from sparelu.datasets import load
-from sparelu.experiments.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmark_run import run_benchmarks
-from sparelu.train.allocation import Masks
+from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
+from sparelu.experiments.benchmarks.run import run_benchmarks
+from sparelu.train.analysis.mask_topology import NUMBERS, diagnose_layers, mean_over_layers
+from sparelu.train.analysis.pags import select_by_topology, snip_candidates
+from sparelu.train.analysis.spectra import TOLERANCE
 from sparelu.train.at_init import shuffled, snip, synflow
-from sparelu.train.pags import select_by_topology, snip_candidates
-from sparelu.train.spectra import TOLERANCE
+from sparelu.train.sparsifier.layer_densities import Masks
 from sparelu.train.static import Static
-from sparelu.train.topology import NUMBERS, diagnose_layers, mean_over_layers
 
 BATCH, RATE = 100, 0.001
 METHODS = ("random", "ERK", "SNIP", "SynFlow", "PAGS")

@@ -14,8 +14,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from sparelu.interpolate.interpolant import Interpolant, interpolate
-from sparelu.network import Network
+from sparelu.interpolate.curves.interpolant import Interpolant, interpolate
+from sparelu.networks.network import Network
 
 PEAK = np.array([-2.0, -1, 0, 1, 2, 3]), np.array([0.0, 0, 1, 1, 0, 0])
 """The task of the paper: its sparsest interpolant has three neurons."""

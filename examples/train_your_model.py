@@ -9,8 +9,8 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 from sparelu.train.dynamic import RigL
-from sparelu.train.plans import Exploration, Gradual
-from sparelu.train.sparsifier import Sparsifier
+from sparelu.train.sparsifier.sparsifier import Sparsifier
+from sparelu.train.sparsifier.update_schedules import Exploration, Gradual
 from sparelu.train.static import GradualMagnitude, Static
 
 STEPS, BATCH, DENSITY = 600, 64, 0.02

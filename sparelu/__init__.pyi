@@ -9,8 +9,8 @@ from .data import DataError as DataError
 from .data import Standardisation as Standardisation
 from .estimators import SparseReLUClassifier as SparseReLUClassifier
 from .estimators import SparseReLURegressor as SparseReLURegressor
-from .experiments.measure import Measurement as Measurement
-from .experiments.measure import measure as measure
+from .experiments.evaluate import Measurement as Measurement
+from .experiments.evaluate import measure as measure
 from .export.arrays import to_arrays as to_arrays
 from .export.arrays import to_numpy as to_numpy
 from .export.c import to_c as to_c
@@ -21,8 +21,8 @@ from .method import Fitter as Fitter
 from .method import Refusal as Refusal
 from .method import SettingError as SettingError
 from .method import setting as setting
-from .network import Layer as Layer
-from .network import Network as Network
+from .networks.network import Layer as Layer
+from .networks.network import Network as Network
 from .outcome import Assumption as Assumption
 from .outcome import Certificate as Certificate
 from .outcome import Iterate as Iterate

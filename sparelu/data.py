@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparelu.convolution import SIDE, stages
-from sparelu.network import Layer, Network
-from sparelu.ranks import ALONE, Ranks
+from sparelu.networks.convolution import SIDE, stages
+from sparelu.networks.network import Layer, Network
+from sparelu.runtime.distributed import ALONE, Ranks
 
 CHUNK = 65536
 """Rows read at a time from a source that is not in memory; fewer where a row is long."""

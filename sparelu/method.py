@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sparelu.data import Budget, Data
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.outcome import Certificate, Iterate, State, Status
 
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

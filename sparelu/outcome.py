@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from sparelu.data import Budget, labels
-from sparelu.network import Network
+from sparelu.networks.network import Network
 
 State = Mapping[str, Any]
 """What a method needs to go on: nested mappings of tensors and JSON values, nothing else."""

@@ -15,11 +15,11 @@ import torch
 
 from sparelu import store
 from sparelu.data import Budget, Data, Standardisation
-from sparelu.meter import Meter
 from sparelu.method import Certifier, Compressor, Fitter, Refusal
-from sparelu.network import Network, zero_network
+from sparelu.networks.network import Network, zero_network
 from sparelu.outcome import Certificate, Iterate, Solution, State, Status
-from sparelu.ranks import RankLost, Ranks
+from sparelu.runtime.distributed import RankLost, Ranks
+from sparelu.runtime.resources import Meter
 
 ROUNDING = 1e-11
 """Relative difference up to which two statistics of the same rows are one."""
@@ -91,7 +91,7 @@ def fit(
 
     Raises :class:`~sparelu.method.Refusal` with the method's reason, :class:`~sparelu.data.DataError` for unusable
     data, :class:`~sparelu.store.StoreError` when the checkpoint belongs to another fit, and
-    :class:`~sparelu.ranks.RankLost` when another rank is gone.
+    :class:`~sparelu.runtime.distributed.RankLost` when another rank is gone.
     """
     if data.ranks.size > 1 and not method.sums_over_rows:
         raise Refusal(f"{method.name} needs all rows in one process and cannot fit over {data.ranks.size} ranks")

@@ -15,9 +15,9 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
-from sparelu.convolution import Convolution
 from sparelu.data import Budget
-from sparelu.network import Layer, Network
+from sparelu.networks.convolution import Convolution
+from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Assumption, Certificate, Solution, State, Status
 
 FORMAT = 2

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sparelu.experiments import task, trial
-from sparelu.experiments.benchmark import TOPICS, Benchmark
-from sparelu.experiments.sweep import Table, trial_key
+from sparelu.experiments.benchmarks.benchmark import TOPICS, Benchmark
+from sparelu.experiments.sweeps.sweep import Table, trial_key
+from sparelu.experiments.trials import task, trial
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 RESULTS = FOLDER / "results"

@@ -10,7 +10,7 @@ from sparelu.catalogue import fitter
 from sparelu.data import Budget, Data
 from sparelu.datasets.planted import planted, planted_network
 from sparelu.outcome import Solution, Status
-from sparelu.recover.fixed_gates import hard_thresholding
+from sparelu.recover.aiht.fixed_gates import hard_thresholding
 from sparelu.run import fit
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")

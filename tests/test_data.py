@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sparelu.data import CHUNK, Budget, Data, DataError, labels
-from sparelu.network import Network
+from sparelu.networks.network import Network
 
 
 def test_labels_are_encoded_and_come_back() -> None:

@@ -20,7 +20,7 @@ from sparelu import catalogue
 from sparelu.data import Budget, Data
 from sparelu.estimators import SparseReLUClassifier, SparseReLURegressor
 from sparelu.method import Fitter, budget_reason, setting
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Iterate, State, Status
 
 

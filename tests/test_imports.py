@@ -13,27 +13,16 @@ LEVELS = [
     ("experiments", "estimators", "export", "datasets"),
     ("catalogue",),
     ("recover", "interpolate", "train", "compress", "certify"),
-    ("run",),
-    ("method", "store", "meter", "identify"),
+    ("run", "nn"),
+    ("method", "store", "identifiability"),
     ("outcome",),
     ("data",),
-    ("network", "canonical", "modules"),
-    ("convolution",),
-    ("gaussian", "support", "ranks", "layer"),
+    ("networks",),
+    ("gaussian", "topk", "runtime"),
 ]
+"""Folders and files of one line never import each other, but for those of TOGETHER."""
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
-TOGETHER = {
-    "network",
-    "canonical",
-    "modules",
-    "method",
-    "store",
-    "meter",
-    "experiments",
-    "datasets",
-    "export",
-    "estimators",
-}
+TOGETHER = {"method", "store", "experiments", "datasets", "export", "estimators"}
 
 
 def imports(path: Path) -> set[str]:

@@ -17,7 +17,7 @@ from sparelu import store
 from sparelu.data import Budget
 from sparelu.outcome import Assumption, Certificate, Solution, Status
 from tests.contract.checks import same_bits
-from tests.test_network import random_network
+from tests.networks.test_network import random_network
 
 
 def solution(seed: int = 0, **changes) -> Solution:
@@ -45,7 +45,7 @@ def test_a_solution_comes_back_whole(tmp_path_factory, seed: int) -> None:
 
 
 def test_a_wide_network_is_small_on_disk(tmp_path: Path) -> None:
-    from tests.test_network import Layer, Network
+    from tests.networks.test_network import Layer, Network
 
     s = 1000
     hidden = Layer.from_triplets((10**6, 784), np.arange(s) * 997, np.arange(s) % 784, np.ones(s, dtype=np.float32))

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 from scipy.special import gammaln
 
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 
 GRAM_LIMIT = 2000
 """Rows or columns up to which an operator norm is computed from the Gram matrix's eigenvalues."""

@@ -21,7 +21,7 @@ from sparelu.certify.complexity import (
 from sparelu.certify.premises import width_reason
 from sparelu.data import Data
 from sparelu.method import Certifier, setting
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Assumption, Certificate
 
 BOUNDS = ("graph", "path", "golowich", "neyshabur", "spectral")

@@ -10,7 +10,7 @@ import torch
 from sparelu.certify.premises import some_rows, width_reason
 from sparelu.data import Data
 from sparelu.method import Certifier, setting
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Assumption, Certificate
 
 BLOCK = 2**22

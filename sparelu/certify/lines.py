@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 
 ROUNDING = 32 * float(np.finfo(np.float64).eps)
 """Rounding of a computed coefficient relative to the sum of its terms' sizes: what is smaller counts as zero."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sparelu.certify.averaged import difference
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 
 EPSILON = float(np.finfo(np.float64).eps)
 

@@ -9,7 +9,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from sparelu.certify.lines import ROUNDING, TooManyRegions
-from sparelu.network import Network
+from sparelu.networks.network import Network
 
 MATCH = 1e-9
 """Two edges are one when their middles agree to this share of the box: shared corners are computed on both sides."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sparelu.data import Data
-from sparelu.network import Network
+from sparelu.networks.network import Network
 
 
 def width_reason(network: Network, data: Data | None, needed: str = "") -> str | None:

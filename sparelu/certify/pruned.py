@@ -10,10 +10,10 @@ from sparelu.certify.pairs import Inputs, aligned, gap, product_of_norms
 from sparelu.certify.premises import some_rows, width_reason
 from sparelu.data import Data
 from sparelu.method import Certifier, setting
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Assumption, Certificate
 from sparelu.store import StoreError, load
-from sparelu.support import largest
+from sparelu.topk import largest
 
 DENSE_LIMIT = 10**8
 """Entries of the dense layers of one network above which a pair is refused: bounds are computed on dense rows."""

@@ -1,4 +1,4 @@
-"""Could the support that was found be recovered from data? See :mod:`sparelu.identify`."""
+"""Could the support that was found be recovered from data? See :mod:`sparelu.identifiability`."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ import numpy as np
 
 from sparelu.certify.premises import width_reason
 from sparelu.data import Data
-from sparelu.identify import PAPER, condition, unsuited
+from sparelu.identifiability import PAPER, condition, unsuited
 from sparelu.method import Certifier, setting
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.outcome import Certificate
 
 

@@ -15,7 +15,7 @@ from sparelu.certify.plane import cells
 from sparelu.certify.premises import some_rows, width_reason
 from sparelu.data import Data
 from sparelu.method import Certifier, setting
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.outcome import Assumption, Certificate
 
 

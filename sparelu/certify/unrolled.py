@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import torch
 
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 
 
 def unroll(module: torch.nn.Sequential, image: tuple[int, int, int]) -> Network:

@@ -71,7 +71,7 @@ def fit(
     Settings of the method are flags too: see [bold]sparelu methods NAME[/]. Started as
     [bold]torchrun --nproc-per-node K -m sparelu fit ...[/], K processes share the rows.
     """
-    from sparelu.cli.fitting import Wishes, fit_command
+    from sparelu.cli.fit import Wishes, fit_command
     from sparelu.cli.session import plain_errors
 
     with plain_errors():
@@ -135,7 +135,7 @@ def tune(
     Settings that stay fixed are flags, as for fit.
     """
     from sparelu.cli.session import plain_errors
-    from sparelu.cli.tuning import Given, Search, tune_command
+    from sparelu.cli.tune import Given, Search, tune_command
 
     with plain_errors():
         given = Given(
@@ -153,8 +153,8 @@ def predict(
     out: Annotated[Path | None, Option(help="CSV file to write (default: print).")] = None,
 ) -> None:
     """Predict rows of raw inputs with a stored model, in original labels or units."""
+    from sparelu.cli.predict_show_report import predict_command
     from sparelu.cli.session import plain_errors
-    from sparelu.cli.using import predict_command
 
     with plain_errors():
         predict_command(run, data, out)
@@ -165,8 +165,8 @@ def show(
     run: Run, everything: Annotated[bool, Option("--all", help="List every neuron.")] = False, json: Json = False
 ) -> None:
     """Print a network as tables: layers, sizes, and which inputs feed which neurons."""
+    from sparelu.cli.predict_show_report import show_command
     from sparelu.cli.session import plain_errors
-    from sparelu.cli.using import show_command
 
     with plain_errors():
         show_command(run, everything, json)
@@ -180,8 +180,8 @@ def report(
     ] = None,
 ) -> None:
     """Write report.html of a run anew, or figures and a board of a sweep."""
+    from sparelu.cli.predict_show_report import report_command
     from sparelu.cli.session import plain_errors
-    from sparelu.cli.using import report_command
 
     with plain_errors():
         report_command(run, beside or ())
@@ -192,7 +192,7 @@ def methods(
     name: Annotated[str | None, Argument(help="A method: list its settings.")] = None, json: Json = False
 ) -> None:
     """List the methods, or the settings of one."""
-    from sparelu.cli.listing import methods_table
+    from sparelu.cli.list_methods import methods_table
     from sparelu.cli.session import plain_errors
 
     with plain_errors():
@@ -202,7 +202,7 @@ def methods(
 @app.command()
 def datasets(json: Json = False) -> None:
     """List the data sets that are known by name, with their parameters."""
-    from sparelu.cli.listing import datasets_table
+    from sparelu.cli.list_methods import datasets_table
     from sparelu.cli.session import plain_errors
 
     with plain_errors():
@@ -221,7 +221,7 @@ def sweep(
 ) -> None:
     """Run a grid of trials (methods, data, budgets, seeds) that the table does not hold yet."""
     from sparelu.cli.session import plain_errors
-    from sparelu.cli.sweeping import sweep_command
+    from sparelu.cli.sweep import sweep_command
 
     with plain_errors():
         sweep_command(grid, out, engine, workers, threads, scheduler, json)
@@ -239,7 +239,7 @@ def compress(
     out: Annotated[Path | None, Option(help="Run folder of the smaller network (default: RUN-M-neurons).")] = None,
 ) -> None:
     """Say the same with fewer neurons; draw the curve of error against neurons, and print what is certain of it."""
-    from sparelu.cli.compressing import compress_command
+    from sparelu.cli.compress import compress_command
     from sparelu.cli.session import plain_errors
 
     with plain_errors():
@@ -254,7 +254,7 @@ def certify(
     json: Json = False,
 ) -> None:
     """Print what is proved of a network: claim, value, and each assumption as checked, violated or taken on trust."""
-    from sparelu.cli.after import certify_command
+    from sparelu.cli.certify_export import certify_command
     from sparelu.cli.session import plain_errors
 
     with plain_errors():
@@ -269,7 +269,7 @@ def export(
     name: Annotated[str, Option(help="Name of the files and, in C, of the function.")] = "network",
 ) -> None:
     """Write a network as ONNX, as C without dependencies, or as NumPy arrays."""
-    from sparelu.cli.after import export_command
+    from sparelu.cli.certify_export import export_command
     from sparelu.cli.session import plain_errors
 
     with plain_errors():

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from sparelu.ranks import Ranks
+    from sparelu.runtime.distributed import Ranks
 
 OK, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes: done; an error of ours; bad input or usage; the method refused; stopped by Ctrl-C or kill (resumable)."""
@@ -28,9 +28,9 @@ errors = Console(stderr=True)
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
     """Turn the errors that people can mend into one message and an exit code."""
-    from sparelu.experiments.folder import FolderError
+    from sparelu.experiments.trials.run_folder import FolderError
     from sparelu.method import Refusal
-    from sparelu.ranks import RankLost
+    from sparelu.runtime.distributed import RankLost
 
     try:
         yield
@@ -63,7 +63,7 @@ def _fail(message: str, code: int) -> None:
 @contextlib.contextmanager
 def together(device: str, timeout: float) -> Iterator["Ranks"]:
     """The ranks that torchrun started, of which the first speaks; what ends several of them is said once."""
-    from sparelu.ranks import RankLost, joined
+    from sparelu.runtime.distributed import RankLost, joined
 
     with joined(device, timeout) as ranks:
         console.quiet = errors.quiet = not ranks.first

@@ -16,7 +16,7 @@ from scipy.optimize import linprog
 
 from sparelu.data import Budget, Data
 from sparelu.method import Compressor, setting
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Assumption, Certificate
 
 POINTS = 1000

@@ -21,7 +21,7 @@ from sparelu.compress.starts import Chosen, centres, greedy, largest, scattered
 from sparelu.data import Budget, Data
 from sparelu.gaussian import Normal, TwoLayer, inner, squared_norm
 from sparelu.method import Compressor, setting
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.outcome import Assumption, Certificate
 
 

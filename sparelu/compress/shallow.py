@@ -4,7 +4,7 @@ import torch
 
 from sparelu.data import Budget
 from sparelu.gaussian import TwoLayer
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Assumption, Certificate
 
 KERNELS = "closed-form Gaussian kernels (sparelu.gaussian)"

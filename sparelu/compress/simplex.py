@@ -10,7 +10,7 @@ from sparelu.compress.shallow import distance_certificate, fits, from_two_layer,
 from sparelu.data import Budget, Data
 from sparelu.gaussian import inner, squared_norm
 from sparelu.method import Compressor
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.outcome import Assumption, Certificate
 
 

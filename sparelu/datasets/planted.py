@@ -14,7 +14,7 @@ import torch
 from sparelu.data import Data, DataError
 from sparelu.datasets.dataset import Seed, declared
 from sparelu.method import Rule
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 
 OUTPUT_STREAM, BIAS_STREAM, NOISE_STREAM = 0xA0, 0xB1, 0xC2
 ROWS_AT_ONCE = 4096

@@ -15,15 +15,15 @@ import torch
 
 from sparelu import catalogue
 from sparelu.data import Split
-from sparelu.experiments.choice import Validated, best, checked_select, choose, loss_of
-from sparelu.experiments.finish import finish
-from sparelu.experiments.folder import RunFolder
-from sparelu.experiments.folds import fold_numbers
-from sparelu.experiments.search import Study, checked_pruner
-from sparelu.experiments.space import search_space
-from sparelu.experiments.sweep import Row, joblib_engine, run_row, sweep
-from sparelu.experiments.task import Task
-from sparelu.experiments.trial import Judged, Trial
+from sparelu.experiments.sweeps.sweep import Row, joblib_engine, run_row, sweep
+from sparelu.experiments.trials.folds import fold_numbers
+from sparelu.experiments.trials.one_standard_error import Validated, best, checked_select, choose, loss_of
+from sparelu.experiments.trials.run_folder import RunFolder
+from sparelu.experiments.trials.task import Task
+from sparelu.experiments.trials.trial import Judged, Trial
+from sparelu.experiments.tuning.optuna_search import Study, checked_pruner
+from sparelu.experiments.tuning.search_space import search_space
+from sparelu.experiments.write_run import finish
 from sparelu.method import Refusal, SettingError, configured
 from sparelu.outcome import Iterate, Status
 from sparelu.run import Checkpoint
@@ -36,9 +36,10 @@ class Plan:
     """What is tuned: the ``budgets`` of nonzeros, and how.
 
     ``trials`` settings are fitted for each budget, the method's own (those of the base trial) first; 1 compares budgets
-    alone and needs no Optuna. ``search`` maps settings to ranges (:func:`~sparelu.experiments.space.search_space`).
-    ``select`` is ``one-se`` or ``best`` (:func:`~sparelu.experiments.choice.choose`). ``pruner`` (median, hyperband or
-    none) stops poor settings after some of the folds.
+    alone and needs no Optuna. ``search`` maps settings to ranges
+    (:func:`~sparelu.experiments.tuning.search_space.search_space`). ``select`` is ``one-se`` or ``best``
+    (:func:`~sparelu.experiments.trials.one_standard_error.choose`). ``pruner`` (median, hyperband or none) stops poor
+    settings after some of the folds.
     """
 
     budgets: tuple[int, ...]
@@ -85,7 +86,7 @@ def tune(
     ``watch`` sees every row of the table that is new, ``see`` every iterate of the last fit.
 
     Raises :class:`Stopped`, :class:`~sparelu.method.Refusal` when the method refuses every budget, ``ValueError`` when
-    no fit came to a result, and :class:`~sparelu.experiments.folder.FolderError` as a run folder does.
+    no fit came to a result, and :class:`~sparelu.experiments.trials.run_folder.FolderError` as a run folder does.
     """
     folder, rows = RunFolder(Path(out)), split or trial.split()
     method, why = trial.fitter(rows.train)

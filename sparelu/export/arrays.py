@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from sparelu.export.plain import plain
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 from sparelu.store import write_atomically
 
 

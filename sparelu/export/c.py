@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from sparelu.convolution import Convolution
 from sparelu.export.plain import check_labels, plain
-from sparelu.network import Layer, Network
+from sparelu.networks.convolution import Convolution
+from sparelu.networks.network import Layer, Network
 from sparelu.store import write_atomically
 
 STANDARD_HEADERS = re.compile(

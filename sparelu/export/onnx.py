@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparelu.convolution import Convolution, Image, channels_first
 from sparelu.export.plain import check_labels, plain
-from sparelu.network import Layer, Network
+from sparelu.networks.convolution import Convolution, Image, channels_first
+from sparelu.networks.network import Layer, Network
 from sparelu.store import write_atomically
 
 OPSET = 13

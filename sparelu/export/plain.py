@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 
 
 def plain(network: Network, dtype: torch.dtype = torch.float32) -> Network:

@@ -8,11 +8,19 @@ import torch
 from torch import Tensor
 
 from sparelu.data import Budget, Data
-from sparelu.interpolate.columns import one_weight, two_neurons
-from sparelu.interpolate.eliminate import Search, Shallow, eliminate, polished, start, start_linear, start_on_a_line
-from sparelu.interpolate.interpolant import SOURCE
+from sparelu.interpolate.curves.interpolant import SOURCE
+from sparelu.interpolate.points.backward import (
+    Search,
+    Shallow,
+    eliminate,
+    polished,
+    start,
+    start_linear,
+    start_on_a_line,
+)
+from sparelu.interpolate.points.direct import one_weight, two_neurons
 from sparelu.method import Fitter, budget_reason, setting
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.outcome import Assumption, Certificate, Iterate, State, Status
 
 CLOSE = 1e-12
@@ -30,7 +38,7 @@ class FewWeights(Fitter):
 
     Source: the minimisation (9) of Nakhleh & Nowak (2025), whose Proposition 4.1 bounds the minimum by O(N);
     that N is a lower bound for almost every y, and how it is attained, is derived here
-    (:mod:`~sparelu.interpolate.eliminate`, :mod:`~sparelu.interpolate.columns`). The count includes biases,
+    (:mod:`~sparelu.interpolate.points.backward`, :mod:`~sparelu.interpolate.points.direct`). The count includes biases,
     as in the paper; ``Network.nonzeros`` leaves them out.
     """
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparelu.data import Budget, Data
-from sparelu.interpolate.hats import Series
-from sparelu.interpolate.interpolant import Interpolant, through
-from sparelu.interpolate.knots import Curve, fewer, moved, refitted
-from sparelu.interpolate.slopes import Points
-from sparelu.interpolate.trend import Denoised, denoise, largest_strength, path
+from sparelu.interpolate.curves.free_knots import Curve, fewer, moved, refitted
+from sparelu.interpolate.curves.hat_basis import Series
+from sparelu.interpolate.curves.interpolant import Interpolant, through
+from sparelu.interpolate.curves.second_differences import Points
+from sparelu.interpolate.curves.trend_filter import Denoised, denoise, largest_strength, path
 from sparelu.interpolate.univariate import line, one_input_reason
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.outcome import Assumption, Certificate, Iterate, State, Status
@@ -39,7 +39,7 @@ class Piecewise(Fitter):
     """The piecewise-linear function of least loss + strength TV(f'), its knots as few as they can be.
 
     Half the squared error and the total variation of the slope are minimised in two exact steps: the values
-    at the data by an active set (:mod:`sparelu.interpolate.trend`, with a duality gap), then the sparsest
+    at the data by an active set (:mod:`sparelu.interpolate.curves.trend_filter`, with a duality gap), then the sparsest
     interpolant of these values. Source: Debarre, Denoyelle, Unser & Fageot, Sparsest piecewise-linear
     regression of one-dimensional data (2022). Collinear values part the runs, where their published code
     joins runs across them. ``strength`` none chooses from a path: with a budget the least strength that keeps

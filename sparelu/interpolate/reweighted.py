@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from sparelu.data import Budget, Data
-from sparelu.interpolate.eliminate import Search, Shallow, eliminate, merged, polished, returned
-from sparelu.interpolate.interpolant import SOURCE, interpolate
-from sparelu.interpolate.pathprox import PathNetwork, Penalty
-from sparelu.interpolate.refit import Live, fitted, keep_largest
-from sparelu.interpolate.slopes import PointsError
+from sparelu.interpolate.curves.interpolant import SOURCE, interpolate
+from sparelu.interpolate.curves.second_differences import PointsError
+from sparelu.interpolate.points.backward import Search, Shallow, eliminate, merged, polished, returned
+from sparelu.interpolate.points.path_prox import PathNetwork, Penalty
+from sparelu.interpolate.points.refit import Live, fitted, keep_largest
 from sparelu.interpolate.univariate import line, one_input_reason
 from sparelu.method import Fitter, budget_reason, setting
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.outcome import Iterate, State, Status
 
 ROUNDS = 50
@@ -35,7 +35,7 @@ class Reweighted(Fitter):
     show their p = 0.7 model as p = 1. Departures: products are zeroed for good at ``least``, not counted
     against it afterwards; several outputs enter by the norm of a neuron's outgoing weights; a budget keeps
     the largest products; targets are standardised unless ``raw``; ``finish`` eliminate goes on from a short
-    fit to as many weights as points (:mod:`sparelu.interpolate.eliminate`), with a tenth of the gradients and
+    fit to as many weights as points (:mod:`sparelu.interpolate.points.backward`), with a tenth of the gradients and
     fewer weights.
     """
 

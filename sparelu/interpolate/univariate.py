@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparelu.data import Budget, Data
-from sparelu.interpolate.interpolant import SOURCE, Interpolant, certificates, interpolate
-from sparelu.interpolate.slopes import PointsError
+from sparelu.interpolate.curves.interpolant import SOURCE, Interpolant, certificates, interpolate
+from sparelu.interpolate.curves.second_differences import PointsError
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.outcome import Iterate, State, Status
 
@@ -17,7 +17,7 @@ class Univariate(Fitter):
     """The l^p-minimal interpolant of one input, with a free affine part: exact, with its certificates.
 
     Source: Nakhleh & Nowak (2025), Theorems 3.1 and 3.2. Departs from it in the algorithm: gradient descent
-    for 100,000 epochs there, dynamic programming here (:mod:`sparelu.interpolate.tiling`). ``p`` none takes
+    for 100,000 epochs there, dynamic programming here (:mod:`sparelu.interpolate.curves.lp_program`). ``p`` none takes
     the limit p -> 0+, which lies below p* whatever the points, so that the network is both sparsest and
     l^p-minimal for all small p. The network is
     in float64 also where the data are not, since rounded knots would miss the points.
@@ -81,7 +81,7 @@ class Univariate(Fitter):
         return 0.0 if self.p is None else self.p
 
     def interpolant(self, data: Data) -> Interpolant:
-        """The interpolant itself. Raises :class:`~sparelu.interpolate.slopes.PointsError`."""
+        """The interpolant itself. Raises :class:`~sparelu.interpolate.curves.second_differences.PointsError`."""
         return interpolate(np.asarray(data.x)[:, 0], np.asarray(data.y).reshape(-1), self.exponent, self.collinear)
 
 

@@ -6,7 +6,8 @@
 The model is copied for scoring and stays as it is. Results mean little without the checks of :func:`sanity_checks`:
 accuracy often stays when the mask is shuffled within each layer (Frankle et al., Pruning neural networks at
 initialization: why are we missing the mark?, 2021). ``invert`` keeps the weights that a method would remove first,
-which should do worse too; with ``allocation=as_in(masks)`` (:mod:`sparelu.train.pags`) each layer keeps as many.
+which should do worse too; with ``allocation=as_in(masks)`` (:mod:`sparelu.train.analysis.pags`) each layer keeps as
+many.
 """
 
 import copy
@@ -17,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sparelu.train.allocation import Allocation, Masks, Pool, erk, pools
-from sparelu.train.parts import Choice, Part, parts_of, seeded, unwrapped
+from sparelu.train.sparsifier.layer_densities import Allocation, Masks, Pool, erk, pools
+from sparelu.train.sparsifier.prunable import Choice, Part, parts_of, seeded, unwrapped
 
 Loss = Callable[[nn.Module], Tensor]
 """The loss of a module on the batch, or the batches, to score with."""

@@ -1,7 +1,8 @@
 """Dynamic sparse training: SET, RigL, SNFS and MEST differ in the scores for dropping and growing.
 
 Each is made with ``Method(model, optimizer, density=..., total_steps=...)``; what else can be chosen is in
-:data:`~sparelu.train.sparsifier.Choices`. ``plan`` takes :data:`~sparelu.train.plans.ITOP_SET` and others.
+:data:`~sparelu.train.sparsifier.sparsifier.Choices`. ``plan`` takes
+:data:`~sparelu.train.sparsifier.update_schedules.ITOP_SET` and others.
 """
 
 from functools import partial
@@ -12,10 +13,10 @@ from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
-from sparelu.train.parts import Part
-from sparelu.train.plans import Exploration, Plan
-from sparelu.train.scores import magnitude
-from sparelu.train.sparsifier import Choices, Rule, Sparsifier
+from sparelu.train.sparsifier.prunable import Part
+from sparelu.train.sparsifier.scores import magnitude
+from sparelu.train.sparsifier.sparsifier import Choices, Rule, Sparsifier
+from sparelu.train.sparsifier.update_schedules import Exploration, Plan
 
 RIGL_PLAN, MEST_PLAN = Exploration(), Exploration(soft=True)
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparelu.support import largest, largest_mask
-from sparelu.train.allocation import Allocation, Masks, pools
-from sparelu.train.parts import Choice, Part, parts_of, unwrapped
+from sparelu.topk import largest, largest_mask
+from sparelu.train.sparsifier.layer_densities import Allocation, Masks, pools
+from sparelu.train.sparsifier.prunable import Choice, Part, parts_of, unwrapped
 
 Run = Callable[[nn.Module], Any]
 """Passes the calibration rows through a module; what it returns is not used."""

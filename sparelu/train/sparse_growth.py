@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparelu.support import largest
-from sparelu.train.growth import BLOCK, largest_gradients
-from sparelu.train.parts import seeded
-from sparelu.train.plans import Exploration, Move, Plan
-from sparelu.train.sparse_linear import SparseLinear
-from sparelu.train.sparse_support import random_free_places
+from sparelu.nn.largest_gradients import BLOCK, largest_gradients
+from sparelu.nn.sparse_linear import SparseLinear
+from sparelu.nn.support import random_free_places
+from sparelu.topk import largest
+from sparelu.train.sparsifier.prunable import seeded
+from sparelu.train.sparsifier.update_schedules import Exploration, Move, Plan
 
 RIGL_PLAN = Exploration()
 
@@ -25,7 +25,7 @@ class SparseGrowth:
     ones are 0. It is what :class:`~sparelu.train.dynamic.RigL` does to a dense layer with masks, without its memory:
     the gradient of all places is formed ``block`` entries at a time, from the inputs of the layer and the
     gradients of its outputs in the backward passes since the last step, which are kept at such steps only. The work of
-    that one step is at most that of a dense gradient (see :func:`~sparelu.train.growth.largest_gradients`).
+    that one step is at most that of a dense gradient (see :func:`~sparelu.nn.largest_gradients.largest_gradients`).
 
     One process; the supports are in the model's ``state_dict``, the rest in this one's.
     """

@@ -6,8 +6,8 @@ from torch.nn import Module
 from torch.optim import Optimizer
 
 from sparelu.train.dynamic import at_random, by_magnitude
-from sparelu.train.plans import Fixed, Gradual, Plan
-from sparelu.train.sparsifier import Choices, Rule, Sparsifier
+from sparelu.train.sparsifier.sparsifier import Choices, Rule, Sparsifier
+from sparelu.train.sparsifier.update_schedules import Fixed, Gradual, Plan
 
 FIXED, GRADUAL = Fixed(), Gradual()
 

@@ -21,7 +21,7 @@ from sparelu.certify.complexity import (
 from sparelu.certify.generalise import BOUNDS, Generalise, bounds, margin_loss
 from sparelu.certify.unrolled import unroll
 from sparelu.data import Data
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 from sparelu.run import certify
 
 

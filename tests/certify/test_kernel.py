@@ -8,7 +8,7 @@ import torch
 
 from sparelu.certify.kernel import Kernel, limit_kernel, random_pruned, rescaled, tangent_kernel
 from sparelu.data import Data
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.run import certify
 
 

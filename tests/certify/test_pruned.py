@@ -12,7 +12,7 @@ from sparelu.certify.averaged import averaged
 from sparelu.certify.pairs import Inputs, gap, product_of_norms
 from sparelu.certify.pruned import Pruned, predicted_change, predicted_slope, without_smallest
 from sparelu.data import Data
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 from sparelu.run import certify
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from sparelu.certify.recovered import Recovered
 from sparelu.data import Data
-from sparelu.identify import Support, extremes, identifiability
-from sparelu.network import Layer, Network
+from sparelu.identifiability import Support, extremes, identifiability
+from sparelu.networks.network import Layer, Network
 from sparelu.run import certify
 
 

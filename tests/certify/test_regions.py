@@ -13,7 +13,7 @@ from sparelu.certify.lines import TooManyRegions, along, pieces
 from sparelu.certify.plane import cells
 from sparelu.certify.regions import Regions, on_segment, upper_bound
 from sparelu.data import Data
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 from sparelu.run import certify
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from sparelu import store
 from sparelu.cli.__main__ import app
 from sparelu.cli.session import FAILED, INTERRUPTED, OK, REFUSED, USAGE
-from sparelu.experiments.choice import Validated, choose
+from sparelu.experiments.trials.one_standard_error import Validated, choose
 from tests.contract.checks import same_bits
 
 QUICK = ["--method", "gmp", "--epochs", "3"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sparelu.cli import sweeping
+from sparelu.cli import sweep as sweeping
 from sparelu.cli.__main__ import app
 from sparelu.cli.session import FAILED, OK, USAGE
-from sparelu.experiments.sweep import Table
+from sparelu.experiments.sweeps.sweep import Table
 from tests.experiments import victims
 
 GRID = """
@@ -86,7 +86,7 @@ def test_an_unreachable_scheduler_is_one_message(folder: Path, monkeypatch: pyte
 
 
 def test_a_table_has_one_writer(folder: Path) -> None:
-    holder = "import sys; from pathlib import Path; from sparelu.experiments.sweep import Table\n"
+    holder = "import sys; from pathlib import Path; from sparelu.experiments.sweeps.sweep import Table\n"
     holder += "with Table(Path('t.jsonl')).held(): print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

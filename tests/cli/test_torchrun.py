@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from sparelu import store
 from sparelu.cli.__main__ import app
 from sparelu.cli.session import FAILED, OK, REFUSED
-from sparelu.network import Network
-from sparelu.ranks import Alone
+from sparelu.networks.network import Network
+from sparelu.runtime.distributed import Alone
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "sparelu"]
 FIT = ["fit", "planted:rows=2000,test_rows=100,hidden=4,nonzeros=10,inputs=20", "--hidden", "4"]
@@ -113,7 +113,7 @@ def test_ranks_of_a_file_judge_and_say_once_what_one_process_says(tmp_path: Path
 )
 def test_what_ranks_cannot_share_is_refused(tmp_path: Path, monkeypatch, more: list[str], words: str) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sparelu.cli.fitting.together", lambda *_: contextlib.nullcontext(Alone(0, 2)))
+    monkeypatch.setattr("sparelu.cli.fit.together", lambda *_: contextlib.nullcontext(Alone(0, 2)))
     done = alone([*FIT, "--nonzeros", "10", *more])
     assert done.exit_code == REFUSED
     assert words in done.stderr

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from sparelu import catalogue, store
 from sparelu.cli.__main__ import app
 from sparelu.cli.session import INTERRUPTED, OK, REFUSED, USAGE
-from sparelu.cli.tuning import Given, ranges
-from sparelu.experiments.sweep import Table
-from sparelu.experiments.trial import Trial
+from sparelu.cli.tune import Given, ranges
+from sparelu.experiments.sweeps.sweep import Table
+from sparelu.experiments.trials.trial import Trial
 from tests.experiments.toys import Shrunk, hinges
 
 TUNE = ("tune", "hinges.csv", "--target", "y", "--method", "shrunk", "--hidden", "6", "--no-standardise")

@@ -12,7 +12,7 @@ from sparelu import run
 from sparelu.compress import METHODS
 from sparelu.data import Budget, Data
 from sparelu.method import Compressor
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.outcome import Certificate
 from tests.contract.checks import same_bits
 

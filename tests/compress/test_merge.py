@@ -12,7 +12,7 @@ from sparelu import run
 from sparelu.compress.merge import Box, Merge, prune_on_rows, reduce_on
 from sparelu.data import Budget, Data
 from sparelu.method import Refusal
-from sparelu.network import Network
+from sparelu.networks.network import Network
 
 UNBOUNDED = Box(np.full(3, -np.inf), np.full(3, np.inf))
 UNIT = Box(np.full(3, -1.0), np.full(3, 1.0))

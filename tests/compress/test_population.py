@@ -13,7 +13,7 @@ from sparelu.compress.simplex import Simplex
 from sparelu.compress.starts import centres, greedy, largest
 from sparelu.data import Budget, Data
 from sparelu.method import Refusal, SettingError
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 
 QUICK = {"restarts": 2, "steps": 30, "screening": 5, "refit_steps": 30}
 

@@ -23,7 +23,7 @@ from sparelu.compress.simplex import Simplex
 from sparelu.data import Budget
 from sparelu.gaussian import TwoLayer, arc_cosine, squared_distance, squared_norm
 from sparelu.method import Refusal
-from sparelu.network import Network
+from sparelu.networks.network import Network
 
 # Minima found by searching, w ~ N(0, I/d): a printed table, (d, M) -> loss, only where a simplex exists.
 TABLE = {

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from sparelu.data import Budget, Data
-from sparelu.experiments.measure import measure
+from sparelu.experiments.evaluate import measure
 from sparelu.method import Fitter
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.outcome import Iterate, Status
 from sparelu.run import fit, generator
 

@@ -12,7 +12,7 @@ import torch
 from sparelu.catalogue import METHODS, certifier
 from sparelu.data import Data
 from sparelu.method import Certifier, Refusal, SettingError, settings_of
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Assumption, Certificate
 from sparelu.run import certify
 

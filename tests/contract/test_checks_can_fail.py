@@ -8,7 +8,7 @@ import pytest
 
 from sparelu.data import Budget, Data
 from sparelu.method import Fitter, budget_reason
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.outcome import Iterate, State, Status
 from tests.contract import checks
 from tests.contract.table import PROBLEMS

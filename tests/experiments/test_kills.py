@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from sparelu import store
-from sparelu.experiments.sweep import Table
+from sparelu.experiments.sweeps.sweep import Table
 from tests.contract.checks import same_bits
 from tests.experiments import victims
 

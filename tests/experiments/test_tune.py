@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from sparelu import catalogue, store
-from sparelu.experiments.finish import report
-from sparelu.experiments.folder import FolderError, RunFolder
-from sparelu.experiments.folds import fold_numbers
-from sparelu.experiments.sweep import Table
-from sparelu.experiments.trial import Trial
+from sparelu.experiments.sweeps.sweep import Table
+from sparelu.experiments.trials.folds import fold_numbers
+from sparelu.experiments.trials.run_folder import FolderError, RunFolder
+from sparelu.experiments.trials.trial import Trial
 from sparelu.experiments.tune import TABLE, Plan, Stopped, tune
+from sparelu.experiments.write_run import report
 from sparelu.method import Refusal, SettingError
 from tests.contract.checks import same_bits
 from tests.experiments.toys import Shrunk, hinges

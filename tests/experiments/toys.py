@@ -7,7 +7,7 @@ import numpy as np
 
 from sparelu.data import Budget, Data
 from sparelu.method import Fitter, budget_reason, setting
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.outcome import Iterate, State, Status
 
 

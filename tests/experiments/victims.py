@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 PRELOADED = (
-    "sparelu.cli.sweeping",
-    "sparelu.cli.fitting",
-    "sparelu.cli.tuning",
-    "sparelu.cli.using",
-    "sparelu.train.magnitude",
+    "sparelu.cli.sweep",
+    "sparelu.cli.fit",
+    "sparelu.cli.tune",
+    "sparelu.cli.predict_show_report",
+    "sparelu.train.fit.magnitude",
 )
 
 
@@ -41,7 +41,7 @@ def saves(path: str, count: int, acknowledge: Any) -> None:
 
     from sparelu import store
     from sparelu.data import Budget
-    from sparelu.network import Network
+    from sparelu.networks.network import Network
     from sparelu.outcome import Solution, Status
 
     for i in range(count):

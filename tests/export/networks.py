@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sparelu.convolution import Convolution
-from sparelu.network import Layer, Network, zero_network
+from sparelu.networks.convolution import Convolution
+from sparelu.networks.network import Layer, Network, zero_network
 
 
 def random_layer(rng: np.random.Generator, outputs: int, inputs: int, nonzeros: int, bias: bool = True) -> Layer:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparelu.export import Footprint, to_c
-from sparelu.network import Network
+from sparelu.networks.network import Network
 
 from .networks import NETWORKS, expected, random_network, rows
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sparelu.export import to_onnx
-from sparelu.network import Layer, Network
+from sparelu.networks.network import Layer, Network
 
 from .networks import NETWORKS, expected, random_network, rows
 

@@ -7,12 +7,12 @@ import pytest
 from sklearn.datasets import load_wine
 
 from sparelu.data import Budget, Data
-from sparelu.interpolate.columns import one_weight, two_neurons
-from sparelu.interpolate.eliminate import start_on_a_line
+from sparelu.interpolate.curves.interpolant import interpolate
 from sparelu.interpolate.few_weights import FewWeights, lower_bounds
-from sparelu.interpolate.interpolant import interpolate
+from sparelu.interpolate.points.backward import start_on_a_line
+from sparelu.interpolate.points.direct import one_weight, two_neurons
 from sparelu.method import Refusal
-from sparelu.network import Network
+from sparelu.networks.network import Network
 from sparelu.run import fit
 
 

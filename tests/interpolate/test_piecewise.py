@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from sparelu.data import Budget, Data
-from sparelu.interpolate.hats import Series
-from sparelu.interpolate.knots import Curve, fewer, moved, refitted
+from sparelu.interpolate.curves.free_knots import Curve, fewer, moved, refitted
+from sparelu.interpolate.curves.hat_basis import Series
+from sparelu.interpolate.curves.trend_filter import denoise, largest_strength
 from sparelu.interpolate.piecewise import Piecewise, curve, sparsest
-from sparelu.interpolate.trend import denoise, largest_strength
 from sparelu.run import fit
 
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from sparelu.data import Budget, Data
-from sparelu.experiments.measure import measure
-from sparelu.interpolate.interpolant import interpolate
-from sparelu.interpolate.pathprox import WARM, PathNetwork, Penalty
-from sparelu.interpolate.refit import Live, fitted, keep_largest
+from sparelu.experiments.evaluate import measure
+from sparelu.interpolate.curves.interpolant import interpolate
+from sparelu.interpolate.points.path_prox import WARM, PathNetwork, Penalty
+from sparelu.interpolate.points.refit import Live, fitted, keep_largest
 from sparelu.interpolate.reweighted import Reweighted
 from sparelu.run import fit
 

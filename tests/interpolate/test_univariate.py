@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sparelu.data import Budget, Data
-from sparelu.interpolate.interpolant import Interpolant, certificates, interpolate, sparsest_is_unique
-from sparelu.interpolate.slopes import PointsError, points
+from sparelu.interpolate.curves.interpolant import Interpolant, certificates, interpolate, sparsest_is_unique
+from sparelu.interpolate.curves.second_differences import PointsError, points
 from sparelu.interpolate.univariate import Univariate
 from sparelu.method import Refusal
 from sparelu.run import fit

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sparelu.train.analysis.pags import as_in
 from sparelu.train.at_init import grasp, reinitialised, sanity_checks, shuffled, snip, snip_scores, synflow
-from sparelu.train.pags import as_in
-from sparelu.train.parts import LayerCollapseWarning, parts_of
+from sparelu.train.sparsifier.prunable import LayerCollapseWarning, parts_of
 from sparelu.train.static import Static
 
 STEP = 1e-5

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from sparelu.train.dynamic import MEST, SET, SNFS, RigL, by_magnitude_of_its_sign
-from sparelu.train.parts import Part
-from sparelu.train.plans import ITOP_RIGL, ITOP_SET, Exploration, Gradual, Move
-from sparelu.train.sparsifier import Rule, Sparsifier
+from sparelu.train.sparsifier.prunable import Part
+from sparelu.train.sparsifier.sparsifier import Rule, Sparsifier
+from sparelu.train.sparsifier.update_schedules import ITOP_RIGL, ITOP_SET, Exploration, Gradual, Move
 from sparelu.train.static import GradualMagnitude, Magnitude, Static
 
 HALF = Exploration(every=1, fraction=0.5, until=1.0, begin=0)

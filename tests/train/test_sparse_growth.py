@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from sparelu.meter import Meter
+from sparelu.nn.sparse_linear import SparseLinear
+from sparelu.nn.to_sparse import SlowerSparseWarning, to_sparse
+from sparelu.runtime.resources import Meter
 from sparelu.train.dynamic import RigL
-from sparelu.train.execution import SlowerSparseWarning, to_sparse
-from sparelu.train.plans import Exploration
 from sparelu.train.sparse_growth import SparseGrowth
-from sparelu.train.sparse_linear import SparseLinear
+from sparelu.train.sparsifier.update_schedules import Exploration
 
 PLAN = Exploration(every=5, fraction=0.4)
 

@@ -1,0 +1,115 @@
+"""The commands that say what a finished run is worth and take it elsewhere: ``certify``, ``export``."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from sparelu import catalogue
+from sparelu.cli import flags
+from sparelu.cli.session import console, size
+from sparelu.data import Split
+from sparelu.experiments.trials.run_folder import RunFolder
+from sparelu.experiments.trials.trial import Trial
+from sparelu.experiments.write_run import report
+from sparelu.method import Certifier, SettingError, nearest
+from sparelu.outcome import Certificate, Solution
+from sparelu.run import certify
+
+FORMATS = ("onnx", "onnx-sparse", "c", "numpy")
+
+
+def data_of(request: dict[str, Any]) -> tuple[Trial, Split]:
+    """The trial of a run and its data, read again."""
+    trial = Trial.of(request)
+    return trial, trial.split()
+
+
+def certify_command(run: Path, method: str | None, extra: Sequence[str], as_json: bool) -> None:
+    """Print what is proved of a run's network, keep it with the run, and write its report anew."""
+    folder = RunFolder(run)
+    solution, request, result = folder.read()
+    names = [n for n, m in catalogue.METHODS.items() if issubclass(m, Certifier)] if method is None else [method]
+    _, split = data_of(request)
+    claims, refused = [], {}
+    for name in names:
+        certifier = catalogue.certifier(name, **flags.method_settings(extra, flags.named_method(name)))
+        reason = certifier.refuses(solution.network, split.train)
+        if reason is None:
+            claims.append(certify(certifier, solution.network, split.train, seed=solution.seed))
+        else:
+            refused[name] = reason
+    sources = {(c.claim, c.source) for c in claims}
+    kept = [c for c in solution.certificates if (c.claim, c.source) not in sources]
+    folder.write(replace(solution, certificates=(*kept, *claims)), result)
+    report(folder)
+    if as_json:
+        print(json.dumps({"claims": [_plain(c) for c in (*kept, *claims)], "refused": refused}, indent=1))
+        return
+    print_claims((*kept, *claims))
+    for name, reason in refused.items():
+        console.print(f"{name} says nothing: {reason}", highlight=False)
+
+
+def _plain(claim: Certificate) -> dict[str, Any]:
+    assumptions = [vars(a) for a in claim.assumptions]
+    return {**vars(claim), "assumptions": assumptions, "holds": claim.holds}
+
+
+def print_claims(claims: Sequence[Certificate]) -> None:
+    """A table of claims, values and assumptions."""
+    table = Table(title="What may be claimed", title_justify="left")
+    for heading in ("claim", "value", "assumptions"):
+        table.add_column(heading)
+    for c in claims:
+        worth = (
+            f"{c.value:.4g} {c.unit}" + (" (vacuous)" if c.vacuous else "") + ("" if c.holds else " (does not hold)")
+        )
+        words = "\n".join(f"{a.state}: {a.text}" + (f" ({a.evidence})" if a.evidence else "") for a in c.assumptions)
+        table.add_row(c.claim, worth, words)
+    console.print(table if claims else "Nothing is claimed of this network.")
+
+
+def export_command(run: Path, kind: str, out: Path | None, name: str) -> None:
+    """Write the network for other programs, and say what it takes."""
+    solution, _, _ = RunFolder(run).read()
+    if kind not in FORMATS:
+        raise SettingError(f"there is no format {kind!r}; {nearest(kind, FORMATS)}")
+    where = out or run / "export"
+    where.mkdir(parents=True, exist_ok=True)
+    console.print(_writers()[kind](solution, where, name), highlight=False, soft_wrap=True)
+
+
+def _writers() -> dict[str, Callable[[Solution, Path, str], str]]:
+    return {"onnx": _onnx, "onnx-sparse": _onnx_sparse, "c": _c, "numpy": _numpy}
+
+
+def _onnx(solution: Solution, where: Path, name: str, sparse: bool = False) -> str:
+    from sparelu.export.onnx import to_onnx
+
+    path = where / f"{name}.onnx"
+    written = to_onnx(solution.network, path, sparse, names=solution.names, classes=solution.classes)
+    return f"{path}: {size(written)}"
+
+
+def _onnx_sparse(solution: Solution, where: Path, name: str) -> str:
+    return _onnx(solution, where, name, sparse=True)
+
+
+def _c(solution: Solution, where: Path, name: str) -> str:
+    from sparelu.export.c import to_c
+
+    cost = to_c(solution.network, where, name, names=solution.names, classes=solution.classes)
+    return (
+        f"{where / name}.h and .c: {size(cost.flash)} of tables in flash, {size(cost.ram)} of RAM, "
+        f"{cost.multiply_adds:,} multiply-adds and {cost.comparisons:,} comparisons a row"
+    )
+
+
+def _numpy(solution: Solution, where: Path, name: str) -> str:
+    from sparelu.export.arrays import to_numpy
+
+    return f"{where}: {size(to_numpy(solution.network, where))} in .npz files that scipy.sparse.load_npz opens"

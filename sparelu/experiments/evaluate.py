@@ -1,0 +1,76 @@
+"""The judge: what a returned network is worth, in float64, with the clock stopped."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sparelu.data import Data
+from sparelu.networks.network import Network
+
+CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A network on some rows.
+
+    ``nonzeros``, ``biases`` and ``skip_nonzeros`` are counted on the network. ``mse`` is the mean squared error over
+    rows and targets (NaN for classification), ``r2`` the share of variance explained, ``psnr`` 20 log10 max|y| - 10
+    log10 mse in decibels, ``accuracy`` the share of right labels and ``cross_entropy`` the mean in nats (NaN for
+    regression). ``score`` is the accuracy or r2, ``score_error`` its standard error over the rows.
+    """
+
+    rows: int
+    nonzeros: int
+    biases: int
+    skip_nonzeros: int
+    score: float
+    score_error: float
+    mse: float = math.nan
+    r2: float = math.nan
+    psnr: float = math.nan
+    accuracy: float = math.nan
+    cross_entropy: float = math.nan
+
+
+def measure(network: Network, data: Data) -> Measurement:
+    """Judge ``network`` on the rows of ``data``, in chunks, in float64; ranks that share the rows all get the same."""
+    exact = network.to(torch.float64, "cpu")
+    counts = (data.n, network.nonzeros, network.biases, network.skip_nonzeros)
+    if data.task == "classification":
+        return _classification(exact, data, counts)
+    return _regression(exact, data, counts)
+
+
+def _regression(network: Network, data: Data, counts: tuple[int, int, int, int]) -> Measurement:
+    squares, fourths, top = 0.0, 0.0, 0.0
+    for x, y in data.chunks(CHUNK):
+        target = y.reshape(len(y), -1).astype(np.float64)
+        row = ((network(x.astype(np.float64)).numpy() - target) ** 2).mean(axis=1)
+        squares, fourths = squares + float(row.sum()), fourths + float((row**2).sum())
+        top = max(top, float(np.abs(target).max()))
+    squares, fourths = data.ranks.sum(torch.tensor([squares, fourths], dtype=torch.float64)).tolist()
+    top = float(data.ranks.maximum(torch.tensor(top, dtype=torch.float64)))
+    mse = squares / data.n
+    variance = float((data.statistics.y_sd**2).mean())
+    error = math.sqrt(max(fourths / data.n - mse**2, 0.0) / data.n) / variance
+    psnr = math.inf if mse == 0 else 20 * math.log10(top) - 10 * math.log10(mse)
+    r2 = 1 - mse / variance
+    return Measurement(*counts, score=r2, score_error=error, mse=mse, r2=r2, psnr=psnr)
+
+
+def _classification(network: Network, data: Data, counts: tuple[int, int, int, int]) -> Measurement:
+    right, entropy = 0.0, 0.0
+    for x, y in data.chunks(CHUNK):
+        scores = network(x.astype(np.float64))
+        if scores.shape[1] == 1:
+            scores = torch.cat([torch.zeros_like(scores), scores], dim=1)
+        label = torch.as_tensor(y, dtype=torch.int64)
+        right += int((scores.argmax(dim=1) == label).sum())
+        entropy += float(torch.nn.functional.cross_entropy(scores, label, reduction="sum"))
+    right, entropy = data.ranks.sum(torch.tensor([right, entropy], dtype=torch.float64)).tolist()
+    share = right / data.n
+    error = math.sqrt(share * (1 - share) / data.n)
+    return Measurement(*counts, score=share, score_error=error, accuracy=share, cross_entropy=entropy / data.n)

@@ -1,0 +1,42 @@
+"""A page of HTML that needs nothing but itself: templates, inlined charts, and the filters that print numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+from bokeh.embed import components
+from bokeh.model import Model
+from bokeh.resources import Component, Resources
+from markupsafe import Markup
+
+from sparelu.experiments import formatting as text
+
+FILTERS = ("count", "counted", "duration", "initial", "plain", "score", "settings", "signed", "size")
+
+
+def render(template: str, context: Mapping[str, Any]) -> bytes:
+    """The page of a template in ``templates/``; every text is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sparelu.experiments.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    for name in FILTERS:
+        environment.filters[name] = getattr(text, name)
+    return environment.get_template(template).render(context).encode()
+
+
+def embedded(charts: Mapping[str, Model], tables: bool = False) -> dict[str, Any]:
+    """Context for a page: ``library`` (Bokeh, with its tables where wanted), ``script``, and ``charts`` by name."""
+    if not charts:
+        return {"library": "", "script": "", "charts": {}}
+    script, places = components(dict(charts))
+    wanted: list[Component] = ["bokeh", "bokeh-widgets", "bokeh-tables"] if tables else ["bokeh"]
+    library = Resources(mode="inline", components=wanted, log_level="error").render_js()
+    return {
+        "library": Markup(library),
+        "script": Markup(script),
+        "charts": {name: Markup(place) for name, place in places.items()},
+    }

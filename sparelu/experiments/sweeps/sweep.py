@@ -1,0 +1,219 @@
+"""Many tasks -> one table of rows, resumable, on one machine (joblib) or a Dask cluster.
+
+A task is a trial of a grid, or the call of a measured function (benchmarks). A row is addressed by the content of its
+task: canonical JSON of what is not at its default, hashed. Done and refused rows are not run again; failed rows are
+kept with their error and tried again the next time. One process writes the table, a line for each row, so that killing
+the sweep loses at most the rows in flight.
+"""
+
+import contextlib
+import fcntl
+import functools
+import gc
+import json
+import logging
+import os
+import platform
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sparelu.experiments.trials.run_folder import key
+from sparelu.experiments.trials.task import Row, Task
+from sparelu.method import Refusal
+from sparelu.outcome import Status
+from sparelu.run import versions
+
+
+def trial_key(trial: Task) -> str:
+    """The address of a task, 16 hexadecimal digits."""
+    return key(trial.address(), 16)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows in the file ``path``, one JSON object a line; the last line for a key counts, a torn line is passed over."""
+
+    path: Path
+
+    def rows(self) -> list[Row]:
+        """All rows, the newest of each key, in the order of first appearance."""
+        found: dict[str, Row] = {}
+        if self.path.is_file():
+            for line in self.path.read_bytes().split(b"\n"):
+                try:
+                    row = json.loads(line)
+                    found[row["key"]] = row
+                except (ValueError, KeyError, TypeError):
+                    continue
+        return list(found.values())
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from writing the table. Raises ``ValueError`` when one does."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"{self.path}: another process is writing this table; wait, or give another one with --out"
+                ) from None
+            yield
+
+    def append(self, row: Row) -> None:
+        """Add a row and flush it to disk."""
+        with self.path.open("ab") as file:
+            if file.tell() and not self._ends_in_newline():
+                file.write(b"\n")
+            file.write((json.dumps(row, default=str) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _ends_in_newline(self) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+
+
+def sweep(
+    trials: Sequence[Task],
+    path: str | Path,
+    *,
+    engine: Callable[[Sequence[Task]], Iterable[Row]] | None = None,
+    watch: Callable[[Row, int, int], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    rerun: bool = False,
+) -> list[Row]:
+    """Run the trials that ``path`` has no result of (with ``rerun``: all of them); all their rows, in their order.
+
+    ``engine`` maps trials to rows in any order: :func:`in_process` (default), :func:`joblib_engine` or
+    :func:`dask_engine`. ``watch`` sees each new row, the number done and the number wanted. Raises ``ValueError`` when
+    another process is writing ``path``.
+    """
+    table = Table(Path(path))
+    wanted = {trial_key(t): t for t in trials}
+    with table.held():
+        done = set() if rerun else {row["key"] for row in table.rows() if row["status"] != "failed"}
+        left = [t for k, t in wanted.items() if k not in done]
+        count = len(wanted) - len(left)
+        for row in (engine or in_process)(left):
+            table.append(row)
+            count += 1
+            if watch is not None:
+                watch(row, count, len(wanted))
+            if stop():
+                break
+        now = {row["key"]: row for row in table.rows()}
+    return [now[k] for k in wanted if k in now]
+
+
+def run_row(trial: Task, threads: int | None = None) -> Row:
+    """Run one trial; the row of its result, its refusal or its failure, with the circumstances."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    _settle()
+    row: Row = {"key": trial_key(trial), "trial": trial.request(), **circumstances(trial)}
+    start, clock = time.perf_counter(), time.process_time()
+    try:
+        row |= trial.outcome()
+    except Refusal as refusal:
+        row |= {"status": Status.refused.name, "error": str(refusal)}
+    except Exception as error:  # whatever went wrong in one trial is that row's result, not the sweep's end
+        row |= {"status": "failed", "error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+    return row | {"row_seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - clock}
+
+
+def circumstances(trial: Task) -> Row:
+    """What a result may depend on beside its trial."""
+    return {
+        "versions": versions(),
+        "seeds": trial.seeds(),
+        "threads": torch.get_num_threads(),
+        "cpu": _cpu(),
+        "host": socket.gethostname(),
+        "device": trial.device,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
+    }
+
+
+@functools.cache
+def _settle() -> None:
+    """Let the garbage collections before each fit pass over all that is loaded by now: they would take 0.1 s each."""
+    gc.collect()
+    gc.freeze()
+
+
+@functools.cache
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor()
+
+
+def in_process(trials: Sequence[Task]) -> Iterator[Row]:
+    """Rows from this process, one after another."""
+    yield from map(run_row, trials)
+
+
+def joblib_engine(workers: int, threads: int = 1) -> Callable[[Sequence[Task]], Iterator[Row]]:
+    """Rows from ``workers`` processes of ``threads`` threads each on this machine."""
+
+    def run(trials: Sequence[Task]) -> Iterator[Row]:
+        import joblib
+
+        work = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
+        yield from work(joblib.delayed(run_row)(t, threads) for t in trials)
+
+    return run
+
+
+def dask_engine(scheduler: str, threads: int = 1, timeout: float = 10.0) -> Callable[[Sequence[Task]], Iterator[Row]]:
+    """Rows from the workers of a Dask cluster; a row whose worker dies is run again on another.
+
+    Raises ``ValueError`` when the extra is not installed, the scheduler does not answer, or it is lost.
+    """
+
+    def run(trials: Sequence[Task]) -> Iterator[Row]:
+        try:
+            from distributed import Client, as_completed
+        except ImportError:
+            raise ValueError("the dask engine is an extra: pip install 'sparelu[cluster]'") from None
+        try:
+            client = Client(scheduler, timeout=timeout, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ValueError(
+                f"no Dask scheduler answers at {scheduler}: {error}. Start one with: dask scheduler"
+            ) from None
+        with client, _quiet("distributed.client"):
+            tasks = [
+                client.submit(run_row, t, threads, key=f"{trial_key(t)}-{time.time_ns()}", retries=2) for t in trials
+            ]
+            try:
+                for task in as_completed(tasks, loop=client.loop):
+                    yield task.result()
+            except CancelledError:
+                raise ValueError(
+                    f"the Dask scheduler at {scheduler} was lost; finished rows are kept: start it again and repeat "
+                    "the same command"
+                ) from None
+
+    return run
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a library's log from printing what we say in words of our own."""
+    log = logging.getLogger(name)
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

@@ -1,0 +1,84 @@
+"""The same fit at several budgets, and the choice of one of them without looking at test rows."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sparelu import store
+from sparelu.data import Budget, Split
+from sparelu.experiments.trials.folds import fold_numbers, fold_split
+from sparelu.experiments.trials.one_standard_error import Validated, loss_of
+from sparelu.experiments.trials.trial import Judged, Trial, judge
+from sparelu.outcome import Iterate, Status
+from sparelu.run import Checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One budget: the trial judged on test rows, and its losses on held-out folds of the training rows."""
+
+    judged: Judged
+    validated: Validated
+
+
+def default_budgets(trial: Trial, split: Split) -> list[int]:
+    """Eight budgets from a twentieth of the weights, at most 50, to all of them, at most 2000."""
+    total = Budget(trial.hidden, channels=trial.channels).weights(
+        split.train.inputs, split.train.outputs, split.train.image
+    )
+    return budgets(max(1, min(50, total // 20)), max(2, min(total, 2000)))
+
+
+def budgets(low: int, high: int, count: int = 8) -> list[int]:
+    """``count`` budgets from ``low`` to ``high``, evenly spaced in the logarithm, rounded to two digits."""
+    ratio = (high / low) ** (1 / max(count - 1, 1))
+    found = [low * ratio**i for i in range(count)]
+    rounded = {max(1, round(b, -int(math.floor(math.log10(b))) + 1)) for b in found}
+    return sorted(int(b) for b in rounded)
+
+
+@dataclass(frozen=True, eq=False)
+class BudgetPath:
+    """A path of fits kept in ``folder``: finished budgets are read from it, a broken-off one goes on."""
+
+    trial: Trial
+    split: Split
+    folder: Path
+
+    def steps(
+        self,
+        nonzeros: Sequence[int],
+        folds: int,
+        watch: Callable[[int, Iterate], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Step]:
+        """Fit every budget on all training rows, and once without each of ``folds`` folds, which are to choose by."""
+        fold_numbers(self.split.train, folds, self.trial.seed)  # refuses a wrong number before anything is spent
+        for s in nonzeros:
+            whole = self._fit(s, self.split, "", watch, stop)
+            losses: list[float] = []
+            for i in range(folds):
+                if whole.solution.status is Status.interrupted:
+                    return
+                inner = fold_split(self.split.train, folds, i, self.trial.seed)
+                held = self._fit(s, inner, f"-fold{i + 1}of{folds}", watch, stop)
+                if held.solution.status is Status.interrupted:
+                    return
+                losses.append(loss_of(held.test, self.split.train.task))
+            yield Step(whole, Validated(s, tuple(losses), self.trial.settings))
+
+    def _fit(
+        self, s: int, split: Split, mark: str, watch: Callable[[int, Iterate], None] | None, stop: Callable[[], bool]
+    ) -> Judged:
+        done = self.folder / f"{s}{mark}.safetensors"
+        trial = replace(self.trial, nonzeros=s)
+        if done.is_file():
+            return judge(store.load(done), split, "")
+        checkpoint = Checkpoint(self.folder / f"{s}{mark}.checkpoint")
+        see = None if watch is None else lambda iterate: watch(s, iterate)
+        judged = trial.run(split, checkpoint=checkpoint, resume=True, watch=see, stop=stop)
+        if judged.solution.status is not Status.interrupted:
+            store.save(judged.solution, done)
+            checkpoint.path.unlink(missing_ok=True)
+        return judged

@@ -1,0 +1,96 @@
+"""What a finished run leaves in its folder: the model, the measurements, and the report."""
+
+import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from bokeh.plotting import figure
+
+from sparelu.data import Split
+from sparelu.experiments.report.compression_curve import Curve
+from sparelu.experiments.report.function_chart import drawn_rows, function_chart
+from sparelu.experiments.report.live_network import input_namer
+from sparelu.experiments.report.run_report import CrossValidation, Point, write_report
+from sparelu.experiments.trials.one_standard_error import Validated
+from sparelu.experiments.trials.run_folder import RunFolder
+from sparelu.experiments.trials.trial import Judged
+from sparelu.outcome import Solution
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def finish(
+    folder: RunFolder,
+    judged: Judged,
+    rows: Sequence[Mapping[str, Any]],
+    split: Split,
+    notes: Mapping[str, Any] = NOTHING,
+) -> None:
+    """Write model, measurements and report, and delete the checkpoint.
+
+    ``rows`` are the networks on the curve, as :meth:`~sparelu.experiments.trials.trial.Judged.row` with ``chosen`` and,
+    where there is one, ``label``; ``notes`` are added to the result.
+    """
+    result = {**judged.result(), **notes, "rows": list(rows), "mean_image": _mean_image(split)}
+    if split.scored == "training":
+        result["score_name"] = f"training {result['score_name']}"
+    if (drawn := drawn_rows(split.train)) is not None:
+        result["drawn_rows"] = drawn
+    if split.test_rows is not None:
+        result["test_rows"] = split.test_rows.tolist()
+    folder.write(judged.solution, result)
+    report(folder)
+    folder.checkpoint.unlink(missing_ok=True)
+
+
+def _mean_image(split: Split) -> list[float] | None:
+    return None if split.train.image is None else split.train.statistics.mean.tolist()
+
+
+def report(folder: RunFolder, beside: Sequence[RunFolder] = ()) -> None:
+    """Write the report of a finished run; a function of one input is drawn with those of the runs ``beside`` it.
+
+    Raises ``ValueError`` when runs are to be drawn beside one that is not of one input and one target.
+    """
+    solution, request, result = folder.read()
+    names = ("nonzeros", "score", "seconds", "peak_memory", "stored_bytes")
+    points = [
+        Point(**{name: row[name] for name in names}, label=row.get("label", ""), chosen=row["chosen"])
+        for row in result["rows"]
+    ]
+    image = solution.about.get("image")
+    mean = None if image is None or not result.get("mean_image") else np.reshape(result["mean_image"], image)
+    why = {"method chosen because": result["why"]} if result["why"] else {}
+    extra = {"request": json.dumps(request), **why}
+    validation = None
+    if "validation" in result:
+        curve = tuple(Validated.of(row) for row in result["validation"])
+        validation = CrossValidation(curve, result["folds"], result["select"], solution.task)
+    write_report(
+        folder.report,
+        solution,
+        points,
+        result["score_name"],
+        result["split"],
+        mean_image=mean,
+        extra=extra,
+        validation=validation,
+        function=_function(folder, solution, result.get("drawn_rows"), beside),
+        widths=None if "widths" not in result else Curve.of(result["widths"]),
+    )
+
+
+def _function(
+    folder: RunFolder, solution: Solution, rows: list[list[float]] | None, beside: Sequence[RunFolder]
+) -> figure | None:
+    read = [(other.read()[0], other.path.name) for other in beside]
+    others = {f"{found.method} ({name})": found.network for found, name in read}
+    alike = [net.inputs == 1 and net.outputs == 1 for net in others.values()]
+    if beside and not (rows is not None and all(alike)):
+        raise ValueError(f"{folder.path} cannot be drawn beside others: each run needs one input and one target")
+    if rows is None:
+        return None
+    names = input_namer(solution)(0), solution.about.get("target", "y")
+    return function_chart(solution.network, rows, names, others)

@@ -1,0 +1,202 @@
+"""ReLU neurons fitted on a support, for squared and logistic loss: what pursuit grows and prunes.
+
+f(x) = c + sum_j v_j (w_j.x)_+ with v_j = +-1, the scale of the output weight being in w_j. The last column of x is
+the constant one, so its weight is the bias; without biases it is 0, and c too. Where the gates 1[w_j.x > 0] stay, f is
+linear in its weights, with the columns v_j 1[w_j.x > 0] x_i: Gauss-Newton steps on them fit the weights, and what a
+further weight would explain is read off its column.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sparelu.networks.network import Layer, Network
+from sparelu.recover.cholesky import cholesky, factor
+
+Loss = Callable[[Tensor, Tensor], tuple[float, Tensor, Tensor]]
+"""Outputs z (n,) and targets (n,) to the mean loss, minus its slope in every z, and its curvature in every z."""
+
+TINY = 1e-9
+"""A curvature that is taken for none; a logistic loss has it where the probability is as near to 0 or 1."""
+
+
+def squared(z: Tensor, y: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Half the squared error."""
+    gap = y - z
+    return 0.5 * float(gap.square().mean()), gap, torch.ones_like(gap)
+
+
+def logistic(z: Tensor, y: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Cross-entropy in nats of labels y in {0, 1}, z the logit of label 1."""
+    share = torch.sigmoid(z)
+    loss = torch.nn.functional.softplus(z) - y * z
+    return float(loss.mean()), y - share, (share * (1 - share)).clamp_min(TINY)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Inputs ``x`` (n, d + 1), targets ``y`` (n,), and the objective.
+
+    ``shrinkage`` s adds the sum of s_i w_ji^2 / 2, biases left out. ``squares`` are those of x.
+    """
+
+    x: Float[Tensor, "n inputs"]
+    y: Float[Tensor, " n"]
+    loss: Loss
+    biases: bool
+    shrinkage: Float[Tensor, " inputs"]
+    squares: Float[Tensor, "n inputs"]
+
+    @classmethod
+    def of(cls, x: Float[Tensor, "n d"], y: Float[Tensor, " n"], loss: Loss, biases: bool, ridge: float) -> "Rows":
+        """From inputs without the constant column; weights shrink by ``ridge`` times the mean square of their input."""
+        last = torch.full((len(x), 1), float(biases)).to(x)
+        whole = torch.cat([x, last], dim=1)
+        squares = whole.square()
+        shrinkage = ridge * squares.mean(0)
+        shrinkage[-1] = 0.0
+        return cls(whole, y, loss, biases, shrinkage, squares)
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """Output signs ``sign`` (m,), weights ``weight`` (m, d + 1), and the output bias ``constant`` (1,)."""
+
+    sign: Float[Tensor, " m"]
+    weight: Float[Tensor, "m inputs"]
+    constant: Float[Tensor, "1"]
+
+    def __len__(self) -> int:
+        return self.sign.numel()
+
+    @property
+    def nonzeros(self) -> int:
+        """Weights on inputs; biases are not counted."""
+        return int(torch.count_nonzero(self.weight[:, :-1]))
+
+    def before(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "n m"]:
+        """w_j.x, from the inputs that are read."""
+        read = (self.weight != 0).any(0).nonzero()[:, 0]
+        return x[:, read] @ self.weight[:, read].T
+
+    def __call__(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, " n"]:
+        """The function, for rows with their last column."""
+        return self.before(x).clamp_min(0) @ self.sign + self.constant
+
+    def gates(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "n m"]:
+        """v_j where a neuron is active, else 0."""
+        return (self.before(x) > 0).to(x) * self.sign
+
+    def places(self, biases: bool) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
+        """Neurons and inputs of the weights that are fitted: the nonzero ones, and every bias where there are some."""
+        support = self.weight != 0
+        support[:, -1] = biases
+        j, i = support.nonzero(as_tuple=True)
+        return j, i
+
+    def with_values(self, places: tuple[Tensor, Tensor], value: Float[Tensor, " p"]) -> "Neurons":
+        """Other weights at ``places``."""
+        weight = self.weight.clone()
+        weight[places] = value
+        return replace(self, weight=weight)
+
+    def live(self) -> "Neurons":
+        """Without neurons that read no input: they are constants, and go into the output's."""
+        keep = (self.weight[:, :-1] != 0).any(1)
+        lost = self.weight[~keep, -1].clamp_min(0) @ self.sign[~keep]
+        return Neurons(self.sign[keep], self.weight[keep], self.constant + lost)
+
+    def network(self, width: int, scale: float) -> Network:
+        """The network of ``width`` neurons, its output multiplied by ``scale``."""
+        weight = self.weight.cpu() * scale
+        row, column = weight[:, :-1].nonzero(as_tuple=True)
+        lives = torch.arange(len(self))
+        hidden = Layer.from_triplets(
+            (width, weight.shape[1] - 1), row, column, weight[row, column], weight[:, -1], lives
+        )
+        constant = self.constant.cpu() * scale
+        output = Layer.from_triplets((1, width), torch.zeros_like(lives), lives, self.sign.cpu(), constant)
+        return Network((hidden, output))
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """The linear problem of one step: ``columns`` (n, p), curvatures, what is left of every row, and the Hessian."""
+
+    places: tuple[Tensor, Tensor]
+    columns: Float[Tensor, "n p"]
+    left: Float[Tensor, " n"]
+    curvature: Float[Tensor, " n"]
+    hessian: Float[Tensor, "p p"]
+    slope: Float[Tensor, " p"]
+    value: float
+
+
+def system(net: Neurons, rows: Rows) -> System:
+    """The Gauss-Newton system of the weights at their places, and with biases of the output bias, in the last place."""
+    places = net.places(rows.biases)
+    value, left, curvature = rows.loss(net(rows.x), rows.y)
+    columns = net.gates(rows.x)[:, places[0]] * rows.x[:, places[1]]
+    weight, ridge = net.weight[places], rows.shrinkage[places[1]]
+    value += 0.5 * float(ridge @ weight.square())
+    if rows.biases:
+        columns = torch.cat([columns, torch.ones_like(left)[:, None]], dim=1)
+        weight, ridge = (torch.cat([v, v.new_zeros(1)]) for v in (weight, ridge))
+    n = len(left)
+    hessian = (columns * curvature[:, None]).T @ columns / n + torch.diag(ridge)
+    slope = columns.T @ left / n - ridge * weight
+    return System(places, columns, left, curvature, hessian, slope, value)
+
+
+def objective(net: Neurons, rows: Rows) -> float:
+    """Mean loss and ridge."""
+    ridge = 0.5 * float((rows.shrinkage * net.weight.square()).sum())
+    return rows.loss(net(rows.x), rows.y)[0] + ridge
+
+
+def refit(net: Neurons, rows: Rows, steps: int, enough: float, least: float) -> tuple[Neurons, float]:
+    """Levenberg-Marquardt on the support, until a step gains less than ``enough`` of the loss or it is ``least``."""
+    value, damping = objective(net, rows), 1e-4
+    for _ in range(steps):
+        if value <= least:
+            break
+        moved = _descend(net, rows, system(net, rows), damping)
+        if moved is None:
+            break
+        net, after, damping = moved
+        gain, value = 1 - after / value, after
+        if gain < enough:
+            break
+    return net, value
+
+
+def _descend(net: Neurons, rows: Rows, found: System, damping: float) -> tuple[Neurons, float, float] | None:
+    """One accepted step, its value and the damping for the next; None when no damping helps."""
+    for _ in range(8):
+        root, damping = cholesky(found.hessian, damping)
+        step = torch.cholesky_solve(found.slope[:, None], root)[:, 0]
+        weights = len(found.places[0])
+        moved = net.with_values(found.places, net.weight[found.places] + step[:weights])
+        if rows.biases:
+            moved = replace(moved, constant=net.constant + step[weights:])
+        after = objective(moved, rows)
+        if after < found.value:
+            return moved, after, max(damping / 10, 1e-12)
+        damping *= 10
+    return None
+
+
+def saliency(net: Neurons, rows: Rows) -> tuple[Neurons, tuple[Tensor, Tensor], Float[Tensor, " p"]]:
+    """What dropping each weight and refitting the others costs to second order, w_i^2 / 2 (H^-1)_ii; inf for biases.
+
+    Hassibi and Stork (1993), optimal brain surgeon.
+    """
+    found = system(net, rows)
+    j, i = found.places
+    inverse = torch.cholesky_inverse(factor(found.hessian)).diagonal()[: len(j)]
+    cost = net.weight[j, i].square() / (2 * inverse)
+    cost[i == net.weight.shape[1] - 1] = torch.inf
+    return net, (j, i), cost

@@ -1,0 +1,89 @@
+"""What a sparsifier refuses: optimisers, models, masks and states that are not those it was made for."""
+
+import warnings
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparelu.train.sparsifier.prunable import KINDS, Part
+
+Parts = Mapping[str, Part]
+"""The weights by name."""
+
+
+def check_optimizer(parts: Parts, optimizer: torch.optim.Optimizer) -> None:
+    """Raises ``ValueError`` when the optimiser does not hold a weight."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ValueError(f"the optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for name, part in parts.items():
+        if id(part.weight) not in held:
+            raise ValueError(
+                f"the optimizer does not hold {name}: it was made from another model, or before the layer was "
+                "replaced. Make the optimizer from this model's parameters first, or choose with `layers` those it "
+                "holds (one sparsifier for each optimizer)"
+            )
+
+
+def check_model(parts: Parts, model: nn.Module) -> None:
+    """Raises ``ValueError`` when a weight is no longer the one in ``model``, or has another shape."""
+    for name, part in parts.items():
+        now: nn.Module | None = model
+        for step in part.path:
+            now = None if now is None else now._modules.get(step)
+        if now is not part.module or part.module._parameters.get(part.key) is not part.weight:
+            raise ValueError(
+                f"{name} was replaced after the sparsifier was made: make the optimizer and the sparsifier anew "
+                "(masks=... takes over the old masks)"
+            )
+        if part.weight.shape != part.shape:
+            raise ValueError(
+                f"{name} had the shape {tuple(part.shape)} when the sparsifier was made and has "
+                f"{tuple(part.weight.shape)} now: make the optimizer and the sparsifier anew"
+            )
+
+
+def module_names(model: nn.Module) -> frozenset[str]:
+    """All modules by name."""
+    return frozenset(name for name, _ in model.named_modules())
+
+
+def warn_of_new_layers(known: Set[str], model: nn.Module) -> None:
+    """Warn of prunable layers that are not among the ``known`` modules: nothing keeps them sparse."""
+    new = [n for n, module in model.named_modules() if n not in known and isinstance(module, KINDS)]
+    if new:
+        warnings.warn(
+            f"{', '.join(new)} joined the model after the sparsifier was made and stays dense: to prune it, make the "
+            "optimizer and the sparsifier anew",
+            stacklevel=4,
+        )
+
+
+def check_masks(parts: Parts, masks: Mapping[str, Tensor]) -> None:
+    """Raises ``ValueError`` when the masks are not bool, of the weights' names and shapes."""
+    if set(masks) != set(parts):
+        odd = sorted(set(masks) ^ set(parts))
+        raise ValueError(f"the masks are not those of this model's prunable layers: they differ at {odd[0]}")
+    for name, part in parts.items():
+        if masks[name].shape != part.weight.shape or masks[name].dtype != torch.bool:
+            raise ValueError(
+                f"the mask of {name} must be bool of shape {tuple(part.weight.shape)}, "
+                f"got {masks[name].dtype} of shape {tuple(masks[name].shape)}"
+            )
+
+
+def check_state(state: Mapping[str, Any], own: Mapping[str, Any], parts: Parts, wanted: Sequence[int]) -> None:
+    """Raises ``ValueError`` when ``state`` is not one that continues ``own``, with ``wanted`` nonzeros in each pool."""
+    missing = sorted(own.keys() - state.keys()) if isinstance(state, Mapping) else ["masks"]
+    if missing:
+        raise ValueError(f"this is no state of a sparsifier: it has no {missing[0]!r}; give what state_dict() returned")
+    if state["method"] != own["method"]:
+        raise ValueError(f"the state is of {state['method']}, not of {own['method']}")
+    check_masks(parts, state["masks"])
+    if list(state["nonzeros"]) != list(wanted) or state["total_steps"] != own["total_steps"]:
+        raise ValueError(
+            f"the state has {sum(state['nonzeros'])} nonzeros and {state['total_steps']} steps, this sparsifier "
+            f"{sum(wanted)} and {own['total_steps']} (or another allocation): make it with the same arguments"
+        )
