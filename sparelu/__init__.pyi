@@ -23,6 +23,15 @@ from .method import SettingError as SettingError
 from .method import setting as setting
 from .networks.network import Layer as Layer
 from .networks.network import Network as Network
+from .oracle import Oracle as Oracle
+from .oracle import OracleError as OracleError
+from .oracle import QueryLimit as QueryLimit
+from .oracle_sources import ask_c as ask_c
+from .oracle_sources import ask_command as ask_command
+from .oracle_sources import ask_estimator as ask_estimator
+from .oracle_sources import ask_module as ask_module
+from .oracle_sources import ask_network as ask_network
+from .oracle_sources import ask_onnx as ask_onnx
 from .outcome import Assumption as Assumption
 from .outcome import Certificate as Certificate
 from .outcome import Iterate as Iterate

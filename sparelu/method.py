@@ -18,6 +18,7 @@ import numpy as np
 
 from sparelu.data import Budget, Data
 from sparelu.networks.network import Network
+from sparelu.oracle import Oracle
 from sparelu.outcome import Certificate, Iterate, State, Status
 
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -198,6 +199,19 @@ class Fitter(Method, ABC):
     """
 
     sums_over_rows: ClassVar[bool] = False
+    asks: ClassVar[bool] = False
+    """Whether ``data`` is an :class:`~sparelu.oracle.Oracle` that it asks, not rows that are given."""
+
+    def unfit(self, data: Data | Oracle) -> str | None:
+        """Say why ``data`` are not of the kind that this method takes; None when they are."""
+        if self.asks and isinstance(data, Data):
+            return "it asks a function where it likes, and rows cannot be asked: give it an Oracle"
+        if not self.asks and isinstance(data, Oracle):
+            return (
+                "it needs rows of data, and an oracle has none: use the method queries, or make Data of rows and "
+                "oracle.ask(rows)"
+            )
+        return None
 
     @abstractmethod
     def refuses(self, data: Data, budget: Budget) -> str | None:

@@ -17,6 +17,7 @@ from sparelu import store
 from sparelu.data import Budget, Data, Standardisation
 from sparelu.method import Certifier, Compressor, Fitter, Refusal
 from sparelu.networks.network import Network, zero_network
+from sparelu.oracle import Oracle
 from sparelu.outcome import Certificate, Iterate, Solution, State, Status
 from sparelu.runtime.distributed import RankLost, Ranks
 from sparelu.runtime.resources import Meter
@@ -68,7 +69,7 @@ def _installed() -> dict[str, str]:
 
 def fit(
     method: Fitter,
-    data: Data,
+    data: Data | Oracle,
     budget: Budget,
     *,
     seed: int = 0,
@@ -79,7 +80,7 @@ def fit(
     watch: Callable[[Iterate], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Solution:
-    """Run ``method`` on ``data`` within ``budget``.
+    """Run ``method`` on ``data`` within ``budget``; an :class:`~sparelu.oracle.Oracle` for a method that asks.
 
     ``standardise`` learns means and scales on these rows and folds them into the network, which then takes raw inputs.
     It does nothing to networks with ``budget.channels``: their first convolution has a normalisation of its own.
@@ -93,6 +94,28 @@ def fit(
     data, :class:`~sparelu.store.StoreError` when the checkpoint belongs to another fit, and
     :class:`~sparelu.runtime.distributed.RankLost` when another rank is gone.
     """
+    wrong = method.unfit(data)
+    if wrong is None and standardise and isinstance(data, Oracle):
+        wrong = "an oracle has no rows to learn means and scales from: give its centre and spread"
+    if wrong is not None:
+        raise Refusal(f"{method.name} cannot fit this: {wrong}")
+    given: Any = data  # of the kind that the method takes
+    return _fit(method, given, budget, seed, standardise, limits, checkpoint, resume, watch, stop)
+
+
+def _fit(
+    method: Fitter,
+    data: Data,
+    budget: Budget,
+    seed: int,
+    standardise: bool,
+    limits: Limits | None,
+    checkpoint: Checkpoint | None,
+    resume: bool,
+    watch: Callable[[Iterate], None] | None,
+    stop: Callable[[], bool],
+) -> Solution:
+    """:func:`fit` for what the method takes: data, or an oracle, which has the same members where none is of rows."""
     if data.ranks.size > 1 and not method.sums_over_rows:
         raise Refusal(f"{method.name} needs all rows in one process and cannot fit over {data.ranks.size} ranks")
     _ = data.statistics  # refuses NaN, constant targets and single classes before anything is spent

@@ -14,15 +14,16 @@ LEVELS = [
     ("catalogue",),
     ("recover", "interpolate", "train", "compress", "certify"),
     ("run", "nn"),
-    ("method", "store", "identifiability"),
-    ("outcome",),
+    ("method", "store", "identifiability", "oracle_sources"),
+    ("outcome", "oracle"),
+    ("oracle_cache",),
     ("data",),
     ("networks",),
     ("gaussian", "topk", "runtime"),
 ]
 """Folders and files of one line never import each other, but for those of TOGETHER."""
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
-TOGETHER = {"method", "store", "experiments", "datasets", "export", "estimators"}
+TOGETHER = {"method", "store", "oracle_sources", "experiments", "datasets", "export", "estimators"}
 
 
 def imports(path: Path) -> set[str]:
