@@ -12,7 +12,7 @@ LEVELS = [
     ("cli",),
     ("experiments", "estimators", "export", "datasets"),
     ("catalogue",),
-    ("recover", "interpolate", "train", "compress", "certify"),
+    ("recover", "interpolate", "convex", "train", "compress", "certify"),
     ("run", "nn"),
     ("method", "store", "identifiability", "oracle_sources"),
     ("outcome", "oracle"),

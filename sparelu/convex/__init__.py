@@ -1,0 +1,1 @@
+"""Which network is optimal, and how far is this one from it?"""
