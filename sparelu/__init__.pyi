@@ -1,3 +1,5 @@
+__version__: str
+
 from .catalogue import METHODS as METHODS
 from .catalogue import certifier as certifier
 from .catalogue import choose as choose

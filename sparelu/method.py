@@ -1,16 +1,14 @@
-"""The three interfaces (Fitter, Compressor, Certifier) and the one declaration of a hyperparameter.
+"""The three interfaces (Fitter, Compressor, Certifier), and what every method is.
 
-A method is a frozen dataclass whose fields are made by :func:`setting`. Validation and its message,
-command-line flags, sweep grids, estimator parameters and cache keys come from that declaration.
+A method is a frozen dataclass whose fields are made by :func:`~sparelu.settings.setting`, the one declaration of a
+hyperparameter.
 """
 
 import dataclasses
-import difflib
 import functools
-import types
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from dataclasses import MISSING, dataclass
 from typing import Any, ClassVar
 
@@ -20,126 +18,17 @@ from sparelu.data import Budget, Data
 from sparelu.networks.network import Network
 from sparelu.oracle import Oracle
 from sparelu.outcome import Certificate, Iterate, State, Status
-
-BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-class SettingError(ValueError):
-    """A hyperparameter is unknown or out of its rule."""
-
-
-class Refusal(ValueError):
-    """The method cannot serve these data or this budget; the message is the reason."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What values a setting takes: bounds (``low``, ``high`` closed, ``above``, ``below`` open) or ``choices``."""
-
-    help: str
-    low: float | None = None
-    high: float | None = None
-    above: float | None = None
-    below: float | None = None
-    choices: tuple[str, ...] = ()
-
-    def words(self) -> str:
-        """The rule as it is printed."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        bounds = (
-            ("at least", self.low),
-            ("above", self.above),
-            ("at most", self.high),
-            ("below", self.below),
-        )
-        return " and ".join(f"{text} {bound:g}" for text, bound in bounds if bound is not None)
-
-    def allows(self, value: Any) -> bool:
-        """Whether ``value``, already of the right type, keeps the rule."""
-        if self.choices:
-            return value in self.choices
-        if isinstance(value, tuple):
-            return all(self.allows(v) for v in value)
-        if isinstance(value, (bool, str)) or value is None:
-            return True
-        tests = (
-            (self.low, value.__ge__),
-            (self.high, value.__le__),
-            (self.above, value.__gt__),
-            (self.below, value.__lt__),
-        )
-        return bool(np.isfinite(value)) and all(bound is None or test(bound) for bound, test in tests)
-
-
-def setting(default: Any, help: str, **rule: Any) -> Any:
-    """A hyperparameter: a dataclass field with its default, help text and :class:`Rule`."""
-    return dataclasses.field(default=default, metadata={"rule": Rule(help, **rule)})
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A declared hyperparameter, as flags, grids and tables read it."""
-
-    name: str
-    kind: type
-    optional: bool
-    default: Any
-    rule: Rule
-
-    def wanted(self) -> str:
-        """Type and rule in words."""
-        kind = {
-            int: "a whole number",
-            float: "a number",
-            bool: "true or false",
-            str: "a text",
-            tuple: "a list",
-        }[self.kind]
-        words = self.rule.words()
-        if self.rule.choices:
-            return words
-        return f"{kind} {words}".strip() + (" or none" if self.optional else "")
-
-    def parse(self, text: str) -> Any:
-        """The value of a command-line text. Raises :class:`SettingError`."""
-        try:
-            return self._parse(text)
-        except (ValueError, KeyError):
-            raise SettingError(f"{self.name} must be {self.wanted()}, got {text!r}") from None
-
-    def _parse(self, text: str) -> Any:
-        if self.optional and text.lower() == "none":
-            return None
-        if self.kind is bool:
-            return BOOLEANS[text.lower()]
-        if self.kind is tuple:
-            return tuple(float(part) if "." in part or "e" in part else int(part) for part in text.split(","))
-        return self.kind(text)
-
-    def check(self, method: str, value: Any) -> Any:
-        """The value in its declared type. Raises :class:`SettingError` when it breaks type or rule."""
-        good: Any = None
-        if value is None and self.optional:
-            return None
-        if self.kind is bool:
-            good = value if isinstance(value, (bool, np.bool_)) else None
-        elif self.kind is int:
-            good = int(value) if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else None
-        elif self.kind is float:
-            number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-            good = float(value) if number else None
-        elif self.kind is tuple:
-            good = tuple(value) if isinstance(value, (tuple, list)) else None
-        else:
-            good = value if isinstance(value, str) else None
-        if good is None or not self.rule.allows(good):
-            raise SettingError(f"{method}: {self.name} must be {self.wanted()}, got {value!r}")
-        return good
+from sparelu.settings import Refusal as Refusal
+from sparelu.settings import Rule as Rule
+from sparelu.settings import Setting as Setting
+from sparelu.settings import SettingError as SettingError
+from sparelu.settings import declared_setting
+from sparelu.settings import nearest as nearest
+from sparelu.settings import setting as setting
 
 
 def settings_of(method: "type[Method] | Method") -> tuple[Setting, ...]:
-    """The declared hyperparameters of a method."""
+    """Return the declared hyperparameters of a method, in the order of its fields."""
     kind: Any = method if isinstance(method, type) else type(method)  # mypy takes a class for an instance's hash
     return _settings_of(kind)
 
@@ -147,15 +36,10 @@ def settings_of(method: "type[Method] | Method") -> tuple[Setting, ...]:
 @functools.cache
 def _settings_of(kind: "type[Method]") -> tuple[Setting, ...]:
     hints = typing.get_type_hints(kind)
-    return tuple(_setting(f, hints[f.name]) for f in dataclasses.fields(kind))
-
-
-def _setting(f: "dataclasses.Field[Any]", hint: Any) -> Setting:
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    kinds = [o for o in options if o is not type(None)]
-    kind = typing.get_origin(kinds[0]) or kinds[0]
-    default = None if f.default is MISSING else f.default
-    return Setting(f.name, kind, len(kinds) < len(options), default, f.metadata["rule"])
+    return tuple(
+        declared_setting(f.name, hints[f.name], None if f.default is MISSING else f.default, f.metadata["rule"])
+        for f in dataclasses.fields(kind)
+    )
 
 
 @dataclass(frozen=True)
@@ -252,13 +136,6 @@ class Certifier(Method, ABC):
     @abstractmethod
     def certify(self, network: Network, data: Data | None, rng: np.random.Generator) -> Certificate:
         """The claim, its value and its assumptions."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """ ", did you mean 'x'?" for the nearest known name, or the list of all."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
 
 
 def configured(kind: type[Method], values: dict[str, Any]) -> Any:

@@ -18,8 +18,9 @@ LEVELS = [
     ("outcome", "oracle"),
     ("oracle_cache",),
     ("data",),
+    ("budget",),
     ("networks",),
-    ("gaussian", "topk", "runtime"),
+    ("gaussian", "topk", "runtime", "settings", "plugins"),
 ]
 """Folders and files of one line never import each other, but for those of TOGETHER."""
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}

@@ -8,7 +8,6 @@ import typer
 from typer import Argument, Option
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Sparse ReLU networks: find, train, compress, certify.\n\n"
@@ -26,6 +25,29 @@ Channels = Annotated[
     str | None, Option(help="Of images: convolutions before the hidden layers, such as 16,32 (3 x 3, stride 2).")
 ]
 Run = Annotated[Path, Argument(help="A run folder written by fit.")]
+
+
+def _methods_from(start: str) -> list[str]:
+    """Return the methods whose names begin so, for the completion of a shell."""
+    from sparelu.cli.declarations import declarations
+
+    return [name for name in declarations().methods if name.startswith(start)]
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, Option("--version", is_eager=True, callback=lambda wanted: _print_version() if wanted else None)
+    ] = False,
+) -> None:
+    """Sparse ReLU networks: find, train, compress, certify."""
+
+
+def _print_version() -> None:
+    from sparelu import __version__
+
+    typer.echo(f"sparelu {__version__}")
+    raise typer.Exit
 
 
 @app.command(context_settings=EXTRA)
@@ -189,7 +211,8 @@ def report(
 
 @app.command()
 def methods(
-    name: Annotated[str | None, Argument(help="A method: list its settings.")] = None, json: Json = False
+    name: Annotated[str | None, Argument(help="A method: list its settings.", autocompletion=_methods_from)] = None,
+    json: Json = False,
 ) -> None:
     """List the methods, or the settings of one."""
     from sparelu.cli.list_methods import methods_table

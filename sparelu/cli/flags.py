@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sparelu.catalogue import METHODS
-from sparelu.method import Method, SettingError, nearest, settings_of
+from sparelu.cli.declarations import Declaration, declarations
+from sparelu.settings import SettingError, nearest
 
 COMMON = (
     *("target", "task", "method", "hidden", "channels", "nonzeros", "density", "sparsity", "compression", "seed"),
@@ -13,12 +13,12 @@ COMMON = (
 )
 
 
-def method_settings(extra: Sequence[str], method: type[Method]) -> dict[str, Any]:
+def method_settings(extra: Sequence[str], method: Declaration) -> dict[str, Any]:
     """Settings from ``--name value`` or ``--name=value`` pairs.
 
     Raises :class:`SettingError` naming an unknown flag and the nearest known one, or a value that breaks its rule.
     """
-    known = {s.name.replace("_", "-"): s for s in settings_of(method)}
+    known = {s.name.replace("_", "-"): s for s in method.settings}
     found: dict[str, Any] = {}
     rest = list(extra)
     while rest:
@@ -33,7 +33,7 @@ def method_settings(extra: Sequence[str], method: type[Method]) -> dict[str, Any
             if not rest:
                 raise SettingError(f"--{name} wants a value: {known[name].wanted()}")
             text = rest.pop(0)
-        found[known[name].name] = known[name].parse(text)
+        found[known[name].name] = known[name].check(method.name, known[name].parse(text))
     return found
 
 
@@ -53,11 +53,12 @@ def data_source(text: str) -> tuple[str, dict[str, str]]:
     return name, found
 
 
-def named_method(name: str) -> type[Method]:
-    """The class of a method. Raises :class:`SettingError` naming the nearest known."""
-    if name not in METHODS:
-        raise SettingError(f"there is no method {name!r}; {nearest(name, [*METHODS, 'auto'])}")
-    return METHODS[name]
+def named_method(name: str) -> Declaration:
+    """Return the declaration of a method. Raises :class:`SettingError` naming the nearest known."""
+    known = declarations().methods
+    if name not in known:
+        raise SettingError(f"there is no method {name!r}; {nearest(name, [*known, 'auto'])}")
+    return known[name]
 
 
 def whole_numbers(text: str, what: str) -> tuple[int, ...]:

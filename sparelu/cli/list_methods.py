@@ -4,21 +4,20 @@ from typing import Any
 
 from rich.table import Table
 
-from sparelu.catalogue import METHODS
+from sparelu.cli.declarations import Declaration, declarations
 from sparelu.cli.flags import named_method
 from sparelu.cli.session import size
-from sparelu.datasets import DATASETS, Dataset
-from sparelu.method import settings_of
 
 
 def methods_table(name: str | None) -> tuple[Table, list[dict[str, Any]]]:
-    """All methods, or the settings of one."""
+    """List all methods, or the settings of one."""
     return _methods() if name is None else _settings(name)
 
 
 def _methods() -> tuple[Table, list[dict[str, Any]]]:
     rows = [
-        {"name": m.name, "question": m.question, "about": _first_line(m), "paper": m.paper} for m in METHODS.values()
+        {"name": m.name, "question": m.facts["question"], "about": m.about, "paper": m.facts["paper"]}
+        for m in declarations().methods.values()
     ]
     return _table("Methods (settings: sparelu methods NAME)", ("name", "question", "about"), rows), rows
 
@@ -27,35 +26,31 @@ def _settings(name: str) -> tuple[Table, list[dict[str, Any]]]:
     method = named_method(name)
     rows = [
         {"flag": "--" + s.name.replace("_", "-"), "default": s.default, "wants": s.wanted(), "about": s.rule.help}
-        for s in settings_of(method)
+        for s in method.settings
     ]
-    return _table(f"{name}: {_first_line(method)}", ("flag", "default", "wants", "about"), rows), rows
+    return _table(f"{name}: {method.about}", ("flag", "default", "wants", "about"), rows), rows
 
 
 def datasets_table() -> tuple[Table, list[dict[str, Any]]]:
-    """The named data sets."""
+    """List the named data sets."""
     rows = [
-        {"name": d.name, "about": d.summary, "parameters": _parameters(d), "downloads": _downloads(d)}
-        for d in DATASETS.values()
+        {"name": d.name, "about": d.about, "parameters": _parameters(d), "downloads": _downloads(d)}
+        for d in declarations().datasets.values()
     ]
     columns = ("name", "about", "parameters", "downloads")
     return _table("Data sets (with parameters: name:key=value,key=value)", columns, rows), rows
 
 
-def _parameters(dataset: Dataset) -> str:
-    return ", ".join(f"{p.name}={_text(p.default)}" for p in dataset.parameters if p.name != "seed")
+def _parameters(dataset: Declaration) -> str:
+    return ", ".join(f"{p.name}={_text(p.default)}" for p in dataset.settings if p.name != "seed")
 
 
-def _downloads(dataset: Dataset) -> str:
-    return f"{dataset.downloads}, {size(dataset.size)}" if dataset.downloads else "nothing"
+def _downloads(dataset: Declaration) -> str:
+    return f"{dataset.facts['downloads']}, {size(dataset.facts['size'])}" if dataset.facts["downloads"] else "nothing"
 
 
 def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _first_line(method: type[Any]) -> str:
-    return (method.__doc__ or "").strip().splitlines()[0]
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> Table:

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from sparelu.settings import Refusal
+
 if TYPE_CHECKING:
     from sparelu.runtime.distributed import Ranks
 
@@ -28,18 +30,16 @@ errors = Console(stderr=True)
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
     """Turn the errors that people can mend into one message and an exit code."""
-    from sparelu.experiments.trials.run_folder import FolderError
-    from sparelu.method import Refusal
-    from sparelu.runtime.distributed import RankLost
-
     try:
         yield
-    except RankLost as error:
+    except RuntimeError as error:
+        from sparelu.runtime.distributed import RankLost  # imports torch: an error of usage must not wait for it
+
+        if not isinstance(error, RankLost):
+            raise
         _fail(f"{error}. The state saved last is kept: repeat the same command with --resume", FAILED)
     except Refusal as error:
         _fail(str(error), REFUSED)
-    except FolderError as error:
-        _fail(str(error), USAGE)
     except ValueError as error:
         _fail(str(error), USAGE)
     except OSError as error:

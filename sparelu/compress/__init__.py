@@ -1,8 +1,5 @@
-"""Can fewer neurons say the same?"""
+"""Can fewer neurons say the same?
 
-from sparelu.compress.merge import Merge
-from sparelu.compress.population import Population
-from sparelu.compress.simplex import Simplex
-from sparelu.method import Method
-
-METHODS: tuple[type[Method], ...] = (Simplex, Population, Merge)
+Read ``merge`` (the same function), ``population`` (the best under a Gaussian) and ``simplex`` (a closed form for random
+layers); ``projection`` and ``refit`` fit the weights, ``starts`` and ``frames`` begin them, ``bounds`` say how far off.
+"""

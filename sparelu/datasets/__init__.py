@@ -1,31 +1,28 @@
-"""Data by name or from files: :func:`load` is the one door."""
+"""Data by name or from files: :func:`load` is the one door.
 
+A data set is declared in its own file: a :class:`Dataset` at the level of the module, found by looking.
+"""
+
+import pkgutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from sparelu.data import Data, DataError
-from sparelu.datasets.curves import curve, uniform
 from sparelu.datasets.dataset import Dataset
-from sparelu.datasets.images import CIFAR10_BYTES, MNIST_BYTES, cifar10, digits, mnist
-from sparelu.datasets.pictures import picture
-from sparelu.datasets.planted import planted, planted_network
+from sparelu.datasets.planted import planted_network
 from sparelu.datasets.tables import FORMATS, columns_for, read_table
 from sparelu.method import SettingError, nearest
 
-DATASETS: dict[str, Dataset] = {
-    d.name: d
-    for d in (
-        Dataset("digits", "1797 images of 8 x 8 pixels, ten classes", digits),
-        Dataset("mnist", "70000 images of 28 x 28 pixels, ten classes", mnist, "four gzipped IDX files", MNIST_BYTES),
-        Dataset(
-            "cifar10", "60000 images of 32 x 32 x 3 pixels, ten classes", cifar10, "a gzipped archive", CIFAR10_BYTES
-        ),
-        Dataset("picture", "pixels of one image on Fourier features of their coordinates", picture),
-        Dataset("planted", "labels made by a known sparse network", planted),
-        Dataset("curve", "one input, one output: plateau, sine, convex, sawtooth, doppler or steps", curve),
-        Dataset("uniform", "a few points with uniform inputs and labels, to interpolate", uniform),
-    )
-}
+
+def _declared() -> dict[str, Dataset]:
+    """Import every file of this folder; the data sets that they declare, by name."""
+    modules = [import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    found = [value for module in modules for value in vars(module).values() if isinstance(value, Dataset)]
+    return {dataset.name: dataset for dataset in sorted(found, key=lambda d: d.name)}
+
+
+DATASETS: dict[str, Dataset] = _declared()
 
 
 def load(

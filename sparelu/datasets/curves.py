@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from sparelu.data import Data
-from sparelu.datasets.dataset import Seed, declared
+from sparelu.datasets.dataset import Dataset, Seed, declared
 from sparelu.method import Rule
 
 PLATEAU = np.array([(-2.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (2.0, 0.0), (3.0, 0.0)])
@@ -58,3 +58,7 @@ def uniform(
     x = torch.empty(rows, inputs).uniform_(-1, 1, generator=stream)
     y = torch.empty(rows, 1).uniform_(-1, 1, generator=stream)
     return Data(x.numpy(), y[:, 0].numpy(), name="uniform")
+
+
+CURVE = Dataset("curve", "one input, one output: plateau, sine, convex, sawtooth, doppler or steps", curve)
+UNIFORM = Dataset("uniform", "a few points with uniform inputs and labels, to interpolate", uniform)

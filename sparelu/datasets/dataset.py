@@ -2,14 +2,13 @@
 
 import functools
 import inspect
-import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from sparelu.data import Data
-from sparelu.method import Rule, Setting, SettingError, nearest
+from sparelu.settings import Rule, Setting, SettingError, declared_setting, nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,10 +55,7 @@ def parameters_of(function: Callable[..., Any]) -> tuple[Setting, ...]:
     for name, p in inspect.signature(function).parameters.items():
         if typing.get_origin(hints[name]) is Annotated:
             hint, rule = typing.get_args(hints[name])[:2]
-            options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-            kind = next(o for o in options if o is not type(None))
-            optional = len(options) > 1
-            found.append(Setting(name, typing.get_origin(kind) or kind, optional, p.default, rule))
+            found.append(declared_setting(name, hint, p.default, rule))
     return tuple(found)
 
 

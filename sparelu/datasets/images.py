@@ -13,7 +13,7 @@ from typing import Annotated
 import numpy as np
 
 from sparelu.data import Data, DataError
-from sparelu.datasets.dataset import declared
+from sparelu.datasets.dataset import Dataset, declared
 from sparelu.datasets.fetch import FOLDER_SETTING, Remote, fetch, local_file, local_folder
 from sparelu.method import Rule
 
@@ -201,3 +201,10 @@ def _jpeg_npz(path: Path) -> Arrays:
     parts = [_npz(path, f"jpeg_{p}", f"offset_{p}", f"y_{p}") for p in ("train", "test")]
     (a, b), (c, d) = ((part(jpeg, offset), y) for jpeg, offset, y in parts)
     return a, b, c, d
+
+
+DIGITS = Dataset("digits", "1797 images of 8 x 8 pixels, ten classes", digits)
+MNIST = Dataset("mnist", "70000 images of 28 x 28 pixels, ten classes", mnist, "four gzipped IDX files", MNIST_BYTES)
+CIFAR10 = Dataset(
+    "cifar10", "60000 images of 32 x 32 x 3 pixels, ten classes", cifar10, "a gzipped archive", CIFAR10_BYTES
+)

@@ -5,7 +5,7 @@ from typing import Annotated
 import numpy as np
 
 from sparelu.data import Data, DataError
-from sparelu.datasets.dataset import Seed, declared
+from sparelu.datasets.dataset import Dataset, Seed, declared
 from sparelu.datasets.images import cifar10, mnist
 from sparelu.method import Rule
 
@@ -62,3 +62,6 @@ def _photograph() -> tuple[np.ndarray, np.ndarray, str]:
     channel, place = np.divmod(np.arange(3 * 32 * 32), 32 * 32)
     row, column = np.divmod(place, 32)
     return pixels, np.stack([row, column, channel], axis=1), f"{data.name} photograph"
+
+
+PICTURE = Dataset("picture", "pixels of one image on Fourier features of their coordinates", picture)

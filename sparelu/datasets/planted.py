@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sparelu.data import Data, DataError
-from sparelu.datasets.dataset import Seed, declared
+from sparelu.datasets.dataset import Dataset, Seed, declared
 from sparelu.method import Rule
 from sparelu.networks.network import Layer, Network
 
@@ -168,3 +168,6 @@ def _labels(network: Network, x: np.ndarray) -> np.ndarray:
         parts.append(h.T)
     y = np.concatenate(parts)
     return y[:, 0] if y.shape[1] == 1 else y
+
+
+PLANTED = Dataset("planted", "labels made by a known sparse network", planted)

@@ -1,8 +1,5 @@
-"""Which sparse network made these data?"""
+"""Which sparse network made these data?
 
-from sparelu.method import Method
-from sparelu.recover.aiht.fitter import AIHT
-from sparelu.recover.exact.fitter import Exact
-from sparelu.recover.pursuit.fitter import Pursuit
-
-METHODS: tuple[type[Method], ...] = (Exact, AIHT, Pursuit)
+Each method is a folder that begins with its ``fitter``: ``exact`` (which supports and weights, to rounding), ``aiht``
+(iterative hard thresholding at large scale) and ``pursuit`` (neurons one after another).
+"""

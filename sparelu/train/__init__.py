@@ -1,9 +1,8 @@
 """How does a network become sparse while it learns?
 
-``METHODS`` are for the verb ``fit``. The other names are for any ``torch.nn.Module`` in your own loop.
+The names here are for any ``torch.nn.Module`` in your own loop; ``fit`` has the same methods for the verb ``fit``.
 """
 
-from sparelu.method import Method
 from sparelu.nn.file import load_sparse as load_sparse
 from sparelu.nn.file import save_sparse as save_sparse
 from sparelu.nn.sparse_linear import SparseLinear as SparseLinear
@@ -29,10 +28,6 @@ from sparelu.train.dynamic import MEST as MEST
 from sparelu.train.dynamic import SET as SET
 from sparelu.train.dynamic import SNFS as SNFS
 from sparelu.train.dynamic import RigL as RigL
-from sparelu.train.fit.chase import ChaseTraining
-from sparelu.train.fit.imp import IterativePruning
-from sparelu.train.fit.magnitude import GradualPruning, OneShotPruning
-from sparelu.train.fit.sparsifier_methods import ENGINE_METHODS
 from sparelu.train.lottery_ticket import winning_tickets as winning_tickets
 from sparelu.train.oneshot import sparsegpt as sparsegpt
 from sparelu.train.oneshot import wanda as wanda
@@ -49,5 +44,3 @@ from sparelu.train.sparsifier.update_schedules import Gradual as Gradual
 from sparelu.train.static import GradualMagnitude as GradualMagnitude
 from sparelu.train.static import Magnitude as Magnitude
 from sparelu.train.static import Static as Static
-
-METHODS: tuple[type[Method], ...] = (GradualPruning, OneShotPruning, IterativePruning, *ENGINE_METHODS, ChaseTraining)

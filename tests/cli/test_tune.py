@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from sparelu import catalogue, store
 from sparelu.cli.__main__ import app
+from sparelu.cli.declarations import declaration_of, declarations
 from sparelu.cli.session import INTERRUPTED, OK, REFUSED, USAGE
 from sparelu.cli.tune import Given, ranges
 from sparelu.experiments.sweeps.sweep import Table
@@ -30,6 +31,7 @@ def invoke(*arguments: str):
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a table of noisy hinges, three of six inputs at work, and the toy method."""
     monkeypatch.setitem(catalogue.METHODS, Shrunk.name, Shrunk)
+    monkeypatch.setitem(declarations().methods, Shrunk.name, declaration_of(Shrunk))
     monkeypatch.chdir(tmp_path)
     x, y = hinges()
     with Path("hinges.csv").open("w", newline="") as file:

@@ -239,15 +239,3 @@ class SynFlowTraining(StartTraining):
 
 def _loss(module: nn.Module, task: Task, x: torch.Tensor, y: torch.Tensor, temperature: float) -> torch.Tensor:
     return task.objective(module(x) / temperature, y)
-
-
-ENGINE_METHODS = (
-    StaticTraining,
-    SETTraining,
-    RigLTraining,
-    SNFSTraining,
-    MESTTraining,
-    SNIPTraining,
-    GraSPTraining,
-    SynFlowTraining,
-)
