@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import linalg
 from torch import Tensor
 
 from sparelu.data import Budget, Data
@@ -16,9 +17,10 @@ from sparelu.interpolate.points.backward import (
     polished,
     start,
     start_linear,
-    start_on_a_line,
 )
 from sparelu.interpolate.points.direct import one_weight, two_neurons
+from sparelu.interpolate.points.on_a_line import start_on_a_line
+from sparelu.interpolate.points.witnesses import find_cheaper
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.networks.network import Network
 from sparelu.outcome import Assumption, Certificate, Iterate, State, Status
@@ -29,12 +31,14 @@ CLOSE = 1e-12
 
 @dataclass(frozen=True)
 class FewWeights(Fitter):
-    """A ReLU network through N points in d inputs with N nonzeros v w, biases included: the least for almost
+    """Find a ReLU network through N points in d inputs with N nonzeros v w, biases included: the least for almost
     every y.
 
     Up to N = 2d + 1 one linear solve does it (``one-weight``), and up to about d + 1 two neurons can
     (``two-neuron``). Beyond, weights are eliminated from a dense interpolant (``eliminate``), and what is
-    found is reported beside N.
+    found is reported beside N. Targets that fewer nonzeros meet are looked for first, where the form is ``auto``
+    (:mod:`~sparelu.interpolate.points.witnesses`). Points that span fewer dimensions than they have inputs are
+    interpolated by as many inputs as they span.
 
     Source: the minimisation (9) of Nakhleh & Nowak (2025), whose Proposition 4.1 bounds the minimum by O(N);
     that N is a lower bound for almost every y, and how it is attained, is derived here
@@ -64,27 +68,37 @@ class FewWeights(Fitter):
         if reason is not None:
             return reason
         x, y = _points(data)
-        reason = _contradiction(x, y)
-        allowed = budget.count(data.inputs, 1)
-        if reason is None and budget.hidden[0] * (data.inputs + 1) < len(y):
-            reason = (
-                f"{budget.hidden[0]} neurons have {budget.hidden[0] * (data.inputs + 1)} weights and biases, fewer "
-                f"than the {len(y)} points: widen `hidden` to at least {-(-len(y) // (data.inputs + 1))}"
+        return _contradiction(x, y) or self._too_few(x, y, budget.hidden[0], budget.count(data.inputs, 1))
+
+    def _too_few(self, x: np.ndarray, y: np.ndarray, width: int, allowed: int | None) -> str | None:
+        """Why ``width`` neurons or the ``allowed`` nonzeros cannot meet the points, unless fewer than usual do."""
+        scale = _Scale.of(x, y, centred=False)
+        weights = width * (scale.columns.size + 1)
+        if weights >= len(y) and (allowed is None or allowed >= len(y)):
+            return None
+        special = self._special(scale.inputs(x), y / scale.y, np.random.default_rng(0))
+        if special is not None and special.nonzeros <= min(allowed or len(y), weights) and len(special.sign) <= width:
+            return None
+        if weights < len(y):
+            return (
+                f"{width} neurons have {weights} weights and biases, fewer than the {len(y)} points: "
+                f"widen `hidden` to at least {-(-len(y) // (scale.columns.size + 1))}"
             )
-        if reason is None and allowed is not None and allowed < len(y):
-            reason = (
-                f"{len(y)} distinct points need {len(y)} nonzeros for almost every target (proved, biases included), "
-                f"and the budget allows {allowed}: raise `nonzeros`, or take a method that fits with error"
-            )
-        return reason
+        return (
+            f"{len(y)} distinct points need {len(y)} nonzeros for almost every target (proved, biases included), "
+            f"and the budget allows {allowed}: raise `nonzeros`, or take a method that fits with error"
+        )
 
     def steps(
         self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
     ) -> Generator[Iterate, None, Status]:
         """One round for the direct constructions; one for each elimination or dead end otherwise."""
         x, y = _points(data)
-        plain = _Scale.of(x, y, centred=False)
-        done = self._direct(plain.inputs(x), y / plain.y, budget.hidden[0], rng) if start is None else None
+        plain, width = _Scale.of(x, y, centred=False), budget.hidden[0]
+        special = self._special(plain.inputs(x), y / plain.y, rng.spawn(1)[0]) if start is None else None
+        done = special if special is None or len(special.sign) <= width else None
+        if done is None and start is None:
+            done = self._direct(plain.inputs(x), y / plain.y, width, rng)
         if done is not None:
             yield self._iterate(Search(done, done), plain, data)
             return Status.converged
@@ -92,12 +106,17 @@ class FewWeights(Fitter):
         centred = bool((np.abs(x.mean(axis=0)) > x.max(axis=0) - x.min(axis=0)).any())
         scale = _Scale.of(x, y, centred)
         xbar, target = scale.inputs(x), y / scale.y
-        search = _restored(start) if start is not None else self._begin(xbar, target, budget.hidden[0], rng)
+        search = _restored(start) if start is not None else self._begin(xbar, target, width, rng)
         yield self._iterate(search, scale, data)
-        for later in self._searches(xbar, target, search, budget.hidden[0], rng, centred):
+        for later in self._searches(xbar, target, search, width, rng, centred):
             search = later
             yield self._iterate(search, scale, data)
         return Status.converged if search.best.nonzeros <= len(y) else Status.max_steps
+
+    def _special(self, xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Shallow | None:
+        """Look for an interpolant with fewer nonzeros than points, where the form is free."""
+        found = find_cheaper(xbar, y, rng) if self.form == "auto" else None
+        return None if found is None else polished(xbar, y, found)
 
     def _direct(self, xbar: np.ndarray, y: np.ndarray, width: int, rng: np.random.Generator) -> Shallow | None:
         x, n = xbar[:, :-1], len(y)
@@ -138,12 +157,12 @@ class FewWeights(Fitter):
     def _iterate(self, search: Search, scale: "_Scale", data: Data) -> Iterate:
         x, y = _points(data)
         xbar, target, best = scale.inputs(x), y / scale.y, search.best
-        finished, allowed = best.nonzeros <= len(y), max(self.dead_ends * (2 if data.inputs == 1 else 1), 1)
+        finished, allowed = best.nonzeros <= len(y), max(self.dead_ends * (2 if scale.columns.size == 1 else 1), 1)
         progress = 1.0 if finished else min(search.dead_ends / allowed, 0.99)
         loss = float(np.mean((best.outputs(xbar) - target) ** 2)) * scale.y**2
 
         def network() -> Network:
-            return scale.network(polished(xbar, target, best))
+            return scale.network(polished(xbar, target, best), data.inputs)
 
         return Iterate(
             progress,
@@ -156,12 +175,12 @@ class FewWeights(Fitter):
 
 
 def lower_bounds(network: Network, data: Data) -> tuple[Certificate, ...]:
-    """What no interpolant of ``data`` (one target) without an affine part can beat, beside what ``network``
-    has.
+    """State what interpolants of ``data`` (one target) without an affine part need, beside what ``network`` has.
 
     Nonzeros: with s nonzero products the outputs lie in the span of s columns D_k X_i, one of finitely many
-    choices, so that s < N reaches a null set of targets only. Neurons: targets of both signs need an output
-    weight of each sign.
+    choices, so that s < N reaches a null set of targets only. Whether these targets are in it is not decided: that is
+    the sparsest network itself. So the claim is of almost every target, and the network says when these are special.
+    Neurons: targets of both signs need an output weight of each sign.
     """
     x, y = _points(data)
     residual = np.abs(network(x).to(torch.float64).numpy()[:, 0] - y).max() / np.abs(y).max()
@@ -171,18 +190,19 @@ def lower_bounds(network: Network, data: Data) -> tuple[Certificate, ...]:
         "checked" if residual < 1e-6 else "violated",
         f"largest residual {residual:.1e}, condition number of the columns {_condition(network, x):.1e}",
     )
-    generic = Assumption("the targets are in general position", "taken on trust", "almost every y is")
     free = Assumption(
         "the network has no output bias and no affine part",
         "checked" if network.skip is None and network.layers[-1].biases == 0 else "violated",
     )
     neurons = float((y > 0).any()) + float((y < 0).any())
+    special = "these are among the exceptions" if used < len(y) else "whether these are exceptions is not decided"
     return (
         Certificate(
-            f"no interpolant has fewer nonzeros, biases included; this one has {used}",
+            f"almost every target at these inputs needs that many nonzeros, biases included; {special}; "
+            f"this network has {used}",
             float(len(y)),
             "nonzeros",
-            (meets, generic),
+            (meets,),
             source=SOURCE,
         ),
         Certificate(
@@ -227,28 +247,49 @@ def _condition(network: Network, x: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Scale:
-    """Inputs as (inputs - shift) / x, targets as targets / y."""
+    """Inputs as (inputs - shift) / x, targets as targets / y; of the inputs those in ``columns`` are read."""
 
+    columns: np.ndarray
     shift: np.ndarray
     x: np.ndarray
     y: float
 
     @classmethod
     def of(cls, x: np.ndarray, y: np.ndarray, centred: bool) -> "_Scale":
-        shift = x.mean(axis=0) if centred else np.zeros(x.shape[1])
-        width = np.abs(x - shift).max(axis=0)
-        return cls(shift, np.where(width > 0, width, 1.0), float(np.abs(y).max()) or 1.0)
+        columns = _spanning_columns(x)
+        read = x[:, columns]
+        shift = read.mean(axis=0) if centred else np.zeros(columns.size)
+        width = np.abs(read - shift).max(axis=0)
+        return cls(columns, shift, np.where(width > 0, width, 1.0), float(np.abs(y).max()) or 1.0)
 
     def inputs(self, x: np.ndarray) -> np.ndarray:
-        """Scaled rows with a column of ones, (n, d+1)."""
-        return np.column_stack([(x - self.shift) / self.x, np.ones(len(x))])
+        """Scaled rows with a column of ones, (n, columns + 1)."""
+        return np.column_stack([(x[:, self.columns] - self.shift) / self.x, np.ones(len(x))])
 
-    def network(self, net: Shallow) -> Network:
-        """The network that takes raw inputs and gives raw targets."""
+    def network(self, net: Shallow, inputs: int) -> Network:
+        """Build the network that takes all raw ``inputs`` and gives raw targets."""
         alive = net.live.any(axis=1)
-        w = net.nu[alive, :-1] / self.x
-        b = net.nu[alive, -1] - w @ self.shift
+        read = net.nu[alive, :-1] / self.x
+        b = net.nu[alive, -1] - read @ self.shift
+        w = np.zeros((len(read), inputs))
+        w[:, self.columns] = read
         return Network.two_layer(w * self.y, net.sign[alive], b * self.y)
+
+
+def _spanning_columns(x: np.ndarray) -> np.ndarray:
+    """Choose inputs that tell the points (N, d) apart as well as all do.
+
+    All of them, unless the points span an affine space of fewer dimensions than d and N - 1: then as many columns as it
+    has dimensions, by QR with pivoting, of which the others are affine functions on the points.
+    """
+    n, d = x.shape
+    moved = x - x.mean(axis=0)
+    size = np.linalg.norm(moved, axis=0)
+    unit = moved / np.where(size > 0, size, 1.0)
+    rank = int(np.linalg.matrix_rank(unit)) if n > 1 else d
+    if rank >= min(d, n - 1):
+        return np.arange(d)
+    return np.sort(linalg.qr(unit, mode="r", pivoting=True)[1][:rank])
 
 
 def _state(search: Search) -> State:

@@ -10,7 +10,7 @@ from torch import Tensor
 from sparelu.data import Budget, Data
 from sparelu.interpolate.curves.interpolant import SOURCE, interpolate
 from sparelu.interpolate.curves.second_differences import PointsError
-from sparelu.interpolate.points.backward import Search, Shallow, eliminate, merged, polished, returned
+from sparelu.interpolate.points.backward import Search, Shallow, eliminate, merge_patterns, polished, returned
 from sparelu.interpolate.points.path_prox import PathNetwork, Penalty
 from sparelu.interpolate.points.refit import Live, fitted, keep_largest
 from sparelu.interpolate.univariate import line, one_input_reason
@@ -159,7 +159,7 @@ def _eliminated(live: Live, data: Data, mean: np.ndarray, sd: np.ndarray) -> Liv
     first = returned(xbar, target, Shallow(nu, np.sign(live.v[0]), nu != 0), steps=200)
     if first is None:
         return live
-    first, rng = merged(xbar, first), np.random.default_rng(0)
+    first, rng = merge_patterns(xbar, first), np.random.default_rng(0)
     for search in eliminate(xbar, target, Search(first, first), rng, dead_ends=60, hold=False):
         first = search.best
     net = polished(xbar, target, first)

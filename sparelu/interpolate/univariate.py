@@ -11,10 +11,13 @@ from sparelu.interpolate.curves.second_differences import PointsError
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.outcome import Iterate, State, Status
 
+LARGEST_MISS = 1e-6
+"""Largest error of the delivered network on a point, as a share of the range of the targets."""
+
 
 @dataclass(frozen=True)
 class Univariate(Fitter):
-    """The l^p-minimal interpolant of one input, with a free affine part: exact, with its certificates.
+    """Find the l^p-minimal interpolant of one input, with a free affine part: exact, with its certificates.
 
     Source: Nakhleh & Nowak (2025), Theorems 3.1 and 3.2. Departs from it in the algorithm: gradient descent
     for 100,000 epochs there, dynamic programming here (:mod:`sparelu.interpolate.curves.lp_program`). ``p`` none takes
@@ -55,7 +58,21 @@ class Univariate(Fitter):
                 f"the minimum for p = {self.p:g} has {found.knots.size} nonzeros and the budget allows {allowed}: "
                 f"p = none gives {found.least_knots}"
             )
-        return None
+        return self._unmet(found, *line(data))
+
+    def _unmet(self, found: Interpolant, x: np.ndarray, y: np.ndarray) -> str | None:
+        """Why the network that would be delivered misses the points: inputs that float64 hardly tells apart."""
+        missed = np.abs(found.network()(x[:, None]).numpy()[:, 0] - y).max()
+        if missed <= LARGEST_MISS * np.ptp(y):
+            return None
+        i = int(np.abs(found.points.slopes).argmax())
+        low, high = found.points.x[i : i + 2].tolist()
+        return (
+            f"no network in float64 meets these points: the best misses one by {missed:.2g}, since the inputs "
+            f"{low!r} and {high!r} are {high - low:.2g} apart and their targets "
+            f"{abs(found.points.slopes[i] * (high - low)):.2g}; average such neighbours, or fit with noise by the "
+            "method 'piecewise'"
+        )
 
     def steps(
         self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
@@ -63,15 +80,17 @@ class Univariate(Fitter):
         """One round: the interpolant."""
         found = self.interpolant(data)
         x, y = line(data)
-        loss = float(np.mean((found(x) - y) ** 2))
+        network = found.network()
+        residual = network(x[:, None]).numpy()[:, 0] - y
+        loss = float(np.mean(residual**2))
         numbers = {"least_knots": float(found.least_knots), "path_norm": found.path_norm(self.exponent)}
         yield Iterate(
             1.0,
             loss,
-            lambda: found.network(),
+            lambda: network,
             dict,
             numbers,
-            lambda: certificates(found, self.exponent),
+            lambda: certificates(found, self.exponent, float(np.abs(residual).max())),
         )
         return Status.converged
 

@@ -19,7 +19,11 @@ from sparelu.networks.canonical import canonical_form, turn_generators
 from sparelu.networks.convolution import Convolution
 from sparelu.networks.layer import Layer as Layer
 from sparelu.networks.layer import as_tensor
+from sparelu.networks.one_input import evaluate_sorted
 from sparelu.networks.torch_modules import module_of, read_module
+
+ACTIVATIONS = 1 << 22
+"""Activations (32 MB in float64) beyond which a network of one input is evaluated by sorting: no table, and quicker."""
 
 IMAGES = 1024
 """Rows that a network with convolutions takes at a time: what lies between two of them is large."""
@@ -133,6 +137,10 @@ class Network:
         if work.convolutions and len(h) > IMAGES:
             return torch.cat([work(piece) for piece in h.split(IMAGES)])
         affine = None if work.skip is None else work.skip(h)
+        if work.inputs == 1 and len(work.layers) == 2 and len(h) * work.hidden[0] > ACTIVATIONS:
+            sorted_out = evaluate_sorted(*work.layers, h[:, 0].detach().double().cpu().numpy())
+            out = torch.from_numpy(sorted_out).to(h)
+            return out if affine is None else out + affine
         for part in work.parts[:-1]:
             h = part(h).clamp_(min=0)
         out = work.parts[-1](h)

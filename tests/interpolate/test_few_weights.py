@@ -9,8 +9,8 @@ from sklearn.datasets import load_wine
 from sparelu.data import Budget, Data
 from sparelu.interpolate.curves.interpolant import interpolate
 from sparelu.interpolate.few_weights import FewWeights, lower_bounds
-from sparelu.interpolate.points.backward import start_on_a_line
 from sparelu.interpolate.points.direct import one_weight, two_neurons
+from sparelu.interpolate.points.on_a_line import start_on_a_line
 from sparelu.method import Refusal
 from sparelu.networks.network import Network
 from sparelu.run import fit
@@ -87,9 +87,49 @@ def test_elimination_on_real_data_and_the_stated_gap() -> None:
     used = solution.network.nonzeros + solution.network.biases
     bound = solution.certificates[0]
     assert bound.value == 45
-    assert f"this one has {used}" in bound.claim
+    assert f"this network has {used}" in bound.claim
     assert 45 <= used < 2 * 45
     assert residual(solution.network, data) < 1e-9
+
+
+def special(seed: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Points, targets of a planted network (affine, one-weight neurons, hinges), and twice its nonzeros at most."""
+    rng = np.random.default_rng(seed)
+    d = int(rng.integers(2, 7))
+    n = int(rng.integers(5 * d + 10, 80))
+    x = rng.choice([1.0, 30.0]) * rng.standard_normal((n, d)) + rng.choice([0.0, 2.0])
+    kind, w = seed % 3, rng.standard_normal(d) * (rng.random(d) < 0.7)
+    if kind == 0:
+        return x, x @ w + 0.5, 2 * (int(np.count_nonzero(w)) + 1)
+    if kind == 1:
+        return x, np.maximum(x, 0) @ w - np.maximum(-x[:, 0], 0), int(np.count_nonzero(w)) + 1
+    return x, np.maximum(x @ w + 0.3, 0) - np.maximum(x[:, 1] - x[:, 0], 0), int(np.count_nonzero(w)) + 3
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_targets_that_fewer_weights_meet_are_found_and_said(seed: int) -> None:
+    """No certificate may say that N are needed where a planted network has fewer."""
+    x, y, planted = special(seed)
+    data = Data(x, y)
+    solution = fit(FewWeights(), data, Budget((60,)))
+    used = solution.network.nonzeros + solution.network.biases
+    assert residual(solution.network, data) < 1e-8 * np.abs(y).max()
+    assert used <= planted < len(y)
+    assert "these are among the exceptions" in solution.certificates[0].claim
+    within = fit(FewWeights(), data, Budget((60,), nonzeros=planted)).network
+    assert within.nonzeros <= planted
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_points_of_few_dimensions_among_many_inputs(dimensions: int) -> None:
+    rng = np.random.default_rng(dimensions)
+    x = rng.standard_normal((18, dimensions)) @ rng.standard_normal((dimensions, 6)) + rng.standard_normal(6)
+    data = Data(x, rng.standard_normal(18))
+    solution = fit(FewWeights(dead_ends=3), data, Budget((60,)))
+    network = solution.network
+    assert residual(network, data) < 1e-9
+    assert network.used_inputs.numel() == dimensions
+    assert network.nonzeros + network.biases <= 2 * 18
 
 
 def test_a_wrong_network_violates_the_certificate() -> None:

@@ -123,7 +123,7 @@ def test_rounding_is_reported_and_straightened_on_request() -> None:
     exact = interpolate(x, 0.1 * x)
     assert exact.knots.size > 10
     assert exact.points.doubtful.sum() > 10
-    assert "within rounding of zero" in certificates(exact, 0.0)[0].assumptions[0].evidence
+    assert "within rounding of zero" in certificates(exact, 0.0, 0.0)[0].assumptions[0].evidence
     assert interpolate(x, 0.1 * x, collinear="rounding").knots.size == 0
     bent = interpolate(x, 0.1 * x + np.maximum(x - x[20], 0), collinear="rounding")
     assert bent.knots == pytest.approx([x[20]], abs=1e-14)
@@ -207,3 +207,24 @@ def test_the_method_and_its_refusals() -> None:
     clash = Data(np.array([[0.0], [0.0], [1.0]]), np.array([0.0, 1.0, 2.0]))
     assert "contradict" in str(Univariate().refuses(clash, Budget((12,))))
     assert "one input" in str(Univariate().refuses(Data(np.ones((3, 2)), np.arange(3.0)), Budget((12,))))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_inputs_that_float64_hardly_tells_apart_are_met_or_refused(seed: int) -> None:
+    """Whatever is called converged meets its points: neighbours from one rounding to many apart."""
+    rng = np.random.default_rng(seed)
+    x = np.sort(rng.uniform(size=12)) * 10.0 ** rng.integers(-3, 4)
+    i, units = int(rng.integers(11)), 4**seed
+    x[i + 1] = x[i] + units * np.spacing(x[i])
+    x, y = np.sort(x), rng.standard_normal(12)
+    data = Data(x[:, None], y)
+    reason = Univariate().refuses(data, Budget((12,)))
+    if reason is not None:
+        assert "no network in float64 meets these points" in reason
+        assert repr(float(x[i])) in reason
+        assert units < 10**6
+        return
+    solution = fit(Univariate(), data, Budget((12,)))
+    missed = np.abs(solution.network(data.x).numpy()[:, 0] - y).max()
+    assert missed < 1e-5
+    assert solution.history[0]["loss"] <= missed**2

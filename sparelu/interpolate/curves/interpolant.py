@@ -150,8 +150,8 @@ def sparsest_is_unique(bends: np.ndarray) -> bool:
     return not bool((np.sign(bends[near]) != np.sign(bends[near + 2])).any())
 
 
-def certificates(found: Interpolant, p: float) -> tuple[Certificate, ...]:
-    """What is proved of an l^p-minimal interpolant."""
+def certificates(found: Interpolant, p: float, missed: float) -> tuple[Certificate, ...]:
+    """State what is proved of an l^p-minimal interpolant whose network misses no point by more than ``missed``."""
     doubtful = int(found.points.doubtful.sum())
     exact = Assumption(
         "the numbers given are exact",
@@ -159,6 +159,7 @@ def certificates(found: Interpolant, p: float) -> tuple[Certificate, ...]:
         f"{doubtful} bend(s) are within rounding of zero, {found.points.close} neighbour(s) within four units "
         f"in the last place, {found.points.merged} repeated point(s) merged",
     )
+    meets = Assumption("the network in float64 meets the points", "checked", f"largest error {missed:.1e}")
     low, high = found.critical.overall
     state = "checked" if found.knots.size == found.least_knots else "violated"
     sparsest = Assumption("this one has the fewest knots", state, f"{found.knots.size} knots at p = {p:g}")
@@ -168,14 +169,14 @@ def certificates(found: Interpolant, p: float) -> tuple[Certificate, ...]:
             f"no piecewise-linear interpolant has fewer knots; {only}",
             float(found.least_knots),
             "knots",
-            (exact, sparsest),
+            (exact, meets, sparsest),
             source=SOURCE,
         ),
         Certificate(
             f"no ReLU network with a free affine part has a smaller sum |v w|^{p:g}",
             found.path_norm(p),
             "path norm",
-            (exact,),
+            (exact, meets),
             source=SOURCE,
         ),
         Certificate(

@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import linalg
 
-from sparelu.interpolate.curves.interpolant import interpolate
-
 JITTER = 1e-13
 """Relative diagonal shift that keeps J J' factorable when patterns make it singular."""
 TOLERANCE = 1e-10
@@ -85,27 +83,6 @@ def start_linear(xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> S
     return Shallow(nu, np.sign(v), np.broadcast_to(v[:, None] != 0, nu.shape).copy())
 
 
-def start_on_a_line(x: np.ndarray, y: np.ndarray) -> Shallow:
-    """One input x (n,): a neuron for each knot of the sparsest interpolant, and one or two for its affine part.
-
-    Knots up to one of them look left, the others right, so that the affine part is the line of the piece between
-    them; the piece is taken that leaves the fewest weights. A line of one sign over the points is one neuron.
-    """
-    found = interpolate(x, y)
-    slopes = found.points.slopes[found.pieces]
-    heights = found.points.y[found.pieces] - slopes * found.points.x[found.pieces]
-    size, sign = np.abs(found.changes), np.sign(found.changes)
-    nets = []
-    for piece, (slope, height) in enumerate(zip(slopes, heights, strict=True)):
-        look = np.where(np.arange(size.size) < piece, -1.0, 1.0)
-        hinges = (size * look)[:, None] * np.column_stack([np.ones(size.size), -found.knots])
-        ends = slope * np.array([x.min(), x.max()]) + height
-        signs = np.array([1.0] if (ends >= 0).all() else [-1.0] if (ends <= 0).all() else [1.0, -1.0])
-        nu = np.vstack([hinges, signs[:, None] * np.array([slope, height])])
-        nets.append(Shallow(nu, np.concatenate([sign, signs]), nu != 0))
-    return min(nets, key=lambda net: net.nonzeros)
-
-
 @dataclass(frozen=True, eq=False)
 class Search:
     """The interpolant worked on, the sparsest so far, and the dead ends met."""
@@ -144,10 +121,8 @@ def eliminate(
         yield Search(net, best, met)
 
 
-def merged(xbar: np.ndarray, net: Shallow) -> Shallow:
-    """Neurons of one sign that are active at the same points, added up: the outputs at the points stay (Lemma
-    4.1).
-    """
+def merge_patterns(xbar: np.ndarray, net: Shallow) -> Shallow:
+    """Add up the neurons of one sign that are active at the same points: the outputs at the points stay (Lemma 4.1)."""
     active = xbar @ net.nu.T > 0
     groups: dict[tuple[bytes, float], list[int]] = {}
     for k in np.flatnonzero(net.live.any(axis=1)):
