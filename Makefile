@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+EXTRAS := dev,docs,fast,onnx,cluster,search
 
-.PHONY: demo test lint types benchmarks benchmarks-quick clean
+.PHONY: demo test test-fast durations constraints lint types readme check benchmarks benchmarks-quick clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV) || (echo "error: python3-venv is missing: sudo apt-get install python3-venv" && exit 1)
@@ -13,12 +14,12 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,fast,onnx,cluster,search]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	touch $@
 
 # The published methods that benchmarks compare with are packages of others.
 $(VENV)/ready-benchmarks: $(VENV)/ready-dev
-	$(BIN)/pip install --quiet --constraint constraints.txt splineops pwlf
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS),benchmarks]"
 	touch $@
 
 demo: $(VENV)/ready
@@ -27,12 +28,35 @@ demo: $(VENV)/ready
 test: $(VENV)/ready-dev
 	$(BIN)/python -m pytest --numprocesses 2
 
+# Without the tests that were measured to take a second of processor time or more (tests/durations.tsv).
+test-fast: $(VENV)/ready-dev
+	$(BIN)/python -m pytest --numprocesses 2 -m "not slow and not seconds"
+
+# Measures every test anew, on one process.
+durations: $(VENV)/ready-dev
+	$(BIN)/python -m pytest -q -p tests.durations
+
+# What pip resolves today, in a fresh environment: only torch stays as it is.
+constraints:
+	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
+	grep '^torch==' constraints.txt > build/torch.txt
+	build/constraints/bin/pip install --quiet --constraint build/torch.txt --editable ".[$(EXTRAS),benchmarks]"
+	(grep '^#' constraints.txt; build/constraints/bin/pip freeze --all --exclude-editable \
+	  | grep -v '^pip==' | sed 's/+cpu$$//' | LC_ALL=C sort -f) > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/ready-dev
 	$(BIN)/mypy
+
+# Every command and program of README.md.
+readme: $(VENV)/ready-dev
+	$(BIN)/python tests/readme.py
+
+check: lint types test readme
 
 # Measures what is missing in benchmarks/results and writes benchmarks/RESULTS.md; stops after MINUTES, then goes on.
 MINUTES ?= inf
