@@ -16,7 +16,7 @@ SAMPLE = 8192
 
 
 def largest(scores: Float[Tensor, " n"], k: int) -> Int[Tensor, " k"]:
-    """Indices of the ``k`` largest scores, in increasing order of index; ties keep the smaller index.
+    """Return the indices of the ``k`` largest scores, in increasing order of index; ties keep the smaller index.
 
     Raises ``ValueError`` when ``k`` is outside 0..n or a score is NaN.
     """
@@ -32,7 +32,8 @@ def largest(scores: Float[Tensor, " n"], k: int) -> Int[Tensor, " k"]:
 
 
 def _candidates(scores: Float[Tensor, " n"], k: int) -> Int[Tensor, " m"] | None:
-    """Places, in order, of a few more than the ``k`` largest and all tied with them; None where a sample cannot tell.
+    """Return the places, in order, of a few more than the ``k`` largest and all tied with them; None where a sample
+    cannot tell.
 
     The floor is the score above which k of n are expected from every (n / SAMPLE)-th score, less four deviations.
     """
@@ -59,7 +60,7 @@ def _ranked(scores: Float[Tensor, " n"], k: int) -> Int[Tensor, " k"]:
 
 
 def largest_mask(scores: Tensor, k: int) -> Bool[Tensor, "..."]:
-    """The selection of :func:`largest` as a mask of the shape of ``scores`` (any shape)."""
+    """Return the selection of :func:`largest` as a mask of the shape of ``scores`` (any shape)."""
     mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
     mask[largest(scores.reshape(-1), k)] = True
     return mask.reshape(scores.shape)
@@ -67,7 +68,7 @@ def largest_mask(scores: Tensor, k: int) -> Bool[Tensor, "..."]:
 
 @dataclass
 class StreamingLargest:
-    """The ``k`` largest of a stream of scored items, in memory O(k + block).
+    """Keep the ``k`` largest of a stream of scored items, in memory O(k + block).
 
     Feed blocks in any order with :meth:`add`; :meth:`result` is the same as one call of
     :func:`largest` on the whole stream, ties included.
@@ -80,12 +81,12 @@ class StreamingLargest:
 
     @property
     def indices(self) -> Int[Tensor, " k"]:
-        """In increasing order."""
+        """Return the indices in increasing order."""
         return self.result()[0]
 
     @property
     def values(self) -> Float[Tensor, " k"]:
-        """Those of :attr:`indices`."""
+        """Return those of :attr:`indices`."""
         return self.result()[1]
 
     def add(self, scores: Float[Tensor, " b"], indices: Int[Tensor, " b"], values: Float[Tensor, " b"]) -> None:
@@ -104,7 +105,7 @@ class StreamingLargest:
         self.scores, self._indices, self._values = scores, indices, values
 
     def _kept(self, scores: Tensor, indices: Tensor) -> Tensor:
-        """Which of more than ``k`` items stay; of those tied for the last places the smallest indices."""
+        """Find which of more than ``k`` items stay; of those tied for the last places the smallest indices."""
         if not self.k:
             return indices.new_empty(0)
         threshold = torch.topk(scores, self.k, sorted=False).values.min()
@@ -118,6 +119,6 @@ class StreamingLargest:
         return kept[stays]
 
     def result(self) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
-        """Indices in increasing order, and their values."""
+        """Return the indices in increasing order, and their values."""
         order = self._indices.argsort()
         return self._indices[order], self._values[order]

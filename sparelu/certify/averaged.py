@@ -17,7 +17,9 @@ SCALES = (0.1, 0.3, 1.0, 3.0)
 
 
 def averaged(factors: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
-    """Bounds of |(M_L D ... D M_1)_k| for every row k of M_L, (K,), and of the norm; ``factors`` are M_1 ... M_L."""
+    """Return the bounds of |(M_L D ... D M_1)_k| for every row k of M_L, (K,), and of the norm; ``factors`` are M_1 ...
+    M_L.
+    """
     depth, sums = len(factors), [1.0]
     rows, norm = np.zeros(len(factors[-1])), 0.0
     for end in range(1, depth + 1):
@@ -35,7 +37,8 @@ def averaged(factors: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
 def difference(
     reference: Sequence[tuple[np.ndarray, np.ndarray]], network: Sequence[tuple[np.ndarray, np.ndarray]], norm: float
 ) -> tuple[np.ndarray, float]:
-    """Bounds of |F_k - f_k|, (k,), and of |F - f|_2 for |x| <= ``norm``; layers as (weights, biases) from the input up.
+    """Return the bounds of |F_k - f_k|, (k,), and of |F - f|_2 for |x| <= ``norm``; layers as (weights, biases) from
+    the input up.
 
     F - f = sum_l W_L D ... D (W_l - P_l) D P_{l-1} ... D P_1 x, with biases as weights from a constant unit.
     """

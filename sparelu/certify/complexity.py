@@ -27,7 +27,7 @@ Groups = tuple[np.ndarray, ...]
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """The layers of a network as sparse matrices (o, i) with the constant unit last, where ``constant``.
+    """Represent the layers of a network as sparse matrices (o, i) with the constant unit last, where ``constant``.
 
     ``width`` is the largest width before units that nothing feeds or reads were left out.
     """
@@ -38,7 +38,7 @@ class Chain:
 
     @classmethod
     def of(cls, network: Network) -> "Chain":
-        """Of the chain of layers, without units that nothing feeds or reads; the skip part is left out."""
+        """Build from the chain of layers, without units that nothing feeds or reads; the skip part is left out."""
         layers = network.compact().layers
         constant = any(layer.biases for layer in layers)
         last = len(layers) - 1
@@ -47,36 +47,40 @@ class Chain:
 
     @property
     def depth(self) -> int:
-        """Number of layers of weights, L."""
+        """Return the number of layers of weights, L."""
         return len(self.weights)
 
     @property
     def outputs(self) -> int:
-        """Number of outputs, C."""
+        """Return the number of outputs, C."""
         return int(self.weights[-1].shape[0])
 
 
 @dataclass(frozen=True)
 class Complexity:
-    """``scale`` (the norm that the class bounds, at this network) times ``unit`` (the complexity at scale 1)."""
+    """Hold ``scale`` (the norm that the class bounds, at this network) times ``unit`` (the complexity at scale 1)."""
 
     scale: float
     unit: float
 
     @property
     def value(self) -> float:
-        """The complexity of the class of this network's scale."""
+        """Return the complexity of the class of this network's scale."""
         return self.scale * self.unit
 
 
 def energies(rows: Sequence[np.ndarray], constant: bool) -> np.ndarray:
-    """sum_i x_ip^2 for every input p, and m for the constant unit: (d,) or (d + 1,); ``rows`` are pieces (m, d)."""
+    """Compute sum_i x_ip^2 for every input p, and m for the constant unit: (d,) or (d + 1,); ``rows`` are pieces (m,
+    d).
+    """
     total = sum(np.einsum("nd,nd->d", x, x, dtype=np.float64) for x in rows)
     return np.append(total, float(sum(len(x) for x in rows))) if constant else np.asarray(total)
 
 
 def partitions(chain: Chain) -> list[Groups]:
-    """Ways to group units: every hidden layer in single units or as a whole; for more than four, single below whole."""
+    """Return the ways to group units: every hidden layer in single units or as a whole; for more than four, single
+    below whole.
+    """
     hidden = chain.depth - 1
     choices = product((False, True), repeat=hidden) if hidden <= 4 else _splits(hidden)
     sizes = [w.shape[0] for w in chain.weights[:-1]]
@@ -87,7 +91,8 @@ def partitions(chain: Chain) -> list[Groups]:
 
 
 def graph_complexity(chain: Chain, energy: np.ndarray, rows: int, groups: Groups) -> Complexity:
-    """Class of all networks on this graph: units of a group g read the groups that they read here, by any weights.
+    """Bound the class of all networks on this graph: units of a group g read the groups that they read here, by any
+    weights.
 
     R <= (rho/m) (1 + sqrt(2 [(L-1) log 2 + log P])) G. rho = sum_k |w^L_k| prod_l max_g |W^l_g|_F, with the groups
     scaled to one norm; P = number of paths from outputs to groups of layer 1; G = A(L), A(1, g)^2 = energy of the
@@ -115,7 +120,8 @@ def graph_complexity(chain: Chain, energy: np.ndarray, rows: int, groups: Groups
 
 
 def golowich(chain: Chain, energy: np.ndarray, rows: int) -> Complexity:
-    """Golowich, Rakhlin and Shamir (2018), Theorem 1: (1 + sqrt(2 L log 2)) prod |W_l|_F sqrt(sum |x_i|^2) / m.
+    """Bound by Golowich, Rakhlin and Shamir (2018), Theorem 1: (1 + sqrt(2 L log 2)) prod |W_l|_F sqrt(sum |x_i|^2) /
+    m.
 
     For C outputs the top norm is sum_k |w_k| and log C joins the root.
     """
@@ -124,13 +130,16 @@ def golowich(chain: Chain, energy: np.ndarray, rows: int) -> Complexity:
 
 
 def neyshabur(chain: Chain, energy: np.ndarray, rows: int) -> Complexity:
-    """Neyshabur, Tomioka and Srebro (2015): 2^(L-1) prod |W_l|_F sqrt(sum |x_i|^2) / m, times sqrt C for C outputs."""
+    """Bound by Neyshabur, Tomioka and Srebro (2015): 2^(L-1) prod |W_l|_F sqrt(sum |x_i|^2) / m, times sqrt C for C
+    outputs.
+    """
     factor = 2.0 ** (chain.depth - 1) * math.sqrt(chain.outputs)
     return Complexity(_frobenius(chain), factor * math.sqrt(float(energy.sum())) / rows)
 
 
 def path_norm(chain: Chain, energy: np.ndarray, rows: int) -> Complexity:
-    """By the l1 path norm phi = sum over paths of the product of |weights| (Golowich et al. 2018, l1 form; Gonon 2023).
+    """Bound by the l1 path norm phi = sum over paths of the product of |weights| (Golowich et al. 2018, l1 form; Gonon
+    2023).
 
     R <= (phi/m) sqrt(2 [(L-1) log 2 + log(2 d C)]) sqrt(max_p sum_i x_ip^2).
     """
@@ -143,7 +152,9 @@ def path_norm(chain: Chain, energy: np.ndarray, rows: int) -> Complexity:
 
 @dataclass(frozen=True, eq=False)
 class Spectral:
-    """Norms of Bartlett, Foster and Telgarsky (2017): operator norm and sum of row norms of every layer (L,)."""
+    """Hold the norms of Bartlett, Foster and Telgarsky (2017): operator norm and sum of row norms of every layer
+    (L,).
+    """
 
     operator: np.ndarray
     rows: np.ndarray
@@ -151,13 +162,14 @@ class Spectral:
 
     @classmethod
     def of(cls, chain: Chain) -> "Spectral":
-        """Of the layers with their constant unit."""
+        """Build from the layers with their constant unit."""
         operator = np.array([operator_norm(w) for w in chain.weights])
         rows = np.array([float(np.sqrt(w.multiply(w).sum(axis=1)).sum()) for w in chain.weights])
         return cls(operator, rows, chain.width)
 
     def loss_complexity(self, energy: np.ndarray, rows: int, lipschitz: float) -> float:
-        """Complexity of a loss in [0, 1] with that Lipschitz constant: 4/m^1.5 + 18 log(m) lipschitz sqrt(V) / m.
+        """Return the complexity of a loss in [0, 1] with that Lipschitz constant: 4/m^1.5 + 18 log(m) lipschitz sqrt(V)
+        / m.
 
         V = |X|^2 log(2 W^2) prod s_l^2 (sum (b_l/s_l)^(2/3))^3 from their Theorem 3.3, in Dudley's integral from 1/m.
         Norms are rounded up to multiples of 1/L (:meth:`choices`), that is by at most 1/L.
@@ -168,7 +180,7 @@ class Spectral:
         return 4 / rows**1.5 + 18 * math.log(rows) * lipschitz * root / rows
 
     def choices(self) -> float:
-        """Log of what a union over all multiples of 1/L costs: sum of log(k (k + 1))."""
+        """Compute the log of what a union over all multiples of 1/L costs: sum of log(k (k + 1))."""
         k = np.concatenate(self._rounded()) * len(self.operator)
         return float(np.log(k * (k + 1)).sum())
 
@@ -179,7 +191,7 @@ class Spectral:
 
 
 def operator_norm(w: sparse.csr_array) -> float:
-    """An upper bound of the operator norm: the norm itself up to rounding where a side is small."""
+    """Return an upper bound of the operator norm: the norm itself up to rounding where a side is small."""
     if min(w.shape) <= GRAM_LIMIT:
         gram = (w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w).toarray()
         return math.sqrt(max(float(np.linalg.eigvalsh(gram)[-1]), 0.0)) * (1 + 1e-9) if gram.size else 0.0
@@ -188,7 +200,9 @@ def operator_norm(w: sparse.csr_array) -> float:
 
 
 def log_graphs(network: Network) -> float:
-    """Log of the number of supports with these widths and as many weights and biases in each layer, any such counts."""
+    """Return the log of the number of supports with these widths and as many weights and biases in each layer, any such
+    counts.
+    """
     total = 0.0
     for layer in network.layers:
         for kept, places in ((layer.nonzeros, layer.shape[0] * layer.shape[1]), (layer.biases, layer.shape[0])):
@@ -217,7 +231,7 @@ def _splits(hidden: int) -> list[tuple[bool, ...]]:
 
 
 def _edges(owner: np.ndarray, read: np.ndarray, owners: int, readable: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct pairs (owner, read), by owner."""
+    """Return the distinct pairs (owner, read), by owner."""
     key = owner * readable + read
     if owners * readable <= FLAGS:
         flags = np.zeros(owners * readable, dtype=bool)
@@ -231,7 +245,7 @@ def _edges(owner: np.ndarray, read: np.ndarray, owners: int, readable: int) -> t
 def _step(
     reach: np.ndarray, paths: np.ndarray, owner: np.ndarray, read: np.ndarray, count: int, first: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A^2 and log P of the next layer's groups; in layer 1, energies add and every group is one path."""
+    """Compute A^2 and log P of the next layer's groups; in layer 1, energies add and every group is one path."""
     live, start, degree = np.unique(owner, return_index=True, return_counts=True)
     next_reach, next_paths = np.zeros(count), np.full(count, -np.inf)
     if not owner.size:

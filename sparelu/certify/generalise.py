@@ -29,7 +29,7 @@ BOUNDS = ("graph", "path", "golowich", "neyshabur", "spectral")
 
 @dataclass(frozen=True)
 class Bound:
-    """One generalisation bound: ``gap`` is what it adds to the loss on the rows, for complexity and confidence."""
+    """Hold one generalisation bound: ``gap`` is what it adds to the loss on the rows, for complexity and confidence."""
 
     name: str
     complexity: float
@@ -37,12 +37,12 @@ class Bound:
 
     @property
     def gap(self) -> float:
-        """Twice the complexity of the loss, and the deviation."""
+        """Return twice the complexity of the loss, and the deviation."""
         return 2 * self.complexity + self.confidence
 
 
 def margin_loss(network: Network, data: Data, margin: float) -> float:
-    """Mean loss in [0, 1] of the rows; it is above the error rate, and Lipschitz in the outputs.
+    """Return the mean loss in [0, 1] of the rows; it is above the error rate, and Lipschitz in the outputs.
 
     Classification: 1 - M/margin cut to [0, 1], M the gap from the right output to the best other (two classes: the
     output, signed). Regression: min(1, |f(x) - y| / margin).
@@ -68,7 +68,8 @@ def _loss(out: np.ndarray, y: np.ndarray, task: str, margin: float) -> np.ndarra
 
 
 def lipschitz(task: str, outputs: int, margin: float) -> tuple[float, float]:
-    """Factor from the complexity of the outputs to that of the loss, and the loss's Lipschitz constant in them.
+    """Return the factor from the complexity of the outputs to that of the loss, and the loss's Lipschitz constant in
+    them.
 
     One output: the contraction lemma, 1/margin. Several: Maurer (2016), sqrt 2 times the constant, which is 1/margin
     for a distance and sqrt 2 / margin for the gap of two outputs.
@@ -80,7 +81,7 @@ def lipschitz(task: str, outputs: int, margin: float) -> tuple[float, float]:
 
 
 def bounds(network: Network, data: Data, margin: float, delta: float, searched: bool, count: int = 1) -> list[Bound]:
-    """Every bound of :data:`BOUNDS` for this network and these rows, each with probability 1 - delta / count.
+    """Return every bound of :data:`BOUNDS` for this network and these rows, each with probability 1 - delta / count.
 
     The classes are those of all networks whose norm is at most a whole number; the union over these numbers costs
     log(k (k+1)). ``searched``: the support was found on the data, and the union over all supports with as many weights
@@ -114,17 +115,19 @@ def bounds(network: Network, data: Data, margin: float, delta: float, searched: 
 
 
 def _rounded(complexity: Complexity) -> Complexity:
-    """With the scale at the next whole number, as the class is counted."""
+    """Raise the scale to the next whole number, as the class is counted."""
     return Complexity(max(1.0, math.ceil(complexity.scale)), complexity.unit)
 
 
 def _deviation(delta: float, cost: float, rows: int) -> float:
-    """3 sqrt(log(2/delta) + cost) / sqrt(2 m): loss and complexity, both measured on the rows, against their means."""
+    """Compute 3 sqrt(log(2/delta) + cost) / sqrt(2 m): loss and complexity, both measured on the rows, against their
+    means.
+    """
     return 3 * math.sqrt((math.log(2 / delta) + cost) / (2 * rows))
 
 
 def _skip_complexity(network: Network, data: Data) -> Complexity | None:
-    """The affine part as a linear class: sum_k |(a_k, c_k)| sqrt(sum (|x|^2 + 1)) (1 + sqrt(2 log C)) / m."""
+    """Bound the affine part as a linear class: sum_k |(a_k, c_k)| sqrt(sum (|x|^2 + 1)) (1 + sqrt(2 log C)) / m."""
     if network.skip is None:
         return None
     energy = energies([np.asarray(x) for x, _ in data.chunks()], True)
@@ -136,7 +139,7 @@ def _skip_complexity(network: Network, data: Data) -> Complexity | None:
 
 @dataclass(frozen=True)
 class Generalise(Certifier):
-    """Bounds the error on new rows by the loss on these and a norm of the weights; mostly vacuous, and then says so.
+    """Bound the error on new rows by the loss on these and a norm of the weights; mostly vacuous, and then says so.
 
     Sources: the bound for sparse graphs of Galanti et al. (2023) in a form that is proved in docs/certificates.md,
     Golowich et al. (2018), Neyshabur et al. (2015), Bartlett et al. (2017), and the l1 path norm.
@@ -194,7 +197,7 @@ class Generalise(Certifier):
 
 
 def _normalisation(data: Data) -> str:
-    """Mean squared norm, and the largest mean square of an input."""
+    """Return the mean squared norm, and the largest mean square of an input."""
     energy = energies([np.asarray(x) for x, _ in data.chunks()], False) / data.n
     return (
         f"mean |x|^2 = {float(energy.sum()):.4g}, largest mean square of an input {float(energy.max()):.4g} "

@@ -18,7 +18,7 @@ BLOCK = 2**22
 
 
 def tangent_kernel(network: Network, x: np.ndarray, scales: Sequence[float] | None = None) -> np.ndarray:
-    """``J J'`` for the Jacobian J of all outputs at rows x (n, d) in the live weights and biases: (n k, n k).
+    """Compute ``J J'`` for the Jacobian J of all outputs at rows x (n, d) in the live weights and biases: (n k, n k).
 
     Row i k + o is output o at row i. The affine skip part is left out. With ``scales`` (one for each layer) the
     parameters are theta with weight = scale theta, as in the NTK parameterisation: layer l counts scales[l]^2 times.
@@ -69,7 +69,7 @@ def _layer_kernel(layer: Layer, back: np.ndarray, below: np.ndarray) -> np.ndarr
 
 
 def limit_kernel(x: np.ndarray, depth: int, density: float = 1.0, rescaled: bool = True) -> np.ndarray:
-    """Tangent kernel of infinite width for ``depth`` hidden layers, no biases, at rows x (n, d): (n, n).
+    """Return the tangent kernel of infinite width for ``depth`` hidden layers, no biases, at rows x (n, d): (n, n).
 
     h_l = sqrt(2/m) relu(W_l h_{l-1}), f = v.h_L, standard normal weights, of which a share ``density`` is kept at
     random in all layers but the first. S_l = |.||.| (sin t + (pi - t) cos t)/pi, T_l = S_l + T_{l-1} (pi - t)/pi, t the
@@ -93,7 +93,7 @@ def limit_kernel(x: np.ndarray, depth: int, density: float = 1.0, rescaled: bool
 def random_pruned(
     inputs: int, width: int, depth: int, density: float, rescaled: bool, rng: np.random.Generator
 ) -> tuple[Network, list[float]]:
-    """A randomly pruned network at initialisation in the NTK parameterisation, and the scales of its layers.
+    """Draw a randomly pruned network at initialisation in the NTK parameterisation, and the scales of its layers.
 
     Every weight above the first layer is kept with probability ``density``, and divided by its root if ``rescaled``.
     """
@@ -111,7 +111,7 @@ def random_pruned(
 
 
 def rescaled(network: Network) -> Network:
-    """Every hidden and output weight above the first layer divided by the root of its layer's density.
+    """Divide every hidden and output weight above the first layer by the root of its layer's density.
 
     Keeps E|h|^2 of every layer under random pruning as it was before (Yang and Wang 2023); biases stay.
     """
@@ -125,7 +125,8 @@ def rescaled(network: Network) -> Network:
 
 @dataclass(frozen=True)
 class Kernel(Certifier):
-    """Least eigenvalue of the tangent kernel on rows: above zero, small changes of the live weights move all outputs.
+    """Compute the least eigenvalue of the tangent kernel on rows: above zero, small changes of the live weights move
+    all outputs.
 
     Source: the kernel of a pruned network of Yang and Wang (2023), at the weights as they are, not at initialisation.
     """

@@ -17,12 +17,13 @@ ROUNDING = 32 * float(np.finfo(np.float64).eps)
 
 
 class TooManyRegions(ValueError):
-    """The exact count was given up at its limit."""
+    """Say that the exact count was given up at its limit."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """A piecewise affine function on (low, high): slopes[p] t + offsets[p] between ``knots[p-1]`` and ``knots[p]``.
+    """Represent a piecewise affine function on (low, high): slopes[p] t + offsets[p] between ``knots[p-1]`` and
+    ``knots[p]``.
 
     knots (K,) increase; slopes and offsets are (K+1, k) for k outputs; neighbouring slopes differ.
     """
@@ -35,22 +36,25 @@ class Pieces:
 
     @property
     def regions(self) -> int:
-        """Number of maximal intervals on which the function is affine."""
+        """Return the number of maximal intervals on which the function is affine."""
         return self.knots.size + 1
 
     def __call__(self, t: ArrayLike) -> np.ndarray:
-        """Values (n, k) at the points ``t`` (n,)."""
+        """Return the values (n, k) at the points ``t`` (n,)."""
         at = np.asarray(t, dtype=np.float64)
         piece = np.searchsorted(self.knots, at)
         return self.slopes[piece] * at[:, None] + self.offsets[piece]
 
     def effective(self, relative: float) -> int:
-        """Regions that are left when changes of slope below ``relative`` times the largest are overlooked."""
+        """Return the regions that are left when changes of slope below ``relative`` times the largest are
+        overlooked.
+        """
         change = np.abs(np.diff(self.slopes, axis=0)).max(axis=1, initial=0.0)
         return 1 + int((change >= relative * change.max(initial=0.0)).sum()) if change.size else 1
 
     def simplest(self, share: float) -> int:
-        """Fewest affine pieces between knots that stay within ``share`` of the range of the outputs of the function.
+        """Find the fewest affine pieces between knots that stay within ``share`` of the range of the outputs of the
+        function.
 
         Pieces may jump by as much; the interval must be bounded. What stands behind a few knots that have not quite
         met is counted once, which :meth:`effective` does not do. Greedy from the left, which is optimal.
@@ -74,14 +78,16 @@ class Pieces:
 
 
 def _straightness(t: np.ndarray, y: np.ndarray) -> float:
-    """Largest error of the best line through points in the order of t: it is parallel to an edge of their hull."""
+    """Return the largest error of the best line through points in the order of t: it is parallel to an edge of their
+    hull.
+    """
     slopes = np.concatenate([_hull_slopes(t, y), _hull_slopes(t, -y) * -1])
     gaps = y - slopes[:, None] * t
     return float(0.5 * (gaps.max(axis=1) - gaps.min(axis=1)).min())
 
 
 def _hull_slopes(t: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Slopes of the lower convex hull of points in the order of t."""
+    """Return the slopes of the lower convex hull of points in the order of t."""
     kept: list[int] = []
     for i in range(t.size):
         while len(kept) > 1 and (y[kept[-1]] - y[kept[-2]]) * (t[i] - t[kept[-2]]) >= (y[i] - y[kept[-2]]) * (
@@ -93,7 +99,7 @@ def _hull_slopes(t: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def along(network: Network, origin: ArrayLike, direction: ArrayLike) -> Network:
-    """The network of one input ``t -> network(origin + t direction)``, in float64; origin and direction (d,)."""
+    """Return the network of one input ``t -> network(origin + t direction)``, in float64; origin and direction (d,)."""
     net = network.to(torch.float64, "cpu")
     o, e = (torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (origin, direction))
     if o.shape != (net.inputs,) or e.shape != (net.inputs,):
@@ -111,7 +117,7 @@ def _restricted(layer: Layer, origin: torch.Tensor, direction: torch.Tensor) -> 
 def pieces(
     network: Network, low: float = -np.inf, high: float = np.inf, limit: int = 10**7, activation: bool = False
 ) -> Pieces:
-    """All linear pieces of a network of one input on (low, high).
+    """Return all linear pieces of a network of one input on (low, high).
 
     Exact up to the rounding of float64: knots that rounding cannot tell apart are one, and a change of slope that
     cancels to rounding is none. One hidden layer costs a sort of its m neurons; deeper ones follow the pieces through
@@ -138,7 +144,7 @@ def _affine_skip(net: Network) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shallow(net: Network, low: float, high: float) -> Pieces:
-    """f = sum_j v_j (w_j t + b_j)_+: knots -b_j/w_j, where the slope changes by v_j |w_j|."""
+    """Find the pieces of f = sum_j v_j (w_j t + b_j)_+: knots -b_j/w_j, where the slope changes by v_j |w_j|."""
     w, b = net.layers[0].dense().numpy()[:, 0], net.layers[0].dense_bias().numpy()
     v = net.layers[1].dense().numpy().T
     slope, offset = _affine_skip(net)
@@ -164,7 +170,7 @@ def _shallow(net: Network, low: float, high: float) -> Pieces:
 
 @dataclass
 class _Affine:
-    """Coefficients (pieces, units) of slope t + offset, and the sums of their terms' sizes."""
+    """Hold coefficients (pieces, units) of slope t + offset, and the sums of their terms' sizes."""
 
     slope: np.ndarray
     offset: np.ndarray
@@ -214,7 +220,8 @@ def _deep(net: Network, low: float, high: float, limit: int, activation: bool) -
 
 
 def _crossings(state: _Affine, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Zeros of any unit strictly inside its piece, further from the ends and each other than rounding; their pieces.
+    """Return the zeros of any unit strictly inside its piece, further from the ends and each other than rounding; their
+    pieces.
 
     A zero t = -c/a of a t + c, both rounded, is known to rounding x (sum of sizes at t) / |a|.
     """
@@ -233,7 +240,7 @@ def _crossings(state: _Affine, left: np.ndarray, right: np.ndarray) -> tuple[np.
 
 
 def _inner_points(knots: np.ndarray, low: float, high: float) -> np.ndarray:
-    """A point inside every piece."""
+    """Return a point inside every piece."""
     ends = np.concatenate([[low], knots, [high]])
     left, right = ends[:-1].copy(), ends[1:].copy()
     open_left, open_right = np.isinf(left), np.isinf(right)

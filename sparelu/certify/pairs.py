@@ -20,7 +20,7 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The points x with low <= x <= high and |x| <= radius; low and high (d,), radius may be infinite.
+    """Hold the points x with low <= x <= high and |x| <= radius; low and high (d,), radius may be infinite.
 
     With ``rows`` (n, d): only mixtures of these rows, their convex hull.
     """
@@ -32,17 +32,19 @@ class Inputs:
 
     @classmethod
     def hull(cls, rows: np.ndarray) -> "Inputs":
-        """The mixtures of the rows (n, d)."""
+        """Return the mixtures of the rows (n, d)."""
         longest = float(np.linalg.norm(rows, axis=1).max()) * (1 + EPSILON * rows.shape[1])
         return cls(rows.min(axis=0), rows.max(axis=0), longest, rows)
 
     @property
     def norm(self) -> float:
-        """An upper bound of |x|."""
+        """Return an upper bound of |x|."""
         return min(self.radius, float(np.linalg.norm(np.maximum(np.abs(self.low), np.abs(self.high)))))
 
     def highest(self, linear: np.ndarray) -> np.ndarray:
-        """Upper bound of ``linear x`` for every row of ``linear`` (k, d); a mixture is below its largest row."""
+        """Return the upper bound of ``linear x`` for every row of ``linear`` (k, d); a mixture is below its largest
+        row.
+        """
         if self.rows is not None:
             return np.asarray((linear @ self.rows.T).max(axis=1))
         box = np.maximum(linear, 0) @ self.high + np.minimum(linear, 0) @ self.low
@@ -51,7 +53,7 @@ class Inputs:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """Dense weights of one layer of both networks and their difference: w (o, i), b (o,), p, c, dw, db."""
+    """Hold dense weights of one layer of both networks and their difference: w (o, i), b (o,), p, c, dw, db."""
 
     w: np.ndarray
     b: np.ndarray
@@ -60,18 +62,20 @@ class Step:
 
     @property
     def dw(self) -> np.ndarray:
-        """W - P."""
+        """Return W - P."""
         return self.w - self.p
 
     @property
     def db(self) -> np.ndarray:
-        """b - c."""
+        """Return b - c."""
         return self.b - self.c
 
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """For every unit: lower and upper line of d^+ in d, and of h in z, as slopes and offsets (4 pairs of (m,))."""
+    """Hold for every unit the lower and upper line of d^+ in d, and of h in z, as slopes and offsets (4 pairs of
+    (m,)).
+    """
 
     d_low: tuple[np.ndarray, np.ndarray]
     d_high: tuple[np.ndarray, np.ndarray]
@@ -81,7 +85,7 @@ class Lines:
 
 @dataclass(frozen=True, eq=False)
 class Gap:
-    """Bounds of F(x) - f(x): low <= F - f <= high by output (k,), and |F - f|_2 <= ``norm``."""
+    """Hold bounds of F(x) - f(x): low <= F - f <= high by output (k,), and |F - f|_2 <= ``norm``."""
 
     low: np.ndarray
     high: np.ndarray
@@ -89,12 +93,12 @@ class Gap:
 
     @property
     def largest(self) -> float:
-        """Upper bound of max_k |F_k - f_k|."""
+        """Return the upper bound of max_k |F_k - f_k|."""
         return min(self.norm, float(np.maximum(-self.low, self.high).max(initial=0.0)))
 
 
 def aligned(reference: Network, network: Network) -> list[Step]:
-    """The layers of both networks side by side, in float64.
+    """Return the layers of both networks side by side, in float64.
 
     Raises ``ValueError`` when the networks differ in a width.
     """
@@ -114,7 +118,7 @@ def _dense(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def product_of_norms(reference: Network, network: Network, inputs: Inputs) -> float:
-    """Upper bound of |F - f|_2 on ``inputs`` from operator norms alone (Qian and Klabjan 2021, with biases).
+    """Return the upper bound of |F - f|_2 on ``inputs`` from operator norms alone (Qian and Klabjan 2021, with biases).
 
     e_l = |W_l| e_{l-1} + |W_l - P_l| h_{l-1} + |b_l - c_l| and h_l = |P_l| h_{l-1} + |c_l|; without biases this is
     sum_l (prod_{k>l} |W_k|) |W_l - P_l| (prod_{k<l} |P_k|) sup|x|.
@@ -128,7 +132,7 @@ def product_of_norms(reference: Network, network: Network, inputs: Inputs) -> fl
 
 
 def gap(reference: Network, network: Network, inputs: Inputs) -> Gap:
-    """Bounds of the difference of both networks on ``inputs``; never above :func:`product_of_norms`.
+    """Return the bounds of the difference of both networks on ``inputs``; never above :func:`product_of_norms`.
 
     Backward linear bounds of differences and activations, intersected at every layer with interval bounds and with
     the recursion of norms on what is already known. Work: for each of L layers a pass through those below it.
@@ -154,7 +158,7 @@ def gap(reference: Network, network: Network, inputs: Inputs) -> Gap:
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """Of the inputs of a layer: intervals of h and of d^+, each (m,), and bounds of their norms."""
+    """Hold what is known of the inputs of a layer: intervals of h and of d^+, each (m,), and bounds of their norms."""
 
     h_low: np.ndarray
     h_high: np.ndarray
@@ -173,7 +177,9 @@ def _backwards(
     constant: np.ndarray,
     inputs: Inputs,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds of ``on_d d^+ + on_h h + on_x x + constant`` at the layer above ``lines``: rows (k,) low, high."""
+    """Return the bounds of ``on_d d^+ + on_h h + on_x x + constant`` at the layer above ``lines``: rows (k,) low,
+    high.
+    """
     d, h = np.concatenate([on_d, -on_d]), np.concatenate([on_h, -on_h])
     total = np.concatenate([constant, -constant])
     for s, line in zip(reversed(steps[: len(lines)]), reversed(lines), strict=True):
@@ -189,7 +195,9 @@ def _backwards(
 def _substituted(
     coefficient: np.ndarray, low: tuple[np.ndarray, np.ndarray], high: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Upper bound of ``coefficient y`` for low line <= y <= high line: new coefficients, and the constant."""
+    """Return the upper bound of ``coefficient y`` for low line <= y <= high line: new coefficients, and the
+    constant.
+    """
     up, down = np.maximum(coefficient, 0), np.minimum(coefficient, 0)
     return up * high[0] + down * low[0], up @ high[1] + down @ low[1]
 
@@ -197,7 +205,9 @@ def _substituted(
 def _after(
     s: Step, below: _Known, z: tuple[np.ndarray, np.ndarray], d: tuple[np.ndarray, np.ndarray]
 ) -> tuple[_Known, Lines]:
-    """Intersect backward bounds with intervals and norms; what is known of the next layer's inputs, and its lines."""
+    """Intersect backward bounds with intervals and norms; return what is known of the next layer's inputs, and its
+    lines.
+    """
     z_low, z_high = _intersect(z, _interval(s.p, below.h_low, below.h_high, s.c))
     reach = np.linalg.norm(s.p, axis=1) * below.h_norm
     z_low, z_high = _intersect((z_low, z_high), (s.c - reach, s.c + reach))
@@ -216,14 +226,14 @@ def _after(
 
 
 def _d_norm(s: Step, below: _Known) -> float:
-    """|W d^+ + dW h + db| by norms, the part dW h + db also by intervals."""
+    """Bound |W d^+ + dW h + db| by norms, the part dW h + db also by intervals."""
     low, high = _interval(s.dw, below.h_low, below.h_high, s.db)
     moved = min(_norm(s.dw) * below.h_norm + float(np.linalg.norm(s.db)), float(np.linalg.norm(np.maximum(-low, high))))
     return _norm(s.w) * below.d_norm + moved
 
 
 def _difference_interval(s: Step, below: _Known) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds of d by unit: intervals, and rows' norms."""
+    """Return the bounds of d by unit: intervals, and rows' norms."""
     one = _interval(s.w, below.d_low, below.d_high, s.db)
     two = _interval(s.dw, below.h_low, below.h_high, np.zeros_like(s.db))
     reach = np.linalg.norm(s.w, axis=1) * below.d_norm + np.linalg.norm(s.dw, axis=1) * below.h_norm
@@ -233,7 +243,7 @@ def _difference_interval(s: Step, below: _Known) -> tuple[np.ndarray, np.ndarray
 def _lines(
     z_low: np.ndarray, z_high: np.ndarray, d_low: np.ndarray, d_high: np.ndarray, both: np.ndarray, none: np.ndarray
 ) -> Lines:
-    """Chords: of max(d, 0) above and min(d, 0) below; of the ReLU above, and the nearer of 0 and z below."""
+    """Return the chords: of max(d, 0) above and min(d, 0) below; of the ReLU above, and the nearer of 0 and z below."""
     width = np.where(d_high > d_low, d_high - d_low, 1.0)
     mixed = (d_low < 0) & (d_high > 0)
     up = np.where(both | (d_low >= 0), 1.0, np.where(mixed, d_high / width, 0.0))
@@ -269,7 +279,7 @@ def _final(
 
 
 def _around(extra: tuple[np.ndarray, np.ndarray], reach: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
-    """The interval +-reach, moved by the difference of the affine parts."""
+    """Return the interval +-reach, moved by the difference of the affine parts."""
     low, high = _interval(extra[0], inputs.low, inputs.high, extra[1])
     return low - reach, high + reach
 
@@ -280,13 +290,13 @@ def _interval(w: np.ndarray, low: np.ndarray, high: np.ndarray, b: np.ndarray) -
 
 
 def _intersect(one: tuple[np.ndarray, np.ndarray], two: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The common part of two intervals that hold the same number; rounding may leave it empty by a hair."""
+    """Return the common part of two intervals that hold the same number; rounding may leave it empty by a hair."""
     low, high = np.maximum(one[0], two[0]), np.minimum(one[1], two[1])
     return np.minimum(low, high), np.maximum(low, high)
 
 
 def _norm(w: np.ndarray) -> float:
-    """Operator norm; zero for a matrix without entries."""
+    """Return the operator norm; zero for a matrix without entries."""
     return float(np.linalg.norm(w, 2)) if w.size else 0.0
 
 
@@ -297,7 +307,8 @@ def _skip_difference(reference: Network, network: Network) -> tuple[np.ndarray, 
 
 
 def _rounding(reference: Network, network: Network, inputs: Inputs) -> float:
-    """What rounding can add, of these bounds and of evaluating both networks in float64: sums of so many terms each.
+    """Bound what rounding can add, of these bounds and of evaluating both networks in float64: sums of so many terms
+    each.
 
     Every value is a nest of inner products, of relative error (terms) x epsilon in the product of the norms.
     """

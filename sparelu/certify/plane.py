@@ -17,7 +17,8 @@ MATCH = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """Convex cells of constant activation pattern: corners (c, 2) of each, and the affine map of each, (cells, k, 3).
+    """Hold the convex cells of constant activation pattern: corners (c, 2) of each, and the affine map of each, (cells,
+    k, 3).
 
     The map of a cell is ``A x + b`` as the columns (A, b).
     """
@@ -28,17 +29,18 @@ class Cells:
 
     @property
     def activation_regions(self) -> int:
-        """Number of cells: open sets of constant activation pattern."""
+        """Return the number of cells: open sets of constant activation pattern."""
         return len(self.corners)
 
     @property
     def areas(self) -> np.ndarray:
-        """Area of every cell."""
+        """Return the area of every cell."""
         return np.array([_area(c) for c in self.corners])
 
 
 def cells(network: Network, low: np.ndarray, high: np.ndarray, limit: int = 200_000) -> Cells:
-    """All activation cells of a network of two inputs in the box ``low`` (2,) to ``high`` (2,), and its linear regions.
+    """Enumerate all activation cells of a network of two inputs in the box ``low`` (2,) to ``high`` (2,), and its
+    linear regions.
 
     ``regions`` counts maximal connected sets on which the network is one affine map: cells that share an edge and a map
     are one. Exact up to rounding: a line that passes a corner within rounding passes through it.
@@ -64,7 +66,7 @@ def cells(network: Network, low: np.ndarray, high: np.ndarray, limit: int = 200_
 def _enumerate(
     weights: list[tuple[np.ndarray, np.ndarray]], box: np.ndarray, limit: int
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Corners and affine map of every cell, and the sums of the sizes of the map's terms.
+    """Return the corners and affine map of every cell, and the sums of the sizes of the map's terms.
 
     Depth first: cut a cell by a unit of the present layer that changes sign in it, else pass to the next layer.
 
@@ -101,7 +103,8 @@ def _enumerate(
 
 
 def _cut(cell: np.ndarray, value: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both halves of a convex cell on whose corners an affine function takes ``value``; within ``noise`` it is zero.
+    """Return both halves of a convex cell on whose corners an affine function takes ``value``; within ``noise`` it is
+    zero.
 
     A new corner p + t (q - p), t = f(p) / (f(p) - f(q)), errs by the larger error of p and q, and by |q - p| times the
     noise of both values over |f(p) - f(q)|.
@@ -124,7 +127,7 @@ def _cut(cell: np.ndarray, value: np.ndarray, noise: np.ndarray) -> tuple[np.nda
 
 
 def _merged(corners: list[np.ndarray], maps: np.ndarray, sizes: np.ndarray, scale: float) -> int:
-    """Connected components of cells that share an edge and an affine map.
+    """Return the connected components of cells that share an edge and an affine map.
 
     The network is continuous, so that a unit's zero line goes on across an edge where it meets it: cells stand edge to
     edge, and shared edges are found by their middles.

@@ -7,7 +7,9 @@ from sparelu.networks.network import Network
 
 
 def width_reason(network: Network, data: Data | None, needed: str = "") -> str | None:
-    """Why the data do not fit the network: another number of inputs, or no data where they are ``needed`` for that."""
+    """Say why the data do not fit the network: another number of inputs, or no data where they are ``needed`` for
+    that.
+    """
     if data is None:
         return f"it needs the data: {needed}" if needed else None
     if data.inputs != network.inputs:
@@ -16,6 +18,6 @@ def width_reason(network: Network, data: Data | None, needed: str = "") -> str |
 
 
 def some_rows(data: Data, count: int, rng: np.random.Generator) -> np.ndarray:
-    """At most ``count`` rows (count, d) in float64, drawn without replacement."""
+    """Draw at most ``count`` rows (count, d) in float64, drawn without replacement."""
     chosen = np.sort(rng.choice(data.n, min(count, data.n), replace=False))
     return np.asarray(data.x[chosen], dtype=np.float64)

@@ -23,7 +23,7 @@ GROUPED = 20_000
 
 
 def without_smallest(network: Network, fraction: float) -> Network:
-    """The network without the ``fraction`` of smallest weights (by size) of every layer, biases kept."""
+    """Return the network without the ``fraction`` of smallest weights (by size) of every layer, biases kept."""
     layers = []
     for layer in network.layers:
         kept = largest(layer.values.abs(), layer.nonzeros - int(fraction * layer.nonzeros))
@@ -34,7 +34,7 @@ def without_smallest(network: Network, fraction: float) -> Network:
 
 
 def predicted_change(width: int, fraction: float, method: str, scale: float = math.sqrt(3)) -> float:
-    """|dW| when ``fraction`` of a width x width matrix of entries uniform in +- scale / sqrt(width) is pruned.
+    """Compute |dW| when ``fraction`` of a width x width matrix of entries uniform in +- scale / sqrt(width) is pruned.
 
     ``method`` is "random" or "magnitude". The pruned entries are independent, of variance q K^2 / (3 d) at random and
     q^3 K^2 / (3 d) by magnitude (they are uniform in +- K q / sqrt d); a d x d matrix of variance s^2 has norm
@@ -48,7 +48,9 @@ def predicted_change(width: int, fraction: float, method: str, scale: float = ma
 
 
 def predicted_slope(alpha: float, method: str) -> float:
-    """Slope of log |dW| in log d when the fraction d^-alpha is pruned: -alpha/2 at random, -3 alpha/2 by magnitude."""
+    """Return the slope of log |dW| in log d when the fraction d^-alpha is pruned: -alpha/2 at random, -3 alpha/2 by
+    magnitude.
+    """
     return -alpha * _power(method)
 
 
@@ -61,7 +63,7 @@ def _power(method: str) -> float:
 
 @dataclass(frozen=True)
 class Pruned(Certifier):
-    """Bounds the change of the outputs against a reference network: on the box of the data, near rows, or on mixtures.
+    """Bound the change of the outputs against a reference network: on the box of the data, near rows, or on mixtures.
 
     Without a reference: the change when the smallest weights of this network are taken away as well.
     """
@@ -116,7 +118,7 @@ class Pruned(Certifier):
         )
 
     def _places(self, data: Data, rng: np.random.Generator) -> tuple[list[Inputs], str]:
-        """The sets of inputs that are bounded one by one, and their union in words."""
+        """Return the sets of inputs that are bounded one by one, and their union in words."""
         if self.radius is not None:
             x = some_rows(data, self.rows, rng)
             near = [Inputs(row - self.radius, row + self.radius) for row in x]
@@ -138,7 +140,7 @@ class Pruned(Certifier):
 
 
 def alike(x: np.ndarray, groups: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """The rows (n, d) in at most ``groups`` groups, by k-means."""
+    """Group the rows (n, d) into at most ``groups`` by k-means."""
     from sklearn.cluster import KMeans
 
     count = min(groups, len(np.unique(x, axis=0)))
@@ -147,13 +149,13 @@ def alike(x: np.ndarray, groups: int, rng: np.random.Generator) -> list[np.ndarr
 
 
 def _longest(data: Data) -> float:
-    """The largest norm of a row, rounded outwards."""
+    """Return the largest norm of a row, rounded outwards."""
     most = max(float(np.einsum("nd,nd->n", x, x, dtype=np.float64).max()) for x, _ in data.chunks())
     return math.sqrt(most) * (1 + 1e-15 * data.inputs)
 
 
 def _spread(network: Network, data: Data) -> float:
-    """Largest minus least value of an output over the rows."""
+    """Return the largest minus least value of an output over the rows."""
     exact = network.to(torch.float64, "cpu")
     low, high = torch.full((network.outputs,), math.inf), torch.full((network.outputs,), -math.inf)
     for x, _ in data.chunks():

@@ -14,7 +14,8 @@ from sparelu.outcome import Certificate
 
 @dataclass(frozen=True)
 class Recovered(Certifier):
-    """Condition number beta/alpha of the support under standard normal inputs, and what it needs to hold on the data.
+    """Bound the condition number beta/alpha of the support under standard normal inputs, and what it needs to hold on
+    the data.
 
     On the canonical form: one generator for each +- pair, the linear part apart. Departs from the paper, whose
     constants are not stated: the population Gram matrix is computed, not bounded.

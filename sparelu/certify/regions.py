@@ -20,7 +20,7 @@ from sparelu.outcome import Assumption, Certificate
 
 
 def upper_bound(network: Network) -> int:
-    """At most so many linear regions in the whole input space.
+    """Bound the number of linear regions in the whole input space.
 
     A layer of m units cuts a space of dimension r into at most sum_{j <= r} C(m, j) parts (Zaslavsky 1975); the next
     layer cuts each of these, on which its inputs move in at most min(r, m) dimensions (Serra et al. 2018, without
@@ -34,18 +34,18 @@ def upper_bound(network: Network) -> int:
 
 
 def on_segment(network: Network, start: np.ndarray, end: np.ndarray, limit: int = 10**7) -> int:
-    """Linear regions of the network on the open segment from ``start`` (d,) to ``end`` (d,), exactly."""
+    """Count the linear regions of the network on the open segment from ``start`` (d,) to ``end`` (d,), exactly."""
     return pieces(along(network, start, np.asarray(end) - np.asarray(start)), 0.0, 1.0, limit).regions
 
 
 def on_tour(network: Network, rows: np.ndarray, limit: int = 10**7) -> int:
-    """The most linear regions on any of the segments that join successive ``rows`` (n, d)."""
+    """Count the most linear regions on any of the segments that join successive ``rows`` (n, d)."""
     return max((on_segment(network, a, b, limit) for a, b in pairwise(rows) if (a != b).any()), default=1)
 
 
 @dataclass(frozen=True)
 class Regions(Certifier):
-    """Counts linear regions: exactly for one input (all of the line) and two (the box of the data), else bounds."""
+    """Count linear regions: exactly for one input (all of the line) and two (the box of the data), else bounds."""
 
     rows: int = setting(33, "rows whose successive segments are followed where the count is not exact", low=2)
     limit: int = setting(100_000, "cells of two inputs at which the exact count is given up", low=1)
@@ -110,6 +110,6 @@ class Regions(Certifier):
 
 
 def _log10(count: int) -> float:
-    """log10 of an integer of any size."""
+    """Compute log10 of an integer of any size."""
     shift = max(0, count.bit_length() - 1000)
     return math.log10(count >> shift) + shift * math.log10(2)

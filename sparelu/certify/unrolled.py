@@ -9,7 +9,8 @@ from sparelu.networks.network import Layer, Network
 
 
 def unroll(module: torch.nn.Sequential, image: tuple[int, int, int]) -> Network:
-    """The network of a chain of Conv2d, ReLU, Flatten, Linear on images (channels, height, width), flattened by rows.
+    """Return the network of a chain of Conv2d, ReLU, Flatten, Linear on images (channels, height, width), flattened by
+    rows.
 
     A convolution becomes a sparse layer with one row for each output pixel and channel: weights are repeated, not
     shared. Groups and dilation are followed; padding is with zeros.
@@ -41,7 +42,7 @@ def unroll(module: torch.nn.Sequential, image: tuple[int, int, int]) -> Network:
 
 
 def convolution(conv: torch.nn.Conv2d, image: tuple[int, int, int]) -> tuple[Layer, tuple[int, int, int]]:
-    """A convolution of images (channels, height, width) as a layer, and the size of what it makes.
+    """Return a convolution of images (channels, height, width) as a layer, and the size of what it makes.
 
     Raises ``ValueError`` for padding other than a number of zeros.
     """
@@ -73,7 +74,8 @@ def convolution(conv: torch.nn.Conv2d, image: tuple[int, int, int]) -> tuple[Lay
 
 
 def pixel_groups(module: torch.nn.Sequential, image: tuple[int, int, int]) -> tuple[np.ndarray, ...]:
-    """Groups for :func:`~sparelu.certify.complexity.graph_complexity`: all channels of an output pixel are one.
+    """Return the groups for :func:`~sparelu.certify.complexity.graph_complexity`: all channels of an output pixel are
+    one.
 
     One array for each hidden layer of :func:`unroll`, a fully connected layer being one group; where the network has
     biases the constant unit is a group of its own. They fit the network as unrolled, while no unit is dead.

@@ -19,14 +19,16 @@ ANGLES = 100_001
 
 @dataclass(frozen=True)
 class PairBound:
-    """sum_jk r_j r_k kappa(rho_jk) >= whole (sum r)^2 + first |sum r_j v_j|^2 for M unit vectors in R^d and r >= 0."""
+    """Hold sum_jk r_j r_k kappa(rho_jk) >= whole (sum r)^2 + first |sum r_j v_j|^2 for M unit vectors in R^d and r >=
+    0.
+    """
 
     whole: float
     first: float
 
 
 def pair_bound(d: int, neurons: int) -> PairBound:
-    """The best bound of Delsarte's kind, d >= 2.
+    """Return the best bound of Delsarte's kind, d >= 2.
 
     For h = sum_k h_k P_k, P_k the Gegenbauer polynomials of R^d with P_k(1) = 1, h_k >= 0 for k >= 1 and h <= kappa:
     sum_jk r_j r_k P_k(rho_jk) >= 0 gives
@@ -50,7 +52,7 @@ def pair_bound(d: int, neurons: int) -> PairBound:
 
 
 def invariant_bound(target: InvariantTarget, neurons: int) -> float:
-    """No M neurons with outputs of one sign have a smaller loss for the invariant target; exact for M <= d.
+    """Bound below the loss of M neurons with outputs of one sign for the invariant target; exact for M <= d.
 
     The larger of the loss of equal norms and angles, and with the :class:`PairBound` (c, h_1):
     energy - (share total)^2/c - t^2/(16 h_1), the least of c R^2 + h_1 s^2 - 2 share total R - t s/2 over R and s.
@@ -64,12 +66,12 @@ def invariant_bound(target: InvariantTarget, neurons: int) -> float:
 
 
 def rest_energy(net: TwoLayer, energy: float) -> float:
-    """E[(f - f0)^2]: what the invariant theory leaves out of a network of ``energy`` E[f^2], exact."""
+    """Compute E[(f - f0)^2]: what the invariant theory leaves out of a network of ``energy`` E[f^2], exact."""
     return max(energy - InvariantTarget.of(net).energy, 0.0)
 
 
 def lower_bound(net: TwoLayer, neurons: int, energy: float) -> float:
-    """No M neurons with outputs of one sign come nearer to ``net`` in squared distance: (sqrt(L0) - |f - f0|)_+^2.
+    """Bound below the squared distance of M neurons with outputs of one sign from ``net``: (sqrt(L0) - |f - f0|)_+^2.
 
     L0 is :func:`invariant_bound` of f0; the triangle inequality does the rest. ``energy`` is E[f^2].
     """
@@ -78,7 +80,7 @@ def lower_bound(net: TwoLayer, neurons: int, energy: float) -> float:
 
 
 def _gegenbauer(k: int, d: int, x: np.ndarray) -> np.ndarray:
-    """P_k with P_k(1) = 1, orthogonal for the inner product of two random unit vectors of R^d."""
+    """Compute P_k with P_k(1) = 1, orthogonal for the inner product of two random unit vectors of R^d."""
     if d == 2:
         return np.asarray(eval_chebyt(k, x))
     return np.asarray(eval_gegenbauer(k, d / 2 - 1, x) / eval_gegenbauer(k, d / 2 - 1, 1.0))

@@ -27,7 +27,7 @@ G1 = 0.25 - C0
 
 
 class Regime(Enum):
-    """Which arrangement has the smallest loss."""
+    """Say which arrangement has the smallest loss."""
 
     simplex = "equal norms on a regular simplex"
     tilted = "equal norms on a simplex tilted towards the pull"
@@ -36,7 +36,9 @@ class Regime(Enum):
 
 @dataclass(frozen=True)
 class Optimum:
-    """A regime with its loss, the norm ``radius`` of an equal-norm neuron and the cosine ``rho`` of two of them."""
+    """Hold a regime with its loss, the norm ``radius`` of an equal-norm neuron and the cosine ``rho`` of two of
+    them.
+    """
 
     regime: Regime
     loss: float
@@ -46,7 +48,7 @@ class Optimum:
 
 @dataclass(frozen=True)
 class InvariantTarget:
-    """f0 above: ``total``, ``pull`` (d,), and whether the dimension is taken as it is or as infinite."""
+    """Hold f0 above: ``total``, ``pull`` (d,), and whether the dimension is taken as it is or as infinite."""
 
     total: float
     pull: Float[Tensor, " d"]
@@ -54,49 +56,49 @@ class InvariantTarget:
 
     @classmethod
     def of(cls, net: TwoLayer) -> "InvariantTarget":
-        """The degree-0 and degree-1 part of a scalar network without biases."""
+        """Return the degree-0 and degree-1 part of a scalar network without biases."""
         sizes = torch.linalg.vector_norm(net.weight, dim=1)
         return cls(float(net.out[0] @ sizes), net.out[0] @ net.weight + 2 * net.linear[0])
 
     @property
     def inputs(self) -> int:
-        """Dimension of the inputs."""
+        """Return the dimension of the inputs."""
         return len(self.pull)
 
     @property
     def size(self) -> float:
-        """Length of the pull."""
+        """Return the length of the pull."""
         return float(torch.linalg.vector_norm(self.pull))
 
     @property
     def share(self) -> float:
-        """E[(v.x)_+ f0] = share total for a unit v and no pull: c_0^2 as d -> infinity."""
+        """Compute E[(v.x)_+ f0] = share total for a unit v and no pull: c_0^2 as d -> infinity."""
         return C0 if self.infinite else degree_zero_share(self.inputs)
 
     @property
     def energy(self) -> float:
-        """E[f0^2]."""
+        """Compute E[f0^2]."""
         return self.share * self.total**2 + self.size**2 / 4
 
     def inner(self, student: TwoLayer) -> Float[Tensor, ""]:
-        """E[student f0], differentiable; the student has no biases and no affine part."""
+        """Compute E[student f0], differentiable; the student has no biases and no affine part."""
         sizes = torch.linalg.vector_norm(student.weight, dim=1)
         return self.share * self.total * (student.out[0] @ sizes) + 0.25 * (student.out[0] @ student.weight) @ self.pull
 
 
 def degree_zero_share(d: int) -> float:
-    """``d g^2`` with g = E[(u.e)_+] = Gamma(d/2) / (2 sqrt(pi) Gamma((d+1)/2)) for u uniform on the sphere."""
+    """Compute ``d g^2`` with g = E[(u.e)_+] = Gamma(d/2) / (2 sqrt(pi) Gamma((d+1)/2)) for u uniform on the sphere."""
     return d * math.exp(2 * (math.lgamma(d / 2) - math.lgamma((d + 1) / 2))) / (4 * math.pi)
 
 
 def gram_sum(neurons: int, rho: float) -> float:
-    """``S = M/2 + M (M - 1) kappa(rho)``: squared norm of M unit neurons of common cosine rho."""
+    """Compute ``S = M/2 + M (M - 1) kappa(rho)``: squared norm of M unit neurons of common cosine rho."""
     kappa = float(arc_cosine(torch.tensor(rho, dtype=torch.float64)))
     return neurons / 2 + neurons * (neurons - 1) * kappa
 
 
 def equal_norms(target: InvariantTarget, neurons: int) -> Optimum:
-    """The smallest loss of any M neurons with positive outputs: simplex without, tilted frame with a pull.
+    """Return the smallest loss of any M neurons with positive outputs: simplex without, tilted frame with a pull.
 
     Attained for M <= d, and at M = d + 1 without pull; a strict lower bound otherwise.
     Loss = energy - max_c (share total M + (t/4) M c)^2 / S_M(rho), rho = (M c^2 - 1)/(M - 1), c the cosine of every
@@ -111,7 +113,7 @@ def equal_norms(target: InvariantTarget, neurons: int) -> Optimum:
 
 
 def _at_cosine(target: InvariantTarget, m: int, c: float) -> Optimum:
-    """M neurons of equal norm and angles, each at cosine ``c`` to the pull: the best norm and its loss."""
+    """Place M neurons of equal norm and angles, each at cosine ``c`` to the pull: the best norm and its loss."""
     rho = (m * c * c - 1) / (m - 1) if m > 1 else 1.0
     reach = target.share * abs(target.total) * m + 0.25 * target.size * m * c
     norm = gram_sum(m, rho)
@@ -120,7 +122,9 @@ def _at_cosine(target: InvariantTarget, m: int, c: float) -> Optimum:
 
 
 def _best(gain: Callable[[float], float]) -> float:
-    """The maximiser in [0, 1] of a smooth function: a grid, then Brent's method between the grid's neighbours."""
+    """Return the maximiser in [0, 1] of a smooth function: a grid, then Brent's method between the grid's
+    neighbours.
+    """
     grid = np.linspace(0, 1, 401)
     values = [gain(float(c)) for c in grid]
     best = int(np.argmax(values))
@@ -130,7 +134,7 @@ def _best(gain: Callable[[float], float]) -> float:
 
 
 def antipodal(target: InvariantTarget, neurons: int) -> Optimum | None:
-    """M - 1 orthonormal even parts with the linear part matched by a +- pair; None where the pull is too short.
+    """Place M - 1 orthonormal even parts with the linear part matched by a +- pair; None where the pull is too short.
 
     Loss = share total^2 - (share total)^2 / (c_0^2 + g(1)/(M-1)), whatever the pull; the pair needs
     t >= radius sqrt(M - 1), and M - 1 orthonormal directions need M <= d + 1.
@@ -147,7 +151,8 @@ def antipodal(target: InvariantTarget, neurons: int) -> Optimum | None:
 
 
 def optimum(target: InvariantTarget, neurons: int) -> Optimum:
-    """The best of the attainable regimes; at M = d + 1 there is no tilted frame, and the simplex ignores the pull.
+    """Return the best of the attainable regimes; at M = d + 1 there is no tilted frame, and the simplex ignores the
+    pull.
 
     Raises ``ValueError`` when none is attained: M > d + 1.
     """
@@ -162,7 +167,7 @@ def optimum(target: InvariantTarget, neurons: int) -> Optimum:
 
 
 def frame(target: InvariantTarget, neurons: int, rng: np.random.Generator) -> TwoLayer:
-    """A network that attains :func:`optimum`, turned at random about the pull.
+    """Return a network that attains :func:`optimum`, turned at random about the pull.
 
     Raises ``ValueError`` as :func:`optimum` does.
     """
@@ -184,7 +189,7 @@ def frame(target: InvariantTarget, neurons: int, rng: np.random.Generator) -> Tw
 
 
 def _pair_frame(basis: np.ndarray, radius: float, size: float) -> np.ndarray:
-    """M - 2 orthogonal neurons and the pair, from M - 1 orthonormal rows of which the first is along the pull.
+    """Place M - 2 orthogonal neurons and the pair, from M - 1 orthonormal rows of which the first is along the pull.
 
     pull = radius sum_j v_j + q v: the orthonormal frame is turned so that this combination lies along the pull; the
     pair has norms (q + radius)/2 and (q - radius)/2 and opposite outputs, so its even part has weight ``radius``.
@@ -200,7 +205,7 @@ def _pair_frame(basis: np.ndarray, radius: float, size: float) -> np.ndarray:
 
 
 def _basis(first: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Orthonormal rows, random but for the first, which is along ``first`` unless that is zero."""
+    """Return the orthonormal rows, random but for the first, which is along ``first`` unless that is zero."""
     columns = rng.standard_normal((len(first), rows))
     if first.any():
         columns[:, 0] = first

@@ -25,13 +25,13 @@ POINTS = 1000
 
 @dataclass(frozen=True)
 class Box:
-    """Inputs between ``low`` and ``high``, each (d,); infinite where nothing is known."""
+    """Hold inputs between ``low`` and ``high``, each (d,); infinite where nothing is known."""
 
     low: np.ndarray
     high: np.ndarray
 
     def through(self, weight: np.ndarray, bias: np.ndarray) -> "Box":
-        """Interval bounds of ``weight x + bias``, rounded outwards."""
+        """Return the interval bounds of ``weight x + bias``, rounded outwards."""
         up, down = np.maximum(weight, 0), np.minimum(weight, 0)
         low, high = _dot(up, self.low) + _dot(down, self.high), _dot(up, self.high) + _dot(down, self.low)
         size = _dot(np.abs(weight), np.maximum(np.abs(self.low), np.abs(self.high))) + np.abs(bias)
@@ -39,11 +39,11 @@ class Box:
         return Box(low + bias - slack, high + bias + slack)
 
     def positive(self) -> "Box":
-        """After the ReLU."""
+        """Return the box after the ReLU."""
         return Box(np.maximum(self.low, 0), np.maximum(self.high, 0))
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Points inside, uniform where bounded on both sides, else normal about the finite end."""
+        """Return the points inside, uniform where bounded on both sides, else normal about the finite end."""
         free = rng.standard_normal((n, len(self.low)))
         bounded = np.isfinite(self.low) & np.isfinite(self.high)
         low, high = np.where(bounded, self.low, 0.0), np.where(bounded, self.high, 0.0)
@@ -52,7 +52,7 @@ class Box:
 
 
 def reduce_on(network: Network, box: Box) -> Network:
-    """The network with fewest neurons that these exact reductions give on ``box``, in float64."""
+    """Return the network with fewest neurons that these exact reductions give on ``box``, in float64."""
     net = network.to(dtype=torch.float64, device="cpu").canonical()
     layers, skip, inside = list(net.layers), net.skip, box
     for i in range(len(layers) - 1):
@@ -71,7 +71,8 @@ def reduce_on(network: Network, box: Box) -> Network:
 
 
 def prune_on_rows(network: Network, x: np.ndarray) -> Network:
-    """At most rows x outputs neurons in every hidden layer, the same outputs on the rows ``x`` (n, d), no larger norms.
+    """Prune to at most rows x outputs neurons in every hidden layer, the same outputs on the rows ``x`` (n, d), no
+    larger norms.
 
     For each layer, outgoing weights are scaled by t >= 0 such that what the next layer receives on the rows stays, at
     the least sum_j t_j |v_j| |w_j|: the vertex of this linear programme has no more positive t than equations. The
@@ -92,7 +93,7 @@ def prune_on_rows(network: Network, x: np.ndarray) -> Network:
 
 @dataclass(frozen=True)
 class Merge(Compressor):
-    """Removes only neurons whose removal changes nothing on the box of inputs, or on the rows if asked."""
+    """Remove only neurons whose removal changes nothing on the box of inputs, or on the rows if asked."""
 
     low: float | None = setting(None, "least value of every input; none: the smallest in the data, else unbounded")
     high: float | None = setting(None, "largest value of every input; none: the largest in the data, else unbounded")
@@ -157,7 +158,7 @@ def _take(below: Layer, above: Layer, kept: np.ndarray) -> tuple[Layer, Layer]:
 
 
 def _to_skip(below: Layer, above: Layer, skip: Layer | None, always: np.ndarray) -> tuple[Layer, Layer, Layer | None]:
-    """One hidden layer: the neurons that always fire as an affine part."""
+    """Move the neurons of a single hidden layer that always fire to the affine part."""
     if not always.any():
         return below, above, skip
     w, b, v = below.dense().numpy(), below.dense_bias().numpy(), above.dense().numpy()
@@ -169,7 +170,9 @@ def _to_skip(below: Layer, above: Layer, skip: Layer | None, always: np.ndarray)
 
 
 def _express(below: Layer, above: Layer, always: np.ndarray) -> tuple[Layer, Layer]:
-    """Deeper: W_S = C W_B for a basis B of the rows that always fire; then V_S relu(..) = (V_S C) relu_B + constant."""
+    """Express deeper neurons: W_S = C W_B for a basis B of the rows that always fire; then V_S relu(..) = (V_S C)
+    relu_B + constant.
+    """
     rows = np.flatnonzero(always)
     if len(rows) < 2:
         return below, above
@@ -206,7 +209,7 @@ def _sampled_rows(data: Data, rng: np.random.Generator) -> np.ndarray:
 
 
 def _dot(weight: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """``weight @ x`` in which zero times infinity is zero."""
+    """Compute ``weight @ x`` in which zero times infinity is zero."""
     finite = np.isfinite(x)
     total = weight[:, finite] @ x[finite]
     for j in np.flatnonzero(~finite):

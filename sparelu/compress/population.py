@@ -27,7 +27,7 @@ from sparelu.outcome import Assumption, Certificate
 
 @dataclass(frozen=True)
 class Population(Compressor):
-    """Minimises the exact mean squared distance to the original under Gaussian inputs."""
+    """Minimise the exact mean squared distance to the original under Gaussian inputs."""
 
     restarts: int = setting(
         4, "starts: greedy selection, k-means, the closed-form frame, then random directions", low=1
@@ -88,7 +88,8 @@ class Population(Compressor):
         rng: np.random.Generator,
         starts: int | None = None,
     ) -> list[TwoLayer]:
-        """The nearest student of ``original`` found under ``law``; then greedy, k-means and the largest, unmoved.
+        """Return the nearest student of ``original`` found under ``law``; then greedy, k-means and the largest,
+        unmoved.
 
         Outputs are the best under the law; ``target`` is the original whitened. At most ``starts`` (none: all).
         """
@@ -120,7 +121,7 @@ class Population(Compressor):
         selected: list[Chosen],
         rng: np.random.Generator,
     ) -> Chosen:
-        """Every start for some steps; the best to the end."""
+        """Descend from every start for some steps, from the best to the end."""
         found = []
         for i in range(self.restarts):
             start = selected[i] if i < len(selected) else _start(i, target, projection.form, neurons, rng)
@@ -133,7 +134,7 @@ class Population(Compressor):
 
 
 def gaussian_law(data: Data) -> Normal:
-    """The Gaussian of the rows' mean and covariance, from one pass; constant directions are left out."""
+    """Return the Gaussian of the rows' mean and covariance, from one pass; constant directions are left out."""
     n, total = 0, np.zeros(data.inputs)
     square = np.zeros((data.inputs, data.inputs))
     shift = data.statistics.mean
@@ -160,7 +161,7 @@ def _start(i: int, target: NetworkTarget, form: Form, neurons: int, rng: np.rand
 
 
 def _plain(net: TwoLayer, form: Form, neurons: int) -> bool:
-    """Whether the invariant theory has a frame for this many neurons: one output, no biases, centred inputs."""
+    """Tell whether the invariant theory has a frame for this many neurons: one output, no biases, centred inputs."""
     simple = len(net.out) == 1 and not (form.bias or form.offset or form.linear or bool(net.bias.any()))
     return simple and neurons <= net.weight.shape[1] and bool(net.out.any())
 
@@ -171,14 +172,14 @@ def _rows(data: Data, limit: int, rng: np.random.Generator) -> Tensor:
 
 
 def _excess(small: TwoLayer, original: TwoLayer) -> Tensor:
-    """The squared distance less E|original|^2, which is known already."""
+    """Return the squared distance less E|original|^2, which is known already."""
     return squared_norm(small) - 2 * inner(small, original)
 
 
 def _claims_on_rows(
     small: TwoLayer, original: TwoLayer, distance: float, energy: float, law: str, rows: Tensor
 ) -> tuple[Certificate, ...]:
-    """The exact distance under ``law``, and the gap on the rows themselves.
+    """Return the exact distance under ``law``, and the gap on the rows themselves.
 
     The law is called violated where E|f|^2 under it is more than five standard errors from its mean on the rows.
     """

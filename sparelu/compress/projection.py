@@ -32,27 +32,27 @@ Slope = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @runtime_checkable
 class Target(Protocol):
-    """What is approximated: its energy, and its inner products with neurons."""
+    """Hold what is approximated: its energy, and its inner products with neurons."""
 
     @property
     def energy(self) -> float:
-        """E|f|^2."""
+        """Return E|f|^2."""
 
     @property
     def mean(self) -> Tensor:
-        """E f, (k,)."""
+        """Return E f, (k,)."""
 
     @property
     def slope(self) -> Tensor:
-        """E[f z'], (k, r)."""
+        """Compute E[f z'], (k, r)."""
 
     def meet(self, neurons: Neurons) -> tuple[Tensor, Slope]:
-        """C (m, k) and the gradients of its combinations."""
+        """Compute C (m, k) and the gradients of its combinations."""
 
 
 @dataclass(frozen=True)
 class NetworkTarget:
-    """A two-layer network; its moments with m neurons are kept for one step, in memory m n."""
+    """Hold a two-layer network; its moments with m neurons are kept for one step, in memory m n."""
 
     net: TwoLayer
     energy: float
@@ -61,13 +61,13 @@ class NetworkTarget:
 
     @classmethod
     def of(cls, net: TwoLayer) -> "NetworkTarget":
-        """With its energy computed once, over all pairs."""
+        """Build it with its energy computed once, over all pairs."""
         mean, p = first_moments(net.weight, net.bias)
         slope = (net.out * p) @ net.weight + net.linear
         return cls(net, float(squared_norm(net)), net.out @ mean + net.offset, slope)
 
     def cross(self, neurons: Neurons) -> Float[Tensor, "m k"]:
-        """E[relu_i f], streamed: memory m + n."""
+        """Compute E[relu_i f], streamed: memory m + n."""
         mean, pull = first_parts(neurons)
         total = mean[:, None] * self.net.offset + pull @ self.net.linear.T
         for columns, moments in self._moments(neurons):
@@ -101,7 +101,7 @@ class NetworkTarget:
 
 @dataclass(frozen=True)
 class LawTarget:
-    """The invariant part of a law of targets, for students without biases."""
+    """Represent the invariant part of a law of targets, for students without biases."""
 
     law: InvariantTarget
 
@@ -129,7 +129,7 @@ class LawTarget:
 
 @dataclass(frozen=True)
 class Form:
-    """What the student may have: ``bias`` in its neurons, an output ``offset``, a ``linear`` part.
+    """Hold what the student may have: ``bias`` in its neurons, an output ``offset``, a ``linear`` part.
 
     Without free biases a neuron's bias is ``u . shift``: the mean of the inputs seen through its weights.
     """
@@ -142,13 +142,15 @@ class Form:
 
 @dataclass(frozen=True)
 class Projection:
-    """Minimum over outputs of the squared distance from ``target``, as a function of hidden weights."""
+    """Hold the minimum over outputs of the squared distance from ``target``, as a function of hidden weights."""
 
     target: Target
     form: Form
 
     def unpack(self, parameters: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Unit neurons (u, b) and the lengths that were divided out, from (m, r) or, with free biases, (m, r + 1)."""
+        """Return the unit neurons (u, b) and the lengths that were divided out, from (m, r) or, with free biases, (m, r
+        + 1).
+        """
         r = len(self.form.shift)
         rows = torch.from_numpy(parameters).reshape(-1, r + (1 if self.form.bias else 0))
         length = torch.linalg.vector_norm(rows, dim=1)
@@ -158,15 +160,15 @@ class Projection:
         return weight, bias, length
 
     def solve(self, weight: Tensor, bias: Tensor) -> TwoLayer:
-        """The student with the best outputs for these hidden neurons."""
+        """Return the student with the best outputs for these hidden neurons."""
         return self._solved(Neurons.of(weight, bias))[1]
 
     def loss(self, weight: Tensor, bias: Tensor) -> float:
-        """Squared distance with the best outputs."""
+        """Return the squared distance with the best outputs."""
         return self._solved(Neurons.of(weight, bias))[0]
 
     def __call__(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        """Value and gradient in the parameters, as SciPy's minimisers want them."""
+        """Return the value and gradient in the parameters, as SciPy's minimisers want them."""
         weight, bias, length = self.unpack(parameters)
         neurons = Neurons.of(weight, bias)
         value, student, own, slope = self._solved(neurons)
@@ -216,7 +218,8 @@ class Projection:
 def descend(
     projection: Projection, weight: Tensor, bias: Tensor, steps: int, tolerance: float = 1e-10
 ) -> tuple[Tensor, Tensor, float]:
-    """L-BFGS from the neurons (m, r), (m,); the neurons of unit length that it ends at, and their squared distance.
+    """Descend by L-BFGS from the neurons (m, r), (m,); return the neurons of unit length that it ends at, and their
+    squared distance.
 
     ``tolerance`` is the largest gradient entry at which it stops, relative to the target's energy.
     """
@@ -234,7 +237,7 @@ def descend(
 
 
 def _solve(gram: Tensor, cross: Tensor) -> Tensor:
-    """Positive definite solve; the eigenvalues that rounding made negative are left out."""
+    """Solve a positive definite system; eigenvalues that rounding made negative are left out."""
     factor, failed = torch.linalg.cholesky_ex(gram)
     if not int(failed):
         return torch.cholesky_solve(cross, factor)
@@ -244,13 +247,15 @@ def _solve(gram: Tensor, cross: Tensor) -> Tensor:
 
 
 def first_parts(neurons: Neurons) -> tuple[Tensor, Tensor]:
-    """E[relu_i] (m,) and E[relu_i z] (m, r)."""
+    """Compute E[relu_i] (m,) and E[relu_i z] (m, r)."""
     mean, p = first_moments(neurons.weight, neurons.bias)
     return mean, p[:, None] * neurons.weight
 
 
 def _first_slope(neurons: Neurons, at_mean: Tensor, at_pull: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of ``at_mean . mean + <at_pull, pull>`` (see :func:`first_parts`) in the weights and biases."""
+    """Return the gradients of ``at_mean . mean + <at_pull, pull>`` (see :func:`first_parts`) in the weights and
+    biases.
+    """
     weight, bias = neurons.weight.clone().requires_grad_(), neurons.bias.clone().requires_grad_()
     mean, p = first_moments(weight, bias)
     total = (at_mean * mean).sum() + (p * (at_pull * weight).sum(1)).sum()

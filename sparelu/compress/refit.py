@@ -15,7 +15,7 @@ PATIENCE = 30
 
 
 def refit_outputs(student: TwoLayer, x: Float[Tensor, "n d"], wanted: Float[Tensor, "n k"]) -> TwoLayer:
-    """Output weights and offset by least squares on the rows; hidden neurons and linear part as they are."""
+    """Fit the output weights and offset by least squares on the rows; hidden neurons and linear part as they are."""
     features = (x @ student.weight.T + student.bias).clamp(min=0)
     rest = wanted - x @ student.linear.T
     centre, level = features.mean(0), rest.mean(0)
@@ -31,7 +31,7 @@ def refit_all(
     steps: int,
     watched: Float[Tensor, "w d"] | None = None,
 ) -> TwoLayer:
-    """All weights by L-BFGS on the rows, in the number type of the rows; the iterate nearest on ``watched`` rows.
+    """Fit all weights by L-BFGS on the rows, in the number type of the rows; the iterate nearest on ``watched`` rows.
 
     The loss is :func:`gap` over the variance of the original's outputs. Inputs are centred meanwhile, which changes
     biases only. A student of a network without hidden biases keeps them at zero, one without linear part has none.
@@ -73,7 +73,8 @@ def refit(
     steps: int,
     rng: np.random.Generator,
 ) -> TwoLayer:
-    """Of the students, and of what fits of ``kind`` ("outputs" or "all") make of each, the nearest on rows kept apart.
+    """Choose, of the students and of what fits of ``kind`` ("outputs" or "all") make of each, the nearest on rows kept
+    apart.
 
     A fifth of the rows, drawn at random, is kept apart; the original's outputs have no noise, so few tell.
     """
@@ -95,12 +96,12 @@ def refit(
 
 
 def gap(said: Float[Tensor, "n k"], wanted: Float[Tensor, "n k"], classes: bool) -> Float[Tensor, ""]:
-    """Mean squared gap over the rows, or of classes :func:`divergence`."""
+    """Return the mean squared gap over the rows, or of classes :func:`divergence`."""
     return divergence(said, wanted) if classes else (said - wanted).square().sum(1).mean()
 
 
 def divergence(said: Float[Tensor, "n k"], wanted: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
-    """Mean Kullback-Leibler divergence from the probabilities of logits ``wanted`` to those of ``said``."""
+    """Return the mean Kullback-Leibler divergence from the probabilities of logits ``wanted`` to those of ``said``."""
     if said.shape[1] == 1:
         said, wanted = (torch.cat([torch.zeros_like(t), t], 1) for t in (said, wanted))
     target = torch.log_softmax(wanted, 1)
@@ -108,7 +109,7 @@ def divergence(said: Float[Tensor, "n k"], wanted: Float[Tensor, "n k"]) -> Floa
 
 
 class _Judge:
-    """Watches the iterates of a fit, keeps the best, and ends the fit when it has not improved for long."""
+    """Watch the iterates of a fit, keep the best, and end the fit when it has not improved for long."""
 
     def __init__(
         self,
@@ -141,7 +142,7 @@ class _Judge:
 
 
 def _parts(student: TwoLayer, centre: Tensor, form_bias: bool) -> tuple[dict[str, Tensor], list[str]]:
-    """The student read from inputs less ``centre``, and the names of the parts that are fitted."""
+    """Return the student read from inputs less ``centre``, and the names of the parts that are fitted."""
     parts = {
         "out": student.out,
         "weight": student.weight,

@@ -12,7 +12,9 @@ KERNELS = "closed-form Gaussian kernels (sparelu.gaussian)"
 
 
 def two_layer(network: Network) -> TwoLayer:
-    """The dense float64 form of a network with one hidden layer; hidden units that nothing reads are left out."""
+    """Return the dense float64 form of a network with one hidden layer; hidden units that nothing reads are left
+    out.
+    """
     net = network.to(dtype=torch.float64, device="cpu").compact()
     hidden, output = net.layers
     linear, offset = torch.zeros(net.outputs, net.inputs, dtype=torch.float64), output.dense_bias()
@@ -22,7 +24,9 @@ def two_layer(network: Network) -> TwoLayer:
 
 
 def from_two_layer(net: TwoLayer, like: Network) -> Network:
-    """A network of the same function in the number type of ``like``; the affine part only where it is not zero."""
+    """Return a network of the same function in the number type of ``like``; the affine part only where it is not
+    zero.
+    """
     skip = Layer.from_dense(net.linear.detach()) if bool(net.linear.any()) else None
     bias = net.bias.detach() if bool(net.bias.any()) else None
     offset = net.offset.detach() if bool(net.offset.any()) else None
@@ -30,7 +34,7 @@ def from_two_layer(net: TwoLayer, like: Network) -> Network:
 
 
 def shallow_reason(network: Network, budget: Budget) -> str | None:
-    """Why a network or a budget is not one of a single hidden layer given by its width; None when it is."""
+    """Say why a network or a budget is not one of a single hidden layer given by its width; None when it is."""
     if len(network.layers) != 2:
         return f"it has {len(network.layers) - 1} hidden layers, this method is for one: use `merge`"
     if len(budget.hidden) != 1:
@@ -41,12 +45,12 @@ def shallow_reason(network: Network, budget: Budget) -> str | None:
 
 
 def fits(network: Network, budget: Budget) -> bool:
-    """Whether the neurons that do anything are within the budget already."""
+    """Tell whether the neurons that do anything are within the budget already."""
     return network.compact().hidden[0] <= budget.hidden[0]
 
 
 def unchanged(network: Network, budget: Budget) -> tuple[Network, tuple[Certificate, ...]]:
-    """The network as it is, or without the units that do nothing, and why."""
+    """Return the network as it is, or without the units that do nothing, and why."""
     live = network.compact()
     same = network if network.hidden[0] <= budget.hidden[0] else live
     claim = f"returned unchanged: {live.hidden[0]} neurons are within {budget.hidden[0]}"
@@ -56,7 +60,7 @@ def unchanged(network: Network, budget: Budget) -> tuple[Network, tuple[Certific
 def distance_certificate(
     squared: float, energy: float, law: str, state: str = "taken on trust", evidence: str = ""
 ) -> Certificate:
-    """The exact squared distance to the original under ``law``, with its share of the original's energy."""
+    """Return the exact squared distance to the original under ``law``, with its share of the original's energy."""
     share = squared / energy if energy > 0 else 0.0
     return Certificate(
         "exact mean squared distance to the original network",

@@ -16,7 +16,7 @@ from sparelu.outcome import Assumption, Certificate
 
 @dataclass(frozen=True)
 class Simplex(Compressor):
-    """Closed form: replaces a scalar network without biases by the best frame for its invariant part."""
+    """Replace a scalar network without biases by the best frame for its invariant part."""
 
     name = "simplex"
     question = "compress"

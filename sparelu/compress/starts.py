@@ -25,19 +25,21 @@ Chosen = tuple[Float[Tensor, "m r"], Float[Tensor, " m"]]
 
 
 def importance(net: TwoLayer) -> Float[Tensor, " n"]:
-    """``|a_j| |(w_j, b_j)|``: the size of a neuron's contribution, whatever its scaling."""
+    """Compute ``|a_j| |(w_j, b_j)|``: the size of a neuron's contribution, whatever its scaling."""
     size = (net.weight.square().sum(1) + net.bias.square()).sqrt()
     return torch.linalg.vector_norm(net.out, dim=0) * size
 
 
 def largest(net: TwoLayer, neurons: int) -> Chosen:
-    """The neurons of largest :func:`importance`: magnitude pruning of neurons."""
+    """Return the neurons of largest :func:`importance`: magnitude pruning of neurons."""
     rows = torch.topk(importance(net), neurons).indices
     return net.weight[rows], net.bias[rows]
 
 
 def centres(net: TwoLayer, neurons: int, rng: np.random.Generator) -> Chosen:
-    """k-means of the directions (w, b)/|(w, b)|, each weighing its :func:`importance`; fewer if directions repeat."""
+    """Find by k-means of the directions (w, b)/|(w, b)|, each weighing its :func:`importance`; fewer if directions
+    repeat.
+    """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
@@ -54,7 +56,9 @@ def centres(net: TwoLayer, neurons: int, rng: np.random.Generator) -> Chosen:
 
 
 def greedy(target: NetworkTarget, form: Form, neurons: int, rng: np.random.Generator) -> Chosen:
-    """Orthogonal matching pursuit in the exact geometry: the neuron that lowers the squared distance most, M times."""
+    """Choose by orthogonal matching pursuit in the exact geometry: the neuron that lowers the squared distance most, M
+    times.
+    """
     net = target.net
     if len(net.bias) > CANDIDATES:
         share = importance(net).numpy()
@@ -88,7 +92,7 @@ def greedy(target: NetworkTarget, form: Form, neurons: int, rng: np.random.Gener
 
 
 def scattered(net: TwoLayer, form: Form, neurons: int, rng: np.random.Generator) -> Chosen:
-    """Directions at random, with biases as far out as those of the network."""
+    """Draw directions at random, with biases as far out as those of the network."""
     weight = torch.from_numpy(rng.standard_normal((neurons, net.weight.shape[1])))
     weight /= torch.linalg.vector_norm(weight, dim=1, keepdim=True)
     out = (net.bias / torch.linalg.vector_norm(net.weight, dim=1).clamp(min=1e-300)).abs()
@@ -98,6 +102,6 @@ def scattered(net: TwoLayer, form: Form, neurons: int, rng: np.random.Generator)
 
 
 def own_energy(neurons: Neurons) -> Float[Tensor, " n"]:
-    """E[relu_i^2] = (b^2 + |u|^2) Phi(h) + b |u| phi(h), b = h |u|."""
+    """Compute E[relu_i^2] = (b^2 + |u|^2) Phi(h) + b |u| phi(h), b = h |u|."""
     square = neurons.bias.square() + neurons.size.square()
     return square * cdf(neurons.shift) + neurons.bias * neurons.size * neurons.edge

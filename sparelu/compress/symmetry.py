@@ -20,7 +20,9 @@ from sparelu.gaussian.kernels import Neurons, pair_moments
 
 @dataclass(frozen=True)
 class StudentTeacher:
-    """The loss L as a function of the student's weights W (k, d), for a teacher (m, d) and outputs a (k,), b (m,)."""
+    """Represent the loss L as a function of the student's weights W (k, d), for a teacher (m, d) and outputs a (k,), b
+    (m,).
+    """
 
     teacher: Float[Tensor, "m d"]
     student_outputs: Float[Tensor, " k"]
@@ -28,17 +30,17 @@ class StudentTeacher:
 
     @classmethod
     def identity(cls, d: int, k: int | None = None) -> "StudentTeacher":
-        """The orthonormal teacher V = I_d with all outputs one, and k (d unless given) student neurons."""
+        """Return the orthonormal teacher V = I_d with all outputs one, and k (d unless given) student neurons."""
         ones = torch.ones(d, dtype=torch.float64)
         return cls(torch.eye(d, dtype=torch.float64), torch.ones(k or d, dtype=torch.float64), ones)
 
     def loss(self, weight: Float[Tensor, "k d"]) -> float:
-        """L(W), exact; zero below rounding."""
+        """Compute L(W), exact; zero below rounding."""
         student = TwoLayer.of(weight, self.student_outputs[None])
         return 0.5 * float(squared_distance(student, TwoLayer.of(self.teacher, self.teacher_outputs[None])))
 
     def loss_and_gradient(self, weight: Float[Tensor, "k d"]) -> tuple[float, Float[Tensor, "k d"]]:
-        """L(W) and dL/dW in closed form."""
+        """Compute L(W) and dL/dW in closed form."""
         w, v = _centred(weight), _centred(self.teacher)
         a, b = self.student_outputs, self.teacher_outputs
         own, cross = pair_moments(w, w), pair_moments(w, v)
@@ -50,7 +52,9 @@ class StudentTeacher:
         return loss, gradient
 
     def hessian(self, weight: Float[Tensor, "k d"]) -> Float[Tensor, "k d k d"]:
-        """d2L/dW dW in closed form; a term between parallel vectors is its limit, zero in the diagonal block."""
+        """Compute d2L/dW dW in closed form; a term between parallel vectors is its limit, zero in the diagonal
+        block.
+        """
         k, d = weight.shape
         zero, none = torch.zeros(k, dtype=weight.dtype), torch.zeros(len(self.teacher), dtype=weight.dtype)
         a, b = self.student_outputs, self.teacher_outputs
@@ -61,7 +65,7 @@ class StudentTeacher:
         return hessian
 
     def minimise(self, weight: Float[Tensor, "k d"], steps: int = 2000) -> tuple[float, Float[Tensor, "k d"]]:
-        """L-BFGS from W: the loss and the weights where it ends."""
+        """Descend by L-BFGS from W: the loss and the weights where it ends."""
 
         def flat(parameters: np.ndarray) -> tuple[float, np.ndarray]:
             loss, gradient = self.loss_and_gradient(torch.from_numpy(parameters).reshape(weight.shape))
@@ -74,7 +78,7 @@ class StudentTeacher:
 
 @dataclass(frozen=True)
 class Isotropy:
-    """Symmetry of W under permutations of rows and columns together: W_{pi i, pi j} = W_ij after alignment.
+    """Hold the symmetry of W under permutations of rows and columns together: W_{pi i, pi j} = W_ij after alignment.
 
     ``blocks`` are the sizes of the sets of indices that may be permuted freely, largest first: (d,) for V = I,
     (d - 1, 1) for the least broken spurious minima. ``values`` is the number of different entries.
@@ -85,12 +89,12 @@ class Isotropy:
 
     @property
     def name(self) -> str:
-        """The group as a product of symmetric groups."""
+        """Return the group as a product of symmetric groups."""
         return " x ".join(f"S_{b}" for b in self.blocks)
 
 
 def isotropy(weight: Float[Tensor, "k d"], tolerance: float = 1e-4) -> Isotropy:
-    """The diagonal symmetry of square weights, entries equal to within ``tolerance`` of the largest.
+    """Return the diagonal symmetry of square weights, entries equal to within ``tolerance`` of the largest.
 
     Rows are first matched to the coordinates (:func:`aligned`). Indices i and j are in one
     block when their transposition leaves the matrix as it is; this relation is transitive.
@@ -112,13 +116,13 @@ def isotropy(weight: Float[Tensor, "k d"], tolerance: float = 1e-4) -> Isotropy:
 
 
 def aligned(weight: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
-    """The rows reordered so that the sum of |diagonal| is largest: a spurious minimum has a negative corner."""
+    """Return the rows reordered so that the sum of |diagonal| is largest: a spurious minimum has a negative corner."""
     rows, columns = linear_sum_assignment(-weight.abs().numpy())
     return weight[torch.from_numpy(rows[np.argsort(columns)])]
 
 
 def symmetric_spurious(weight: Float[Tensor, "d d"], loss: float, tolerance: float = 1e-4) -> Isotropy | None:
-    """The symmetry of a trained student that sits in a symmetric spurious minimum; None when it does not.
+    """Return the symmetry of a trained student that sits in a symmetric spurious minimum; None when it does not.
 
     Spurious: the loss is above ``tolerance``. Symmetric: some block of two or more indices may be permuted.
     """
@@ -127,7 +131,9 @@ def symmetric_spurious(weight: Float[Tensor, "d d"], loss: float, tolerance: flo
 
 
 def reduced_weights(parameters: np.ndarray, d: int) -> Float[Tensor, "d d"]:
-    """The d x d matrix fixed by S_{d-1} x S_1: diagonal a, off-diagonal b, last column c, last row e, corner f."""
+    """Return the d x d matrix fixed by S_{d-1} x S_1: diagonal a, off-diagonal b, last column c, last row e, corner
+    f.
+    """
     a, b, c, e, f = parameters
     w = np.full((d, d), b)
     np.fill_diagonal(w, a)
@@ -136,7 +142,7 @@ def reduced_weights(parameters: np.ndarray, d: int) -> Float[Tensor, "d d"]:
 
 
 def reduced_loss(parameters: Float[Tensor, " five"], d: int) -> Float[Tensor, ""]:
-    """L of :func:`reduced_weights` for V = I_d in O(1) operations, whatever d; differentiable.
+    """Compute L of :func:`reduced_weights` for V = I_d in O(1) operations, whatever d; differentiable.
 
     With rows P = (a, b, ..., b, c), n = d - 1 of them, and F = (e, ..., e, f), each sum of d^2 kernels is taken less
     its value 1/(2 pi) at orthonormal vectors, so that nothing of order d^2 cancels:
@@ -155,7 +161,7 @@ def reduced_loss(parameters: Float[Tensor, " five"], d: int) -> Float[Tensor, ""
 
 
 def _excess(size1: Tensor, dot: Tensor) -> Tensor:
-    """k - 1/(2 pi) for vectors whose sizes multiply to 1 + size1: small for nearly orthonormal ones."""
+    """Compute k - 1/(2 pi) for vectors whose sizes multiply to 1 + size1: small for nearly orthonormal ones."""
     size = 1 + size1
     rho = dot / size
     bend = rho * torch.asin(rho) - rho * rho / (1 + torch.sqrt(1 - rho * rho))
@@ -163,13 +169,15 @@ def _excess(size1: Tensor, dot: Tensor) -> Tensor:
 
 
 def _gap(size: Tensor, angle: Tensor) -> Tensor:
-    """N(w, v) of a vector of this size at this angle from the unit vector v: (size - 1)^2/4 + size (1/2 - kappa)."""
+    """Compute N(w, v) of a vector of this size at this angle from the unit vector v: (size - 1)^2/4 + size (1/2 -
+    kappa).
+    """
     turned = 2 * math.pi * torch.sin(0.5 * angle) ** 2 - (torch.sin(angle) - angle * torch.cos(angle))
     return 0.25 * (size - 1) ** 2 + size * turned / (2 * math.pi)
 
 
 def reduced_minimum(d: int) -> tuple[float, np.ndarray]:
-    """The spurious minimum of symmetry S_{d-1} x S_1 for V = I_d: its loss and (a, b, c, e, f), d >= 6.
+    """Return the spurious minimum of symmetry S_{d-1} x S_1 for V = I_d: its loss and (a, b, c, e, f), d >= 6.
 
     Found by continuation in the dimension from d = 6, where L-BFGS starts near (1, 0, 0, 0, -1).
 

@@ -19,7 +19,7 @@ def own_hessian(
     other_bias: Float[Tensor, " m"],
     coefficients: Float[Tensor, "n m"],
 ) -> Float[Tensor, "n e e"]:
-    """``sum_j coefficients_ij d2 K(i, j) / dU_i dU_i`` for every neuron i, e = d + 1 (weight, then bias).
+    """Compute ``sum_j coefficients_ij d2 K(i, j) / dU_i dU_i`` for every neuron i, e = d + 1 (weight, then bias).
 
     Given s = 0, z = -h u^ + y e + (the rest), e the unit part of v orthogonal to u, t = |v| q (a + y) with
     a = (k - rho h)/q, and the density of s at 0 is phi(h)/|u|. With m0 = E(a + y)_+ = a Phi(a) + phi(a),
@@ -61,7 +61,7 @@ def cross_hessian(
     other: Float[Tensor, "m d"],
     other_bias: Float[Tensor, " m"],
 ) -> Float[Tensor, "n e m e"]:
-    """``E[1{s_i > 0} 1{t_j > 0} x x']`` for every pair, e = d + 1: the mixed second derivatives of the kernel.
+    """Compute ``E[1{s_i > 0} 1{t_j > 0} x x']`` for every pair, e = d + 1: the mixed second derivatives of the kernel.
 
     By Stein's lemma twice, with P = Phi2(h, k; rho) and b, c the unit sum and difference of the directions:
     E[.. z z'] = P I - h phi(h) Phi(a) u^u^' - k phi(k) Phi(b') v^v^' + q phi(h) phi(a) (b b' - c c'),
@@ -95,7 +95,7 @@ def cross_hessian(
 
 
 def _orthogonal(f: Neurons, g: Neurons, rho: Tensor, q: Tensor) -> Tensor:
-    """Unit part of every direction of g orthogonal to that of f, (n, m, d); zero where they are parallel."""
+    """Return the unit part of every direction of g orthogonal to that of f, (n, m, d); zero where they are parallel."""
     rest = g.unit[None] - rho[:, :, None] * f.unit[:, None]
     rest = rest - (rest * f.unit[:, None]).sum(dim=2, keepdim=True) * f.unit[:, None]
     size = torch.linalg.vector_norm(rest, dim=2, keepdim=True)

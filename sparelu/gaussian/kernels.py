@@ -19,7 +19,8 @@ NEARLY_PARALLEL = 1 - 1e-5
 
 
 def arc_cosine(rho: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """``kappa(rho) = E[(Z1)_+ (Z2)_+]`` for standard normals of correlation ``rho`` in [-1, 1]; twice differentiable.
+    """Compute ``kappa(rho) = E[(Z1)_+ (Z2)_+]`` for standard normals of correlation ``rho`` in [-1, 1]; twice
+    differentiable.
 
     kappa = (sin t + (pi - t) cos t) / (2 pi), t = arccos rho (Cho and Saul 2009). At ``|rho| = 1`` the second
     derivative 1 / (2 pi sin t) is infinite.
@@ -41,7 +42,7 @@ class _ArcCosine(torch.autograd.Function):
 
 
 def relu_kernel(h: Float[Tensor, "..."], k: Float[Tensor, "..."], rho: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """``E[(h + Z1)_+ (k + Z2)_+]`` for standard normals of correlation ``rho``; differentiable in all three.
+    """Compute ``E[(h + Z1)_+ (k + Z2)_+]`` for standard normals of correlation ``rho``; differentiable in all three.
 
     The derivatives are d/dh = E[1{Z1 > -h} (k + Z2)_+] and d/drho = P(Z1 > -h, Z2 > -k) (Price's theorem).
     """
@@ -69,7 +70,7 @@ class _ReluKernel(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Neurons:
-    """ReLU neurons ``(weight z + bias)_+`` on z ~ N(0, I), with what every pair of them needs:
+    """Hold ReLU neurons ``(weight z + bias)_+`` on z ~ N(0, I), with what every pair of them needs:
     weight and unit (n, d), bias, size, shift and edge = phi(shift) (n,).
 
     A neuron without weight (``size`` 0) is the constant ``(bias)_+``: its shift stands at +-:data:`FAR`.
@@ -85,7 +86,7 @@ class Neurons:
 
     @classmethod
     def of(cls, weight: Float[Tensor, "n d"], bias: Float[Tensor, " n"]) -> "Neurons":
-        """From weights (n, d) and biases (n,); gradients are not followed."""
+        """Build from weights (n, d) and biases (n,); gradients are not followed."""
         w, b = weight.detach(), bias.detach()
         size = torch.linalg.vector_norm(w, dim=1)
         safe = size.clamp(min=1e-290)
@@ -106,7 +107,7 @@ class Neurons:
 
 @dataclass(frozen=True)
 class PairMoments:
-    """Moments of every pair (i of f, j of g), shape (n, m), with s = u.z + b before the ReLU.
+    """Hold moments of every pair (i of f, j of g), shape (n, m), with s = u.z + b before the ReLU.
 
     value = E[(s_f)_+ (s_g)_+]; both = P(s_f > 0, s_g > 0); the gradient of value is
     d/du_f = both u_g + turn_f u_f^,  d/db_f = gate_f = E[1{s_f > 0} (s_g)_+], and the same with f and g exchanged.
@@ -121,7 +122,8 @@ class PairMoments:
 
 
 def correlation(f: Neurons, g: Neurons) -> tuple[Tensor, Tensor]:
-    """Cosines ``rho`` (n, m) between the neurons of f and g, and ``q = sqrt(1 - rho^2)`` without cancellation.
+    """Return the cosines ``rho`` (n, m) between the neurons of f and g, and ``q = sqrt(1 - rho^2)`` without
+    cancellation.
 
     For nearly parallel unit vectors e = |u -+ v| is computed from the difference: |rho| = 1 - e^2/2 and
     q = e sqrt(1 - e^2/4).
@@ -140,7 +142,7 @@ def correlation(f: Neurons, g: Neurons) -> tuple[Tensor, Tensor]:
 
 
 def pair_moments(f: Neurons, g: Neurons) -> PairMoments:
-    """All pair moments of f (n neurons) and g (m neurons), in float64, of memory n m.
+    """Return all pair moments of f (n neurons) and g (m neurons), in float64, of memory n m.
 
     With biases, by Stein's lemma from E[(h + Z1)_+ (k + Z2)_+] = (h k + rho) P + h phi(k) Phi(b) + k phi(h) Phi(a)
     + q phi(h) phi(a), a = (k - rho h)/q, b = (h - rho k)/q, P = Phi2(h, k; rho).
@@ -179,12 +181,12 @@ def relu_gram(
     other_weight: Float[Tensor, "m d"],
     other_bias: Float[Tensor, " m"],
 ) -> Float[Tensor, "n m"]:
-    """``E[(w_i.z + b_i)_+ (v_j.z + c_j)_+]`` for z ~ N(0, I), all pairs, float64, without gradients."""
+    """Compute ``E[(w_i.z + b_i)_+ (v_j.z + c_j)_+]`` for z ~ N(0, I), all pairs, float64, without gradients."""
     return pair_moments(Neurons.of(weight, bias), Neurons.of(other_weight, other_bias)).value
 
 
 def gated_gram(h: Float[Tensor, " d"], g: Float[Tensor, " d"]) -> Float[Tensor, "d d"]:
-    """``M(h, g) = E[1{h.z >= 0} 1{g.z >= 0} z z']`` for z ~ N(0, I).
+    """Compute ``M(h, g) = E[1{h.z >= 0} 1{g.z >= 0} z z']`` for z ~ N(0, I).
 
     M = ((pi - t) I + sin t (b b' - c c')) / (2 pi), t the angle, b and c the unit sum and difference of h^ and g^.
 
@@ -202,7 +204,8 @@ def support_gram(
     coordinate: Int[Tensor, " s"],
     gate: str = "step",
 ) -> Float[Tensor, "s s"]:
-    """Population Gram of the gated columns ``gate(h_j.z) z_i`` at (j, i) = (neuron, coordinate), z ~ N(0, I).
+    """Return the population Gram of the gated columns ``gate(h_j.z) z_i`` at (j, i) = (neuron, coordinate), z ~ N(0,
+    I).
 
     ``gate="step"`` is 1{h.z >= 0}; ``gate="sign"`` is sign(h.z), whose Gram is 4 M - I: zero between orthogonal
     generators. The extreme eigenvalues are the population constants alpha and beta of the support.

@@ -21,7 +21,7 @@ BLOCK = 2**16
 
 @dataclass(frozen=True)
 class TwoLayer:
-    """``f(x) = out (weight x + bias)_+ + linear x + offset``, all dense float64.
+    """Hold ``f(x) = out (weight x + bias)_+ + linear x + offset``, all dense float64.
 
     out (k, n), weight (n, d), bias (n,), linear (k, d), offset (k,).
     """
@@ -41,7 +41,7 @@ class TwoLayer:
         linear: Float[Tensor, "k d"] | None = None,
         offset: Float[Tensor, " k"] | None = None,
     ) -> "TwoLayer":
-        """From the parts that exist; the others are zero."""
+        """Build from the parts that exist; the others are zero."""
         n, d = weight.shape
         k = out.shape[0]
         zeros = weight.new_zeros
@@ -54,25 +54,27 @@ class TwoLayer:
         )
 
     def __call__(self, x: Float[Tensor, "s d"]) -> Float[Tensor, "s k"]:
-        """Outputs for rows ``x``."""
+        """Return the outputs for rows ``x``."""
         return (x @ self.weight.T + self.bias).clamp(min=0) @ self.out.T + x @ self.linear.T + self.offset
 
 
 @dataclass(frozen=True)
 class Normal:
-    """The law ``x = mean + root z``, z ~ N(0, I_r): mean (d,), root (d, r); r < d is a singular covariance."""
+    """Represent the law ``x = mean + root z``, z ~ N(0, I_r): mean (d,), root (d, r); r < d is a singular
+    covariance.
+    """
 
     mean: Float[Tensor, " d"]
     root: Float[Tensor, "d r"]
 
     @classmethod
     def standard(cls, d: int) -> "Normal":
-        """N(0, I_d)."""
+        """Return N(0, I_d)."""
         return cls(torch.zeros(d, dtype=torch.float64), torch.eye(d, dtype=torch.float64))
 
     @classmethod
     def of(cls, mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"]) -> "Normal":
-        """From a mean and a covariance; directions of relative variance below d * 2e-16 are constant.
+        """Build from a mean and a covariance; directions of relative variance below d * 2e-16 are constant.
 
         Raises ``ValueError`` when the covariance is not symmetric positive semidefinite, or a number is not finite.
         """
@@ -91,7 +93,7 @@ class Normal:
         return cls(mean, vectors[:, keep] * values[keep].sqrt())
 
     def whiten(self, net: TwoLayer) -> TwoLayer:
-        """The same function read as a function of z, differentiable.
+        """Return the function read as a function of z, differentiable.
 
         Raises ``ValueError`` when the network reads another number of inputs.
         """
@@ -107,19 +109,21 @@ class Normal:
 
 
 def inner(f: TwoLayer, g: TwoLayer) -> Float[Tensor, ""]:
-    """``E[f(z) . g(z)]`` for z ~ N(0, I), once differentiable in every part of f and g (memory n + m, not n m)."""
+    """Compute ``E[f(z) . g(z)]`` for z ~ N(0, I), once differentiable in every part of f and g (memory n + m, not n
+    m).
+    """
     pairs = _Pairs.apply(f.out, f.weight, f.bias, g.out, g.weight, g.bias)
     return pairs + _affine_inner(f, g) + _affine_inner(g, f) + (f.linear * g.linear).sum() + f.offset @ g.offset
 
 
 def squared_norm(f: TwoLayer) -> Float[Tensor, ""]:
-    """``E|f(z)|^2`` for z ~ N(0, I), once differentiable: half the work of ``inner(f, f)``."""
+    """Compute ``E|f(z)|^2`` for z ~ N(0, I), once differentiable: half the work of ``inner(f, f)``."""
     pairs = _SelfPairs.apply(f.out, f.weight, f.bias)
     return pairs + 2 * _affine_inner(f, f) + f.linear.square().sum() + f.offset.square().sum()
 
 
 def squared_distance(f: TwoLayer, g: TwoLayer, law: Normal | None = None) -> Float[Tensor, ""]:
-    """``E|f(x) - g(x)|^2`` under ``law`` (standard normal when None), exact and once differentiable.
+    """Compute ``E|f(x) - g(x)|^2`` under ``law`` (standard normal when None), exact and once differentiable.
 
     Rounding is about 1e-16 (E|f|^2 + E|g|^2): what cancels below that is returned as zero.
 
@@ -139,7 +143,7 @@ def squared_distance(f: TwoLayer, g: TwoLayer, law: Normal | None = None) -> Flo
 def first_moments(
     weight: Float[Tensor, "n d"], bias: Float[Tensor, " n"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """``E[(w.z + b)_+]`` and ``p`` with ``E[(w.z + b)_+ z] = p w`` for every neuron; differentiable.
+    """Compute ``E[(w.z + b)_+]`` and ``p`` with ``E[(w.z + b)_+ z] = p w`` for every neuron; differentiable.
 
     E = b Phi(h) + |w| phi(h), p = Phi(h), h = b/|w|.
     """
@@ -150,13 +154,13 @@ def first_moments(
 
 
 def _affine_inner(f: TwoLayer, g: TwoLayer) -> Tensor:
-    """E[(neurons of f) . (affine part of g)]."""
+    """Compute E[(neurons of f) . (affine part of g)]."""
     mean, p = first_moments(f.weight, f.bias)
     return (f.out @ mean) @ g.offset + ((f.out * p) @ f.weight * g.linear).sum()
 
 
 class _Pairs(torch.autograd.Function):
-    """sum_ij (out_f,i . out_g,j) E[relu_i relu_j] with its gradients, over blocks of pairs."""
+    """Hold sum_ij (out_f,i . out_g,j) E[relu_i relu_j] with its gradients, over blocks of pairs."""
 
     @staticmethod
     def forward(ctx: Any, out_f: Tensor, w_f: Tensor, b_f: Tensor, out_g: Tensor, w_g: Tensor, b_g: Tensor) -> Tensor:
@@ -186,7 +190,7 @@ class _Pairs(torch.autograd.Function):
 
 
 class _SelfPairs(torch.autograd.Function):
-    """The pair sum of a network with itself: blocks above the diagonal count twice."""
+    """Represent the pair sum of a network with itself: blocks above the diagonal count twice."""
 
     @staticmethod
     def forward(ctx: Any, out: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -242,7 +246,7 @@ def _exchanged(moments: PairMoments) -> PairMoments:
 
 
 def _blocks(n: int, m: int) -> Iterator[tuple[slice, slice]]:
-    """Blocks of at most :data:`BLOCK` pairs; the shorter side is kept whole when it fits."""
+    """Return the blocks of at most :data:`BLOCK` pairs; the shorter side is kept whole when it fits."""
     width = min(m, max(1, BLOCK // max(1, min(n, int(BLOCK**0.5)))))
     height = max(1, BLOCK // max(1, width))
     for rows in _slices(n, height):

@@ -24,17 +24,18 @@ STEEP_RULE = np.polynomial.legendre.leggauss(20)
 
 
 def density(x: Tensor) -> Tensor:
-    """Standard normal density of ``x``."""
+    """Return the standard normal density of ``x``."""
     return torch.exp(-0.5 * x * x) / SQRT_2PI
 
 
 def cdf(x: Tensor) -> Tensor:
-    """Standard normal distribution function of ``x``, accurate in both tails."""
+    """Return the standard normal distribution function of ``x``, accurate in both tails."""
     return 0.5 * torch.special.erfc(-x / math.sqrt(2))
 
 
 def bivariate_cdf(h: Float[Tensor, "..."], k: Float[Tensor, "..."], rho: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """``P(X <= h, Y <= k)`` for standard normals of correlation ``rho`` in [-1, 1], to 1e-14; twice differentiable.
+    """Compute ``P(X <= h, Y <= k)`` for standard normals of correlation ``rho`` in [-1, 1], to 1e-14; twice
+    differentiable.
 
     ``h``, ``k`` and ``rho`` broadcast. At ``|rho| = 1`` the
     derivatives are their limits, that in ``rho`` beyond 1e280 where it is infinite.
@@ -64,7 +65,7 @@ class _BivariateCdf(torch.autograd.Function):
 
 
 def conditional(h: Tensor, k: Tensor, rho: Tensor, q: Tensor) -> Tensor:
-    """``(k - rho h) / q``: the limit ``k`` in units of Y given X = h; ``q = sqrt(1 - rho^2)`` may be zero.
+    """Compute ``(k - rho h) / q``: the limit ``k`` in units of Y given X = h; ``q = sqrt(1 - rho^2)`` may be zero.
 
     As (k -+ h)/q +- h q/(1 + |rho|), because 1 - |rho| = q^2/(1 + |rho|) is lost when rho rounds to +-1.
     """
@@ -73,7 +74,7 @@ def conditional(h: Tensor, k: Tensor, rho: Tensor, q: Tensor) -> Tensor:
 
 
 def bivariate_values(h: Tensor, k: Tensor, rho: Tensor, q: Tensor, independent: Tensor | None = None) -> Tensor:
-    """The values of :func:`bivariate_cdf` from ``rho`` and ``q = sqrt(1 - rho^2)``; all of one shape.
+    """Return the values of :func:`bivariate_cdf` from ``rho`` and ``q = sqrt(1 - rho^2)``; all of one shape.
 
     A ``q`` that is known better than from ``rho`` keeps its accuracy; ``independent`` = Phi(h) Phi(k) where known.
     """
@@ -98,7 +99,9 @@ def bivariate_values(h: Tensor, k: Tensor, rho: Tensor, q: Tensor, independent: 
 
 
 def _straight(h: Tensor, k: Tensor, rho: Tensor, nodes: np.ndarray, weights: np.ndarray) -> Tensor:
-    """The excess over independence: d/drho of the cdf is the bivariate density (Plackett), integrated from 0 to rho."""
+    """Return the excess over independence: d/drho of the cdf is the bivariate density (Plackett), integrated from 0 to
+    rho.
+    """
     product, mean_square = h * k, 0.5 * (h * h + k * k)
     total = torch.zeros_like(h)
     for x, w in zip(nodes, weights, strict=True):
@@ -109,7 +112,7 @@ def _straight(h: Tensor, k: Tensor, rho: Tensor, nodes: np.ndarray, weights: np.
 
 
 def _bent(h: Tensor, k: Tensor, rho: Tensor, nodes: np.ndarray, weights: np.ndarray) -> Tensor:
-    """The same with rho = sin t: (1/2 pi) int_0^{asin rho} exp((h k sin t - (h^2 + k^2)/2) / cos^2 t) dt."""
+    """Integrate with rho = sin t: (1/2 pi) int_0^{asin rho} exp((h k sin t - (h^2 + k^2)/2) / cos^2 t) dt."""
     half = 0.5 * torch.asin(rho)
     product, mean_square = h * k, 0.5 * (h * h + k * k)
     total = torch.zeros_like(h)
@@ -120,7 +123,9 @@ def _bent(h: Tensor, k: Tensor, rho: Tensor, nodes: np.ndarray, weights: np.ndar
 
 
 def _steep(h: Tensor, k: Tensor, rho: Tensor, q: Tensor) -> Tensor:
-    """The cdf for ``|rho|`` near one; a negative correlation by P(X <= h, Y <= k) = Phi(h) - P(X <= h, -Y <= -k)."""
+    """Compute the cdf for ``|rho|`` near one; a negative correlation by P(X <= h, Y <= k) = Phi(h) - P(X <= h, -Y <=
+    -k).
+    """
     negative = rho < 0
     turned = torch.where(negative, -k, k)
     value = cdf(torch.minimum(h, turned)) - _deficit(h, turned, q)
@@ -128,7 +133,7 @@ def _steep(h: Tensor, k: Tensor, rho: Tensor, q: Tensor) -> Tensor:
 
 
 def _deficit(h: Tensor, k: Tensor, q: Tensor) -> Tensor:
-    """What the cdf at rho = sqrt(1 - q^2) lacks of its value at rho = 1.
+    """Compute what the cdf at rho = sqrt(1 - q^2) lacks of its value at rho = 1.
 
     With x = sqrt(1 - r^2) for r from rho to 1 and g = (h - k)^2 it is
       (1/2 pi) int_0^q exp(-g/(2 x^2) - h k/2) R(x^2) dx,   R(y) = exp(-h k y / (2 (1 + s)^2)) / s,  s = sqrt(1 - y).
@@ -154,5 +159,5 @@ def _deficit(h: Tensor, k: Tensor, q: Tensor) -> Tensor:
 
 
 def _scaled(factor: Tensor, exponent: Tensor) -> Tensor:
-    """``factor * exp(exponent)``, zero where the exponential underflows even if the factor overflowed."""
+    """Compute ``factor * exp(exponent)``, zero where the exponential underflows even if the factor overflowed."""
     return torch.where(exponent > -700, factor * torch.exp(exponent), torch.zeros_like(factor))

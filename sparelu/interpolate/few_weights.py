@@ -61,7 +61,7 @@ class FewWeights(Fitter):
     dead_ends: int = setting(20, "dead ends after which elimination stops short of N weights", low=0)
 
     def refuses(self, data: Data, budget: Budget) -> str | None:
-        """Not one target, contradicting points, or a budget below the points."""
+        """Name the reason: not one target, contradicting points, or a budget below the points."""
         if data.task != "regression" or data.outputs != 1:
             return f"it serves regression with one target, got {data.task} with {data.outputs} output(s)"
         reason = budget_reason(data, budget, needed=False, depth=(1, 1))
@@ -71,7 +71,7 @@ class FewWeights(Fitter):
         return _contradiction(x, y) or self._too_few(x, y, budget.hidden[0], budget.count(data.inputs, 1))
 
     def _too_few(self, x: np.ndarray, y: np.ndarray, width: int, allowed: int | None) -> str | None:
-        """Why ``width`` neurons or the ``allowed`` nonzeros cannot meet the points, unless fewer than usual do."""
+        """Say why ``width`` neurons or the ``allowed`` nonzeros cannot meet the points, unless fewer than usual do."""
         scale = _Scale.of(x, y, centred=False)
         weights = width * (scale.columns.size + 1)
         if weights >= len(y) and (allowed is None or allowed >= len(y)):
@@ -92,7 +92,7 @@ class FewWeights(Fitter):
     def steps(
         self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
     ) -> Generator[Iterate, None, Status]:
-        """One round for the direct constructions; one for each elimination or dead end otherwise."""
+        """Yield one round for the direct constructions; one for each elimination or dead end otherwise."""
         x, y = _points(data)
         plain, width = _Scale.of(x, y, centred=False), budget.hidden[0]
         special = self._special(plain.inputs(x), y / plain.y, rng.spawn(1)[0]) if start is None else None
@@ -135,7 +135,7 @@ class FewWeights(Fitter):
     def _searches(
         self, xbar: np.ndarray, y: np.ndarray, search: Search, width: int, rng: np.random.Generator, hold: bool
     ) -> Iterator[Search]:
-        """Elimination from where ``search`` stands; one input: then again, from the sparsest interpolant of a line."""
+        """Eliminate from where ``search`` stands; one input: then again, from the sparsest interpolant of a line."""
         for later in eliminate(xbar, y, search, rng, self.dead_ends, hold):
             search = later
             yield search
@@ -216,7 +216,7 @@ def lower_bounds(network: Network, data: Data) -> tuple[Certificate, ...]:
 
 
 def _points(data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct rows (N, d) in their order, and targets (N,), in float64."""
+    """Return the distinct rows (N, d) in their order, and targets (N,), in float64."""
     x, y = np.asarray(data.x, dtype=np.float64), np.asarray(data.y, dtype=np.float64).reshape(-1)
     first = np.sort(np.unique(np.column_stack([x, y]), axis=0, return_index=True)[1])
     return x[first], y[first]
@@ -235,7 +235,7 @@ def _contradiction(x: np.ndarray, y: np.ndarray) -> str | None:
 
 
 def _condition(network: Network, x: np.ndarray) -> float:
-    """Condition number of the columns D_k X_i of the live weights, each of unit norm."""
+    """Return the condition number of the columns D_k X_i of the live weights, each of unit norm."""
     hidden = network.layers[0]
     w, b = hidden.dense().double().numpy(), hidden.dense_bias().double().numpy()
     weights = np.column_stack([w, b])
@@ -247,7 +247,7 @@ def _condition(network: Network, x: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Scale:
-    """Inputs as (inputs - shift) / x, targets as targets / y; of the inputs those in ``columns`` are read."""
+    """Hold inputs as (inputs - shift) / x, targets as targets / y; of the inputs those in ``columns`` are read."""
 
     columns: np.ndarray
     shift: np.ndarray
@@ -263,7 +263,7 @@ class _Scale:
         return cls(columns, shift, np.where(width > 0, width, 1.0), float(np.abs(y).max()) or 1.0)
 
     def inputs(self, x: np.ndarray) -> np.ndarray:
-        """Scaled rows with a column of ones, (n, columns + 1)."""
+        """Return the scaled rows with a column of ones, (n, columns + 1)."""
         return np.column_stack([(x[:, self.columns] - self.shift) / self.x, np.ones(len(x))])
 
     def network(self, net: Shallow, inputs: int) -> Network:

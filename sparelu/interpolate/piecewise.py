@@ -17,7 +17,7 @@ from sparelu.outcome import Assumption, Certificate, Iterate, State, Status
 
 
 def sparsest(series: Series, denoised: Denoised) -> Interpolant:
-    """The interpolant of the denoised values with the fewest knots: the second step of Debarre et al. (2022)."""
+    """Return the interpolant of the denoised values with the fewest knots: the second step of Debarre et al. (2022)."""
     bends = np.zeros(max(0, series.x.size - 2))
     bends[denoised.knots - 1] = denoised.changes
     nodes = np.concatenate([[0], denoised.knots, [series.x.size - 1]])
@@ -27,7 +27,7 @@ def sparsest(series: Series, denoised: Denoised) -> Interpolant:
 
 
 def curve(series: Series, denoised: Denoised, refit: bool) -> Curve:
-    """The sparsest interpolant of ``denoised``; with ``refit`` its values are fitted again, its knots kept."""
+    """Return the sparsest interpolant of ``denoised``; with ``refit`` its values are fitted again, its knots kept."""
     found = sparsest(series, denoised)
     x0 = float(series.x[0])
     plain = Curve(x0, float(denoised.theta[0]), found.slope, found.knots, found.changes)
@@ -36,7 +36,7 @@ def curve(series: Series, denoised: Denoised, refit: bool) -> Curve:
 
 @dataclass(frozen=True)
 class Piecewise(Fitter):
-    """The piecewise-linear function of least loss + strength TV(f'), its knots as few as they can be.
+    """Find the piecewise-linear function of least loss + strength TV(f'), its knots as few as they can be.
 
     Half the squared error and the total variation of the slope are minimised in two exact steps: the values
     at the data by an active set (:mod:`sparelu.interpolate.curves.trend_filter`, with a duality gap), then the sparsest
@@ -65,7 +65,7 @@ class Piecewise(Fitter):
     )
 
     def refuses(self, data: Data, budget: Budget) -> str | None:
-        """Not one input, not one target, or fewer than three places."""
+        """Name the reason: not one input, not one target, or fewer than three places."""
         reason = one_input_reason(data) or budget_reason(data, budget, needed=False, depth=(1, 1))
         if reason is not None:
             return reason
@@ -75,7 +75,7 @@ class Piecewise(Fitter):
     def steps(
         self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
     ) -> Generator[Iterate, None, Status]:
-        """One iterate: the function at the strength that was given or chosen."""
+        """Yield one iterate: the function at the strength that was given or chosen."""
         series = Series.of(*line(data))
         allowed = min(budget.count(1, 1) or budget.hidden[0], budget.hidden[0])
         cap = largest_strength(series)
@@ -100,7 +100,7 @@ class Piecewise(Fitter):
         return Status.converged
 
     def _first(self, series: Series, allowed: int, cap: float) -> tuple[Denoised, Curve, float]:
-        """For a strength with more knots than allowed: twice as strong until they are few enough."""
+        """Double a strength with more knots than allowed until they are few enough."""
         strength = min(self.strength or cap, cap)
         while True:
             solution = denoise(series, strength)
@@ -111,7 +111,7 @@ class Piecewise(Fitter):
     def _cross_validated(
         self, points: tuple[np.ndarray, np.ndarray], strengths: np.ndarray, allowed: int, rng: np.random.Generator
     ) -> int:
-        """Number of the strength that cross-validation takes.
+        """Return the number of the strength that cross-validation takes.
 
         A fold's path ends where even the sparsest interpolant, of at least half as many knots, is over ``allowed``.
         """
@@ -151,7 +151,7 @@ class Piecewise(Fitter):
 
 
 def _polished(series: Series, within: Curve, over: Curve | None, allowed: int) -> Curve:
-    """The better of the last curve within the budget and the first one over it reduced to it, knots moved."""
+    """Choose the better of the last curve within the budget and the first one over it reduced to it, knots moved."""
     choices = [moved(series, within)]
     if over is not None and over.knots.size <= 4 * allowed + 8:
         choices.append(moved(series, fewer(series, over, allowed)))

@@ -26,7 +26,7 @@ DEFAULT_P = 0.4
 
 @dataclass(frozen=True)
 class Reweighted(Fitter):
-    """Adam and a reweighted l^1 proximal step on the products v_k w_k, then hard zeroing and an exact refit.
+    """Train by Adam and a reweighted l^1 proximal step on the products v_k w_k, then zero and refit exactly.
 
     Minimises mean loss + strength sum |v_k w_k|^p (squared or cross-entropy loss). Source: Nakhleh & Nowak
     (2025), appendix A.3. The weights of the l^1 norm are of the products before the Adam step, as in the
@@ -56,7 +56,7 @@ class Reweighted(Fitter):
     finish: str = setting("refit", "what follows the epochs", choices=("refit", "eliminate"))
 
     def refuses(self, data: Data, budget: Budget) -> str | None:
-        """More than one hidden layer, or elimination without one target."""
+        """Name the reason: more than one hidden layer, or elimination without one target."""
         reason = budget_reason(data, budget, needed=False, depth=(1, 1))
         if reason is None and self.finish == "eliminate" and (data.task != "regression" or data.outputs != 1):
             return "finish = eliminate serves regression with one target: take finish = refit"
@@ -65,7 +65,7 @@ class Reweighted(Fitter):
     def steps(
         self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
     ) -> Generator[Iterate, None, Status]:
-        """One iterate for every fiftieth of the epochs, and one more when elimination follows."""
+        """Yield one iterate for every fiftieth of the epochs, and one more when elimination follows."""
         net, done = self._begin(data, budget, rng, start)
         penalty = Penalty(self.exponent(data), self.strength, self.biases)
         losses = [float(start["loss"])] if start is not None else [np.inf]
@@ -80,7 +80,7 @@ class Reweighted(Fitter):
         return Status.max_steps
 
     def exponent(self, data: Data) -> float:
-        """p as given; else 0.4, or nine tenths of the proved bound on p* where that is lower and known: for
+        """Return p as given; else 0.4, or nine tenths of the proved bound on p* where that is lower and known: for
         one input.
         """
         if self.p is not None:
@@ -106,7 +106,7 @@ class Reweighted(Fitter):
         return PathNetwork(uniform((k, d), d), uniform((k,), d), uniform((o, k), k), zero, self.rate), 0
 
     def _scale(self, data: Data) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation that the targets are standardised with."""
+        """Return the mean and deviation that the targets are standardised with."""
         if self.raw or data.task == "classification":
             return np.zeros(data.outputs), np.ones(data.outputs)
         stats = data.statistics
@@ -138,7 +138,7 @@ class Reweighted(Fitter):
         )
 
     def _network(self, net: PathNetwork, data: Data, budget: Budget) -> Network:
-        """Hard zeros, the budget kept, and a refit on what is left."""
+        """Set hard zeros, keep the budget, and refit what is left."""
         mean, sd = self._scale(data)
         live = keep_largest(Live.of(net), self.least, budget.count(data.inputs, data.outputs))
         finish = _eliminated if self.finish == "eliminate" else fitted
@@ -151,7 +151,7 @@ class Reweighted(Fitter):
 
 
 def _eliminated(live: Live, data: Data, mean: np.ndarray, sd: np.ndarray) -> Live:
-    """Down to as many weights, biases included, as there are points, the points met exactly."""
+    """Eliminate down to as many weights, biases included, as there are points, the points met exactly."""
     x, y = np.asarray(data.x, dtype=np.float64), np.asarray(data.y, dtype=np.float64).reshape(-1)
     xbar, target = np.column_stack([x, np.ones(len(x))]), (y - mean[0]) / sd[0]
     live = fitted(live, data, mean, sd)

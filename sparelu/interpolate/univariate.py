@@ -38,7 +38,9 @@ class Univariate(Fitter):
     )
 
     def refuses(self, data: Data, budget: Budget) -> str | None:
-        """Not one input, not one target, contradicting points, or a budget below the proved minimum."""
+        """Name the reason: not one input, not one target, contradicting points, or a budget below the proved
+        minimum.
+        """
         reason = one_input_reason(data) or budget_reason(data, budget, needed=False, depth=(1, 1))
         if reason is not None:
             return reason
@@ -61,7 +63,7 @@ class Univariate(Fitter):
         return self._unmet(found, *line(data))
 
     def _unmet(self, found: Interpolant, x: np.ndarray, y: np.ndarray) -> str | None:
-        """Why the network that would be delivered misses the points: inputs that float64 hardly tells apart."""
+        """Say why the network that would be delivered misses the points: inputs that float64 hardly tells apart."""
         missed = np.abs(found.network()(x[:, None]).numpy()[:, 0] - y).max()
         if missed <= LARGEST_MISS * np.ptp(y):
             return None
@@ -77,7 +79,7 @@ class Univariate(Fitter):
     def steps(
         self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
     ) -> Generator[Iterate, None, Status]:
-        """One round: the interpolant."""
+        """Yield one round: the interpolant."""
         found = self.interpolant(data)
         x, y = line(data)
         network = found.network()
@@ -96,16 +98,16 @@ class Univariate(Fitter):
 
     @property
     def exponent(self) -> float:
-        """p as a number, 0 for the limit."""
+        """Return p as a number, 0 for the limit."""
         return 0.0 if self.p is None else self.p
 
     def interpolant(self, data: Data) -> Interpolant:
-        """The interpolant itself. Raises :class:`~sparelu.interpolate.curves.second_differences.PointsError`."""
+        """Return the interpolant itself. Raises :class:`~sparelu.interpolate.curves.second_differences.PointsError`."""
         return interpolate(np.asarray(data.x)[:, 0], np.asarray(data.y).reshape(-1), self.exponent, self.collinear)
 
 
 def one_input_reason(data: Data) -> str | None:
-    """Why these are not points on a line with one target; None when they are."""
+    """Say why these are not points on a line with one target; None when they are."""
     if data.task != "regression" or data.outputs != 1:
         return (
             f"it serves regression with one target, got {data.task} with {data.outputs} output(s); "
@@ -117,5 +119,5 @@ def one_input_reason(data: Data) -> str | None:
 
 
 def line(data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """The points (n,), (n,) in float64."""
+    """Return the points (n,), (n,) in float64."""
     return np.asarray(data.x, dtype=np.float64)[:, 0], np.asarray(data.y, dtype=np.float64).reshape(-1)

@@ -17,7 +17,7 @@ from sparelu.networks.layer import Layer
 
 @dataclass
 class _Neuron:
-    """Direction w (unit norm) with bias b, and the outgoing weights of both orientations."""
+    """Hold the direction w (unit norm) with bias b, and the outgoing weights of both orientations."""
 
     indices: np.ndarray
     w: np.ndarray
@@ -26,7 +26,7 @@ class _Neuron:
     minus: np.ndarray
 
     def same(self, other: "_Neuron", tolerance: float) -> bool:
-        """Whether both have one hyperplane, to a relative ``tolerance``."""
+        """Tell whether both have one hyperplane, to a relative ``tolerance``."""
         gap = max(float(np.abs(self.w - other.w).max()), abs(self.b - other.b) / max(1.0, abs(self.b)))
         return bool(gap <= tolerance)
 
@@ -110,7 +110,7 @@ def _place(neuron: _Neuron, groups: dict[tuple[bytes, int], list[_Neuron]], tole
 
 
 def _sum(a: np.ndarray, b: np.ndarray, tolerance: float) -> np.ndarray:
-    """``a + b`` with cancellation to rounding counted as zero."""
+    """Compute ``a + b`` with cancellation to rounding counted as zero."""
     total = a + b
     return np.where(np.abs(total) <= tolerance * np.maximum(np.abs(a), np.abs(b)), 0.0, total)
 
@@ -151,7 +151,7 @@ def _layers(
 
 
 def _fuse(hidden: Layer, output: Layer) -> tuple[Layer, Layer]:
-    """Scalar output: |v_j| moves into w_j, and the output weight is its sign."""
+    """Fuse for a scalar output: |v_j| moves into w_j, and the output weight is its sign."""
     v = output.dense()[0]
     scale = v.abs()
     rows = hidden.outputs_of_values.long()
@@ -161,7 +161,7 @@ def _fuse(hidden: Layer, output: Layer) -> tuple[Layer, Layer]:
 
 
 def _add(a: Layer, b: Layer, tolerance: float) -> Layer:
-    """The sum of two affine maps; what cancels to rounding is gone."""
+    """Add two affine maps; what cancels to rounding is gone."""
     p, q = a.to_scipy(), b.to_scipy()
     total, size = (p + q).tocoo(), (abs(p) + abs(q)).tocsr()
     rows, columns = total.coords

@@ -21,7 +21,7 @@ Image = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
-    """``kernel`` applied at every ``stride``-th place of an ``image`` with ``padding`` zeros around it.
+    """Apply ``kernel`` at every ``stride``-th place of an ``image`` with ``padding`` zeros around it.
 
     ``kernel`` has the shape (channels, side * side * channels of the image): for each place of the window, row by row,
     one column for each channel. Its bias is that of a whole channel. Inputs and outputs are images laid flat.
@@ -47,79 +47,79 @@ class Convolution:
 
     @property
     def outputs(self) -> Image:
-        """The image that comes out."""
+        """Return the image that comes out."""
         height, width = ((n + 2 * self.padding - self.side) // self.stride + 1 for n in self.image[:2])
         return height, width, self.channels
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Numbers out and numbers in."""
+        """Return the counts of numbers out and in."""
         height, width, channels = self.outputs
         return height * width * channels, self.image[0] * self.image[1] * self.image[2]
 
     @property
     def kind(self) -> str:
-        """What tables add to its name."""
+        """Say what tables add to its name."""
         return f" (convolution {self.side} x {self.side})"
 
     @property
     def channels(self) -> int:
-        """Channels that come out."""
+        """Count the channels that come out."""
         return self.kernel.shape[0]
 
     @property
     def cells(self) -> int:
-        """Weights that there could be."""
+        """Count the weights that there could be."""
         return self.kernel.cells
 
     @property
     def nonzeros(self) -> int:
-        """Weights, each counted once however many places use it."""
+        """Count the weights, each once however many places use it."""
         return self.kernel.nonzeros
 
     @property
     def biases(self) -> int:
-        """Nonzero biases, one for a channel."""
+        """Count the nonzero biases, one for a channel."""
         return self.kernel.biases
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights."""
+        """Return the type of the weights."""
         return self.kernel.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return where the weights are."""
         return self.kernel.device
 
     @property
     def live(self) -> Int[Tensor, " live"]:
-        """Channels that something feeds: a weight or a bias."""
+        """Return the channels that something feeds: a weight or a bias."""
         return self.kernel.live
 
     def read(self, channels: int) -> Int[Tensor, " read"]:
-        """The ``channels`` of the image that are read."""
+        """Return the ``channels`` of the image that are read."""
         return torch.unique(self.kernel.indices % channels)
 
     def writing(self, live: Int[Tensor, " a"]) -> "Convolution":
-        """With the named channels alone."""
+        """Return it with the named channels alone."""
         return replace(self, kernel=self.kernel.take(rows=live))
 
     def reading(self, live: Int[Tensor, " a"], channels: int) -> "Convolution":
-        """From the named of the ``channels`` of the image alone."""
+        """Return it reading the named of the ``channels`` of the image alone."""
         columns = blocks(live, self.side**2, channels)
         return replace(self, kernel=self.kernel.take(columns=columns), image=(*self.image[:2], live.numel()))
 
     def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> "Convolution":
-        """The same in another dtype or on another device."""
+        """Return the same in another dtype or on another device."""
         return replace(self, kernel=self.kernel.to(dtype, device))
 
     def weight(self) -> Float[Tensor, "channels colours side side"]:
-        """The kernel as ``torch.nn.Conv2d`` has it."""
+        """Return the kernel as ``torch.nn.Conv2d`` has it."""
         return self.kernel.dense().reshape(self.channels, self.side, self.side, self.image[2]).permute(0, 3, 1, 2)
 
     def __call__(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "n outputs"]:
-        """Outputs for rows ``x``."""
+        """Return the outputs for rows ``x``."""
         if not self.nonzeros:
             height, width, _ = self.outputs
             return self.kernel.dense_bias().repeat(height * width).expand(len(x), -1).clone()
@@ -129,7 +129,7 @@ class Convolution:
 
     @cached_property
     def written_out(self) -> Layer:
-        """The same map with every weight written at every place that it is used: rows for the flat outputs."""
+        """Return the same map with every weight written at every place that it is used: rows for the flat outputs."""
         height, width, channels = self.outputs
         rows, columns, values = [], [], []
         place, colour = self.kernel.indices.long() // self.image[2], self.kernel.indices.long() % self.image[2]
@@ -145,17 +145,19 @@ class Convolution:
         return Layer.from_triplets(self.shape, torch.cat(rows), torch.cat(columns), torch.cat(values), bias)
 
     def __getstate__(self) -> dict[str, Any]:
-        """The fields alone."""
+        """Return the fields alone."""
         return {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
 
 
 def blocks(live: Int[Tensor, " a"], places: int, channels: int) -> Int[Tensor, " b"]:
-    """Where the ``live`` of ``channels`` are in ``places`` consecutive blocks of all of them."""
+    """Find where the ``live`` of ``channels`` are in ``places`` consecutive blocks of all of them."""
     return (torch.arange(places, device=live.device)[:, None] * channels + live.long()).reshape(-1)
 
 
 def channels_first(layer: Layer, image: Image) -> Layer:
-    """The same for inputs that lie channel by channel, as Flatten makes them of images (channels, height, width)."""
+    """Return the same for inputs that lie channel by channel, as Flatten makes them of images (channels, height,
+    width).
+    """
     height, width, channels = image
     place, channel = layer.indices.long() // channels, layer.indices.long() % channels
     columns, bias = channel * height * width + place, layer.bias
@@ -163,7 +165,7 @@ def channels_first(layer: Layer, image: Image) -> Layer:
 
 
 def stages(image: Sequence[int], channels: Sequence[int]) -> list[Image]:
-    """The images before, between and behind convolutions with that many channels."""
+    """Return the images before, between and behind convolutions with that many channels."""
     height, width, colours = (*image, 1)[:3]
     found = [(height, width, colours)]
     for count in channels:

@@ -17,7 +17,7 @@ INT32_MAX = 2**31 - 1
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """An affine map ``x -> W x + b`` with W of ``shape`` (outputs, inputs), stored by its live rows.
+    """Represent an affine map ``x -> W x + b`` with W of ``shape`` (outputs, inputs), stored by its live rows.
 
     ``rows`` names the outputs that have a weight or a bias, in increasing order; row ``rows[i]`` has the
     input indices ``indices[indptr[i]:indptr[i+1]]`` (increasing, unique) with the nonzero ``values``.
@@ -59,71 +59,73 @@ class Layer:
 
     @property
     def nonzeros(self) -> int:
-        """Number of weights, biases not counted."""
+        """Return the number of weights, biases not counted."""
         return self.values.numel()
 
     @property
     def biases(self) -> int:
-        """Number of nonzero biases."""
+        """Return the number of nonzero biases."""
         return 0 if self.bias is None else int(torch.count_nonzero(self.bias))
 
     @property
     def cells(self) -> int:
-        """Weights that there could be."""
+        """Count the weights that there could be."""
         return self.shape[0] * self.shape[1]
 
     @property
     def kernel(self) -> "Layer":
-        """The weights as they are stored: itself."""
+        """Return the weights as they are stored, itself."""
         return self
 
     @property
     def kind(self) -> str:
-        """What tables add to its name: nothing."""
+        """Say what tables add to its name: nothing."""
         return ""
 
     @property
     def channels(self) -> int:
-        """Outputs: what a convolution has one of for every channel, a layer has once."""
+        """Count the outputs: what a convolution has one of for every channel, a layer has once."""
         return self.shape[0]
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights."""
+        """Return the type of the weights."""
         return self.values.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return where the weights are."""
         return self.values.device
 
     @property
     def live(self) -> Int[Tensor, " live"]:
-        """Outputs that something feeds: a weight or a bias."""
+        """Return the outputs that something feeds: a weight or a bias."""
         return self.rows
 
     @property
     def written_out(self) -> "Layer":
-        """Itself: see :attr:`sparelu.networks.convolution.Convolution.written_out`."""
+        """Return itself: see :attr:`sparelu.networks.convolution.Convolution.written_out`."""
         return self
 
     def read(self, channels: int) -> Int[Tensor, " read"]:
-        """The channels that are read of inputs that are images of ``channels`` channels, or rows of so many numbers."""
+        """Return the channels that are read of inputs that are images of ``channels`` channels, or rows of so many
+        numbers.
+        """
         return torch.unique(self.indices % channels) if self.nonzeros else self.indices
 
     def writing(self, live: Int[Tensor, " a"]) -> "Layer":
-        """With the named outputs alone."""
+        """Return it with the named outputs alone."""
         return self.take(rows=live)
 
     def reading(self, live: Int[Tensor, " a"], channels: int) -> "Layer":
-        """From inputs with the named of their ``channels`` alone."""
+        """Return it reading the named of their ``channels`` alone."""
         places = self.shape[1] // max(1, channels)
         at = torch.arange(places, device=live.device)[:, None] * channels + live.long()
         return self.take(columns=at.reshape(-1))
 
     @property
     def outputs_of_values(self) -> Int[Tensor, " nnz"]:
-        """The output index of every stored value."""
+        """Return the output index of every stored value."""
         return self.rows.repeat_interleave(self.indptr.diff())
 
     @classmethod
@@ -168,25 +170,25 @@ class Layer:
         return cls.from_triplets((w.shape[0], w.shape[1]), r, c, w[r, c], b)
 
     def dense(self) -> Float[Tensor, "outputs inputs"]:
-        """The dense weight matrix."""
+        """Return the dense weight matrix."""
         weight = torch.zeros(self.shape, dtype=self.values.dtype, device=self.values.device)
         weight[self.outputs_of_values.long(), self.indices.long()] = self.values
         return weight
 
     def dense_bias(self) -> Float[Tensor, " outputs"]:
-        """The bias of every output, zeros included."""
+        """Return the bias of every output, zeros included."""
         bias = torch.zeros(self.shape[0], dtype=self.values.dtype, device=self.values.device)
         if self.bias is not None:
             bias[self.rows.long()] = self.bias
         return bias
 
     def to_scipy(self) -> sparse.csr_array:
-        """The weights as a SciPy CSR array of the full shape (memory follows the outputs)."""
+        """Return the weights as a SciPy CSR array of the full shape (memory follows the outputs)."""
         coordinates = (self.outputs_of_values.cpu().numpy(), self.indices.cpu().numpy())
         return sparse.coo_array((self.values.cpu().numpy(), coordinates), shape=self.shape).tocsr()
 
     def take(self, rows: Int[Tensor, " a"] | None = None, columns: Int[Tensor, " b"] | None = None) -> "Layer":
-        """The layer of the named outputs and inputs alone (increasing), renumbered from 0."""
+        """Return the layer of the named outputs and inputs alone (increasing), renumbered from 0."""
         keep = torch.ones(self.nonzeros, dtype=torch.bool, device=self.values.device)
         r, c = self.outputs_of_values.long(), self.indices.long()
         b_rows, shape = self.rows.long(), list(self.shape)
@@ -202,7 +204,7 @@ class Layer:
         return Layer.from_triplets((shape[0], shape[1]), r[keep], c[keep], self.values[keep], bias, b_rows[b_keep])
 
     def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> "Layer":
-        """The same layer in another dtype or on another device; values that round to zero are dropped."""
+        """Return the same layer in another dtype or on another device; values that round to zero are dropped."""
         d = dtype or self.values.dtype
         values = self.values.to(d)
         bias = None if self.bias is None else self.bias.to(d)
@@ -217,7 +219,7 @@ class Layer:
         return replace(layer, **moved, bias=None if layer.bias is None else layer.bias.to(device))
 
     def __call__(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "n outputs"]:
-        """``x W' + b`` for rows ``x``."""
+        """Compute ``x W' + b`` for rows ``x``."""
         live = torch.sparse.mm(self._csr, x.T).T if self.nonzeros else x.new_zeros(x.shape[0], self.rows.numel())
         if self.bias is not None:
             live = live + self.bias
@@ -228,7 +230,7 @@ class Layer:
         return out
 
     def __getstate__(self) -> dict[str, Any]:
-        """The fields alone: torch cannot copy the CSR tensor that a call keeps."""
+        """Return the fields alone: torch cannot copy the CSR tensor that a call keeps."""
         return {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
 
     @cached_property
@@ -241,7 +243,7 @@ class Layer:
 
 
 def as_tensor(values: ArrayLike | Tensor) -> Tensor:
-    """A tensor as it is; anything else as NumPy reads it, so that lists of numbers are float64."""
+    """Return a tensor as it is; read anything else as NumPy reads it, so that lists of numbers are float64."""
     if isinstance(values, Tensor):
         return values
     array = np.asarray(values)
@@ -261,7 +263,7 @@ def _check_range(index: Tensor, bound: int, name: str) -> None:
 def _bias_triplets(
     outputs: int, bias: ArrayLike | None, rows: ArrayLike | None, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Rows and values of the nonzero biases."""
+    """Return the rows and values of the nonzero biases."""
     if bias is None:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=dtype)
     b = as_tensor(bias).to("cpu", dtype).reshape(-1)

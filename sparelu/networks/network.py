@@ -31,7 +31,8 @@ IMAGES = 1024
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A feed-forward network: ReLU between ``parts``, none after the last, plus an affine ``skip`` x -> A x + c.
+    """Represent a feed-forward network: ReLU between ``parts``, none after the last, plus an affine ``skip`` x -> A x +
+    c.
 
     ``parts`` are as they are stored and counted: layers, and convolutions, whose weights count once. :attr:`layers`
     has the same network as layers alone.
@@ -59,42 +60,43 @@ class Network:
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """The parts as layers: convolutions with every weight written at every place that it is used."""
+        """Return the parts as layers: convolutions with every weight written at every place that it is used."""
         return tuple(part.written_out for part in self.parts)
 
     @property
     def convolutions(self) -> int:
-        """How many of the parts are convolutions."""
+        """Count how many of the parts are convolutions."""
         return sum(isinstance(part, Convolution) for part in self.parts)
 
     @property
     def inputs(self) -> int:
-        """Number of input features."""
+        """Return the number of input features."""
         return self.parts[0].shape[1]
 
     @property
     def outputs(self) -> int:
-        """Number of outputs."""
+        """Return the number of outputs."""
         return self.parts[-1].shape[0]
 
     @property
     def hidden(self) -> tuple[int, ...]:
-        """Widths of the hidden layers."""
+        """Return the widths of the hidden layers."""
         return tuple(part.shape[0] for part in self.parts[:-1])
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights."""
+        """Return the type of the weights."""
         return self.parts[0].dtype
 
     @property
     def fused(self) -> bool:
-        """Whether the count is of products v_j w_j: one hidden layer and a scalar output, and no convolution."""
+        """Tell whether the count is of products v_j w_j: one hidden layer and a scalar output, and no convolution."""
         return len(self.parts) == 2 and self.outputs == 1 and not self.convolutions
 
     @property
     def nonzeros(self) -> int:
-        """Nonzero weights; of a one-hidden-layer network with scalar output, nonzeros of the products v_j w_j.
+        """Count the nonzero weights; of a one-hidden-layer network with scalar output, nonzeros of the products v_j
+        w_j.
 
         Biases and the affine skip part are counted by :attr:`biases` and :attr:`skip_nonzeros`.
         """
@@ -105,28 +107,28 @@ class Network:
 
     @property
     def biases(self) -> int:
-        """Nonzero biases of all layers, the skip's left out."""
+        """Count the nonzero biases of all layers, the skip's left out."""
         return sum(part.biases for part in self.parts)
 
     @property
     def skip_nonzeros(self) -> int:
-        """Nonzero weights of the affine skip part."""
+        """Count the nonzero weights of the affine skip part."""
         return 0 if self.skip is None else self.skip.nonzeros
 
     @property
     def used_inputs(self) -> Int[Tensor, " used"]:
-        """Indices of the inputs that reach an output, in increasing order."""
+        """Return the indices of the inputs that reach an output, in increasing order."""
         live = self.compact()
         skip = [] if live.skip is None else [live.skip.indices]
         return torch.unique(torch.cat([live.layers[0].indices, *skip]))
 
     def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> "Network":
-        """The same network in another dtype or on another device."""
+        """Return the same network in another dtype or on another device."""
         skip = None if self.skip is None else self.skip.to(dtype, device)
         return Network(tuple(part.to(dtype, device) for part in self.parts), skip)
 
     def __call__(self, x: ArrayLike | Tensor) -> Float[Tensor, "n outputs"]:
-        """Outputs for the rows of ``x`` (n, inputs), computed in the network's own dtype.
+        """Return the outputs for the rows of ``x`` (n, inputs), computed in the network's own dtype.
 
         Raises ``ValueError`` when ``x`` has another number of columns.
         """
@@ -147,7 +149,7 @@ class Network:
         return out if affine is None else out + affine
 
     def compact(self) -> "Network":
-        """The same function without the hidden units that nothing feeds or nothing reads.
+        """Return the same function without the hidden units that nothing feeds or nothing reads.
 
         Of a convolution these are channels that nothing feeds, or nothing reads at any place.
         """
@@ -207,7 +209,7 @@ class Network:
 
     @classmethod
     def from_dense(cls, weights: Sequence[Any], biases: Sequence[Any] | None = None) -> "Network":
-        """From dense matrices, each (outputs, inputs), and optional biases, from the input up."""
+        """Build from dense matrices, each (outputs, inputs), and optional biases, from the input up."""
         bias = [None] * len(weights) if biases is None else list(biases)
         return cls(tuple(Layer.from_dense(w, b) for w, b in zip(weights, bias, strict=True)))
 
@@ -220,7 +222,9 @@ class Network:
         output_bias: ArrayLike | None = None,
         skip: Layer | None = None,
     ) -> "Network":
-        """``f(x) = v (w x + bias)_+ + output_bias + skip(x)`` from dense w (m, d) and v (k, m), or v (m,) for k = 1."""
+        """Build ``f(x) = v (w x + bias)_+ + output_bias + skip(x)`` from dense w (m, d) and v (k, m), or v (m,) for k =
+        1.
+        """
         out = torch.atleast_2d(as_tensor(v))
         return cls((Layer.from_dense(w, bias), Layer.from_dense(out, output_bias)), skip)
 
@@ -228,7 +232,7 @@ class Network:
 def zero_network(
     inputs: int, outputs: int, bias: ArrayLike | None = None, dtype: torch.dtype = torch.float64
 ) -> Network:
-    """The network without weights: the constant ``bias``."""
+    """Return the network without weights: the constant ``bias``."""
     empty = np.empty(0, dtype=np.int64)
     values = torch.empty(0, dtype=dtype)
     return Network(

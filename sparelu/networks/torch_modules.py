@@ -19,23 +19,23 @@ TRANSPARENT = (nn.Identity, nn.Dropout)
 
 
 class Images(nn.Module):
-    """Rows (n, height * width * channels), pixel by pixel, to images (n, channels, height, width)."""
+    """Reshape rows (n, height * width * channels), pixel by pixel, to images (n, channels, height, width)."""
 
     def __init__(self, height: int, width: int, channels: int) -> None:
         super().__init__()
         self.image: Image = (height, width, channels)
 
     def forward(self, x: Traced) -> Traced:
-        """Images of the rows ``x``; channels stay last in memory."""
+        """Return the images of the rows ``x``; channels stay last in memory."""
         return x.reshape(-1, *self.image).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
-        """Height, width, channels."""
+        """Return the height, width, channels."""
         return ", ".join(map(str, self.image))
 
 
 class SkipNetwork(nn.Module):
-    """``chain(x) + skip(x)``: a chain of Linear and ReLU beside one Linear."""
+    """Compute ``chain(x) + skip(x)``: a chain of Linear and ReLU beside one Linear."""
 
     def __init__(self, chain: nn.Sequential, skip: nn.Linear) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class SkipNetwork(nn.Module):
         self.skip = skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs for rows ``x``."""
+        """Return the outputs for rows ``x``."""
         return self.chain(x) + self.skip(x)
 
 
@@ -109,7 +109,9 @@ def read_module(module: nn.Module) -> tuple[tuple[Part, ...], Layer | None]:
 
 
 class _Reader:
-    """The parts read so far, the ``image`` that they give where it is one, and whether a layer is ``wanted`` next."""
+    """Hold the parts read so far, the ``image`` that they give where it is one, and whether a layer is ``wanted``
+    next.
+    """
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
@@ -117,7 +119,7 @@ class _Reader:
         self.wanted = True
 
     def read(self, name: str, part: nn.Module) -> None:
-        """The next module of the chain."""
+        """Read the next module of the chain."""
         folds = isinstance(part, nn.BatchNorm2d) and not self.wanted
         if isinstance(part, Images) and not self.parts:
             self.image = part.image
@@ -171,7 +173,9 @@ def _convolution(conv: nn.Conv2d, name: str, image: Image | None) -> Convolution
 
 
 def _folded(part: Convolution, norm: nn.Module) -> Convolution:
-    """gamma (W x + b - m) / s + beta = (gamma / s) W x + gamma (b - m) / s + beta, with s^2 the variance + eps."""
+    """Fold by gamma (W x + b - m) / s + beta = (gamma / s) W x + gamma (b - m) / s + beta, with s^2 the variance +
+    eps.
+    """
     if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
         raise ValueError("a batch normalisation without running statistics depends on the batch: it cannot be folded")
     scale = (norm.running_var.double() + norm.eps).rsqrt()

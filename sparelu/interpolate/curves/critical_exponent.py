@@ -33,7 +33,7 @@ BLOCK = 1 << 15
 
 @dataclass(frozen=True, eq=False)
 class Brackets:
-    """``low[i] <= p* <= high[i]`` for the run that starts at bend ``starts[i]``, runs of four bends or more;
+    """Hold ``low[i] <= p* <= high[i]`` for the run that starts at bend ``starts[i]``, runs of four bends or more;
     others have p* = 1.
 
     ``low`` is proved (up to the rounding it allows for); at ``high`` another interpolant is as good as the
@@ -46,12 +46,12 @@ class Brackets:
 
     @property
     def overall(self) -> tuple[float, float]:
-        """Bracket of the least p* of all runs."""
+        """Return the bracket of the least p* of all runs."""
         return float(self.low.min(initial=1.0)), float(self.high.min(initial=1.0))
 
 
 def critical_p(bends: np.ndarray) -> Brackets:
-    """Brackets of p* for every run of ``bends`` (m,), zero where three points are collinear."""
+    """Return the brackets of p* for every run of ``bends`` (m,), zero where three points are collinear."""
     starts, lengths = runs(bends)
     keep = lengths >= 4
     starts, lengths = starts[keep], lengths[keep]
@@ -65,7 +65,7 @@ def critical_p(bends: np.ndarray) -> Brackets:
 
 
 def _brackets(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high for runs of one length, ``size`` (n, r)."""
+    """Bracket p* for runs of one length, ``size`` (n, r)."""
     all_runs = _Runs.of(size)
     low, high = np.zeros(len(size)), np.ones(len(size))
     width = np.full(len(size), FIRST)
@@ -91,7 +91,7 @@ def _brackets(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class _Runs:
-    """Logarithms of tile sizes of n runs: monomers (n, r), dimers (n, r-1), scaled to a geometric mean of
+    """Hold logarithms of tile sizes of n runs: monomers (n, r), dimers (n, r-1), scaled to a geometric mean of
     one.
     """
 
@@ -110,12 +110,12 @@ class _Runs:
         return np.exp(p[:, None] * self.monomers), np.exp(p[:, None] * self.dimers)
 
     def gap(self, p: np.ndarray) -> np.ndarray:
-        """gap(p) of each run (n,), exact up to rounding."""
+        """Compute gap(p) of each run (n,), exact up to rounding."""
         single, double = self.powers(p)
         return least_of_others(single, double) - _cost(single, double, _sparsest_tiles(single, double))
 
     def free_of_zeros(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Where gap > 0 is proved on [low, high]."""
+        """Find where gap > 0 is proved on [low, high]."""
         single, double = self.powers((low + high) / 2)
         chosen = _sparsest_tiles(single, double)
         half = (high - low)[:, None] / 2
@@ -126,7 +126,7 @@ class _Runs:
         return proved
 
     def falls_to_zero(self, low: np.ndarray) -> np.ndarray:
-        """Where gap' < 0 is proved on [low, 1] against one sparsest tiling: with gap(1) = 0, gap > 0 before
+        """Find where gap' < 0 is proved on [low, 1] against one sparsest tiling: with gap(1) = 0, gap > 0 before
         1.
         """
         chosen = _sparsest_tiles(*self.powers((1 + low) / 2))
@@ -137,7 +137,7 @@ class _Runs:
         return _beats_others((mine[0], mine[1]), (others[0], others[1]), chosen)
 
     def first_crossing(self, low: np.ndarray) -> np.ndarray:
-        """The smallest p found on a grid and by bisection, above ``low``, with gap(p) <= 0; else 1."""
+        """Return the smallest p found on a grid and by bisection, above ``low``, with gap(p) <= 0; else 1."""
         high = np.ones_like(low)
         for share in np.arange(GRID - 1, 0, -1) / GRID:
             p = low + share * (1 - low)
@@ -156,7 +156,7 @@ Tiles = tuple[np.ndarray, np.ndarray]
 
 
 def _beats_others(of_chosen: Tiles, of_others: Tiles, chosen: Tiles) -> np.ndarray:
-    """Where the chosen tiling costs less than every tiling with two monomers more, by more than rounding."""
+    """Find where the chosen tiling costs less than every tiling with two monomers more, by more than rounding."""
     single, double = (np.where(c, a, b) for a, b, c in zip(of_chosen, of_others, chosen, strict=True))
     total = np.abs(single).sum(axis=1) + np.abs(double).sum(axis=1)
     rounding = 4 * EPS * total * np.log2(4 + single.shape[1])
@@ -168,7 +168,7 @@ def _cost(single: np.ndarray, double: np.ndarray, chosen: Tiles) -> np.ndarray:
 
 
 def _sparsest_tiles(single: np.ndarray, double: np.ndarray) -> Tiles:
-    """The cheapest sparsest tiling: dimers alone in even runs, one monomer at an even place in odd ones."""
+    """Return the cheapest sparsest tiling: dimers alone in even runs, one monomer at an even place in odd ones."""
     n, r = single.shape
     place = np.full((n, 1), r)
     if r % 2:
@@ -180,7 +180,7 @@ def _sparsest_tiles(single: np.ndarray, double: np.ndarray) -> Tiles:
 
 
 def _sums(double: np.ndarray) -> Tiles:
-    """Running sums, from zero, of the dimers on even places and of those on odd places."""
+    """Return the running sums, from zero, of the dimers on even places and of those on odd places."""
     zero = np.zeros((len(double), 1))
     return (
         np.hstack([zero, np.cumsum(double[:, ::2], axis=1)]),
@@ -189,7 +189,7 @@ def _sums(double: np.ndarray) -> Tiles:
 
 
 def least_of_others(single: np.ndarray, double: np.ndarray) -> np.ndarray:
-    """Least cost (n,) over tilings with exactly two monomers more than a sparsest one, for any costs of the
+    """Return least cost (n,) over tilings with exactly two monomers more than a sparsest one, for any costs of the
     tiles.
 
     Dimers stand on even places before the first monomer, on odd ones after it, and so on: each monomer

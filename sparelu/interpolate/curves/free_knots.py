@@ -16,7 +16,7 @@ MOVES = 30
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """left + slope (x - x0) + sum changes (x - knots)_+ with ``knots`` (K,) increasing and ``changes`` (K,)."""
+    """Hold left + slope (x - x0) + sum changes (x - knots)_+ with ``knots`` (K,) increasing and ``changes`` (K,)."""
 
     x0: float
     left: float
@@ -25,7 +25,7 @@ class Curve:
     changes: np.ndarray
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Values at x (n,)."""
+        """Return the values at x (n,)."""
         nodes = np.concatenate([[self.x0], self.knots])
         slopes = self.slope + np.concatenate([[0.0], np.cumsum(self.changes)])
         heights = self.left + np.concatenate([[0.0], np.cumsum(slopes[:-1] * np.diff(nodes))])
@@ -33,11 +33,11 @@ class Curve:
         return heights[piece] + slopes[piece] * (x - nodes[piece])
 
     def error(self, series: Series) -> float:
-        """Weighted sum of squares."""
+        """Return the weighted sum of squares."""
         return float((series.w * (self(series.x) - series.y) ** 2).sum())
 
     def network(self) -> Network:
-        """One neuron for each knot, and the line left of all knots as the affine part."""
+        """Build one neuron for each knot, and the line left of all knots as the affine part."""
         k, size = self.knots.size, np.abs(self.changes)
         each, zero = np.arange(k), np.zeros(k, dtype=int)
         hidden = Layer.from_triplets((k, 1), each, zero, size, -size * self.knots)
@@ -47,7 +47,7 @@ class Curve:
 
 
 def refitted(series: Series, given: Curve) -> Curve:
-    """Least squares on the knots of ``given``; ``given`` itself where they leave some value free."""
+    """Refit by least squares on the knots of ``given``; ``given`` itself where they leave some value free."""
     hats = _hats(series, given)
     try:
         z = hats.least_squares()
@@ -62,7 +62,9 @@ def _hats(series: Series, given: Curve) -> Hats:
 
 
 def fewer(series: Series, given: Curve, allowed: int) -> Curve:
-    """At most ``allowed`` knots: each time the one goes whose absence costs least, and the rest is refitted."""
+    """Reduce to at most ``allowed`` knots: each time the one goes whose absence costs least, and the rest is
+    refitted.
+    """
     while given.knots.size > allowed:
         least = int(_costs(series, given).argmin())
         knots, changes = np.delete(given.knots, least), np.delete(given.changes, least)
@@ -71,7 +73,7 @@ def fewer(series: Series, given: Curve, allowed: int) -> Curve:
 
 
 def _costs(series: Series, given: Curve) -> np.ndarray:
-    """Rise (K,) of the error of a refitted curve without each knot.
+    """Return the rise (K,) of the error of a refitted curve without each knot.
 
     Under the constraint a' z = 0 on the heights, a the second difference at the knot, least squares rise by (a' z)^2
     / (a' G^-1 a) with the Gram matrix G, and a' z is the slope change. Where G is singular: the size of the change.
@@ -89,7 +91,7 @@ def _costs(series: Series, given: Curve) -> np.ndarray:
 
 
 def moved(series: Series, given: Curve) -> Curve:
-    """Knots moved by Gauss-Newton on knots and values together, a step halved until the error falls and the
+    """Move the knots by Gauss-Newton on knots and values together, a step halved until the error falls and the
     order holds.
     """
     best = given
@@ -109,7 +111,7 @@ def moved(series: Series, given: Curve) -> Curve:
 
 
 def _step(series: Series, given: Curve) -> np.ndarray:
-    """Gauss-Newton step (K,) of the knots.
+    """Return the Gauss-Newton step (K,) of the knots.
 
     Heights and places of the knots together span all lines in every piece, each by itself: a knot of height z that
     moves by h changes its left piece by z - s h there, its right piece by z - s' h, with the slopes s and s'. So

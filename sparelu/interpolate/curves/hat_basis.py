@@ -12,7 +12,7 @@ FREE = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Sorted distinct ``x`` (n,), mean values ``y`` (n,) and weights ``w`` (n,) of the rows that shared an x."""
+    """Hold sorted distinct ``x`` (n,), mean values ``y`` (n,) and weights ``w`` (n,) of the rows that shared an x."""
 
     x: np.ndarray
     y: np.ndarray
@@ -20,14 +20,14 @@ class Series:
 
     @classmethod
     def of(cls, x: np.ndarray, y: np.ndarray) -> "Series":
-        """Rows in any order; equal x are averaged, which changes the loss by a constant only."""
+        """Sort the rows; average those of equal x, which changes the loss by a constant only."""
         places, where, counts = np.unique(x, return_inverse=True, return_counts=True)
         return cls(places, np.bincount(where, weights=y) / counts, counts.astype(np.float64))
 
 
 @dataclass(frozen=True, eq=False)
 class Hats:
-    """Hat functions at increasing ``nodes`` (m,) on a series.
+    """Hold hat functions at increasing ``nodes`` (m,) on a series.
 
     Piece j holds ``rows[j]`` rows from number ``starts[j]`` on; row i lies the share ``t[i]`` of the ``width`` of its
     piece from the left node.
@@ -42,33 +42,35 @@ class Hats:
 
     @classmethod
     def at(cls, series: Series, nodes: np.ndarray) -> "Hats":
-        """``nodes`` with the first at or below the least x and the last at or above the largest."""
+        """Compute ``nodes`` with the first at or below the least x and the last at or above the largest."""
         starts = np.concatenate([[0], np.searchsorted(series.x, nodes[1:-1])])
         rows, width = np.diff(np.append(starts, series.x.size)), np.diff(nodes)
         t = (series.x - np.repeat(nodes[:-1], rows)) / np.repeat(width, rows)
         return cls(series, nodes, starts, rows, t, width)
 
     def apply(self, z: np.ndarray) -> np.ndarray:
-        """Values (n,) of the spline with heights ``z`` (m,) at the nodes."""
+        """Return the values (n,) of the spline with heights ``z`` (m,) at the nodes."""
         return np.asarray(np.repeat(z[:-1], self.rows) + np.repeat(np.diff(z), self.rows) * self.t)
 
     def adjoint(self, v: np.ndarray) -> np.ndarray:
-        """H' W v (m,) for the hats H (n, m), the weights W and v (n,)."""
+        """Compute H' W v (m,) for the hats H (n, m), the weights W and v (n,)."""
         left, right = (self._sums(share * v) for share in (1 - self.t, self.t))
         return np.append(left, 0.0) + np.insert(right, 0, 0.0)
 
     def gram(self) -> np.ndarray:
-        """H' W H as its two upper bands (2, m)."""
+        """Compute H' W H as its two upper bands (2, m)."""
         left, right, both = (self._sums(v) for v in ((1 - self.t) ** 2, self.t**2, self.t * (1 - self.t)))
         return np.array([np.insert(both, 0, 0.0), np.append(left, 0.0) + np.insert(right, 0, 0.0)])
 
     def _sums(self, v: np.ndarray) -> np.ndarray:
-        """Weighted sums of ``v`` (n,) over the rows of each piece."""
+        """Return the weighted sums of ``v`` (n,) over the rows of each piece."""
         sums = np.add.reduceat(np.append(self.series.w * v, 0.0), self.starts)
         return np.where(self.rows > 0, sums, 0.0)
 
     def solver(self) -> Callable[[np.ndarray], np.ndarray]:
-        """The map b -> (H' W H)^-1 b for b (m,) or (m, k). Raises ``LinAlgError`` when the rows leave a height free."""
+        """Return the map b -> (H' W H)^-1 b for b (m,) or (m, k). Raises ``LinAlgError`` when the rows leave a height
+        free.
+        """
         gram = self.gram()
         scale = np.sqrt(gram[1])
         if (scale == 0).any():
@@ -79,14 +81,14 @@ class Hats:
         return lambda b: (cho_solve_banded((factor, False), (b.T / scale).T).T / scale).T
 
     def least_squares(self) -> np.ndarray:
-        """Heights (m,) of least weighted error, refined once. Raises as :meth:`solver`."""
+        """Return the heights (m,) of least weighted error, refined once. Raises as :meth:`solver`."""
         solve = self.solver()
         z = solve(self.adjoint(self.series.y))
         return np.asarray(z + solve(self.adjoint(self.series.y - self.apply(z))))
 
     def lines(self, v: np.ndarray) -> np.ndarray:
-        """Ends (m-1, 2) of the line of least weighted error to v (n,) in each piece alone, of least norm where rows
-        are too few.
+        """Return the ends (m-1, 2) of the line of least weighted error to v (n,) in each piece alone, of least norm
+        where rows are too few.
         """
         shares = np.column_stack([1 - self.t, self.t])
         sums = [self._sums(shares[:, i] * shares[:, j]) for i in (0, 1) for j in (0, 1)]

@@ -17,7 +17,7 @@ SOURCE = "Nakhleh & Nowak 2025, Global minimizers of l^p-regularized objectives 
 
 @dataclass(frozen=True, eq=False)
 class Interpolant:
-    """f(x) = intercept + slope x + sum_k changes[k] (x - knots[k])_+ through ``points``.
+    """Hold f(x) = intercept + slope x + sum_k changes[k] (x - knots[k])_+ through ``points``.
 
     ``knots`` (K,) increase and ``changes`` (K,) are nonzero. Left of the first knot, and right of knot k, f
     is the line of slope ``points.slopes[pieces[k]]`` through the points number ``pieces[k]`` and ``pieces[k]
@@ -31,16 +31,16 @@ class Interpolant:
 
     @property
     def slope(self) -> float:
-        """Slope left of all knots."""
+        """Return the slope left of all knots."""
         return float(self.points.slopes[0])
 
     @property
     def intercept(self) -> float:
-        """Value at zero of the line left of all knots."""
+        """Return the value at zero of the line left of all knots."""
         return float(self.points.y[0] - self.slope * self.points.x[0])
 
     def __call__(self, x: ArrayLike) -> np.ndarray:
-        """Values at ``x``, each from the line of its piece: at the points, right to rounding, however many
+        """Return the values at ``x``, each from the line of its piece: at the points, right to rounding, however many
         knots there are.
         """
         at = np.asarray(x, dtype=np.float64)
@@ -48,11 +48,11 @@ class Interpolant:
         return self.points.y[anchor] + self.points.slopes[anchor] * (at - self.points.x[anchor])
 
     def path_norm(self, p: float) -> float:
-        """V_p = sum |slope change|^p; the number of knots for p = 0."""
+        """Compute V_p = sum |slope change|^p; the number of knots for p = 0."""
         return float(self.knots.size) if p == 0 else float((np.abs(self.changes) ** p).sum())
 
     def network(self) -> Network:
-        """One neuron for each knot, output signs, and the line left of all knots as the affine part."""
+        """Build one neuron for each knot, output signs, and the line left of all knots as the affine part."""
         k, size = self.knots.size, np.abs(self.changes)
         each = np.arange(k)
         hidden = Layer.from_triplets((k, 1), each, np.zeros(k, dtype=int), size, -size * self.knots)
@@ -62,22 +62,22 @@ class Interpolant:
 
     @cached_property
     def least_knots(self) -> int:
-        """The least number of knots of any piecewise-linear interpolant: ceil(r / 2) summed over the runs."""
+        """Return the least number of knots of any piecewise-linear interpolant: ceil(r / 2) summed over the runs."""
         return int(((runs(self.points.bends)[1] + 1) // 2).sum())
 
     @property
     def total_variation(self) -> float:
-        """V_1 of every l^p-minimal interpolant, 0 <= p <= 1: the sum of |bend|."""
+        """Compute V_1 of every l^p-minimal interpolant, 0 <= p <= 1: the sum of |bend|."""
         return float(np.abs(self.points.bends).sum())
 
     @property
     def lipschitz(self) -> float:
-        """The Lipschitz constant of this function."""
+        """Return the Lipschitz constant of this function."""
         return float(np.abs(self.points.slopes[self.pieces]).max())
 
     @property
     def unique_of_least_variation(self) -> bool:
-        """Whether one function alone has both the fewest knots and the least V_1: no odd run longer than one
+        """Tell whether one function alone has both the fewest knots and the least V_1: no odd run longer than one
         (Debarre et al.).
         """
         lengths = runs(self.points.bends)[1]
@@ -85,17 +85,17 @@ class Interpolant:
 
     @property
     def unique(self) -> bool:
-        """Whether one function alone has the fewest knots among all piecewise-linear interpolants."""
+        """Tell whether one function alone has the fewest knots among all piecewise-linear interpolants."""
         return sparsest_is_unique(self.points.bends)
 
     @cached_property
     def critical(self) -> Brackets:
-        """Brackets of p* for every run."""
+        """Return the brackets of p* for every run."""
         return critical_p(self.points.bends)
 
 
 def interpolate(x: ArrayLike, y: ArrayLike, p: float = 0.0, collinear: str = "exact") -> Interpolant:
-    """The interpolant of points x (n,), y (n,) with the least sum |slope change|^p over all ReLU networks
+    """Return the interpolant of points x (n,), y (n,) with the least sum |slope change|^p over all ReLU networks
     with a free affine part.
 
     ``p`` from 0 to 1. For p = 0: the fewest knots, of these the limit p -> 0+ of the l^p minimisers. For p =
@@ -117,7 +117,7 @@ def interpolate(x: ArrayLike, y: ArrayLike, p: float = 0.0, collinear: str = "ex
 
 
 def through(given: Points, p: float) -> Interpolant:
-    """As :func:`interpolate`, for points whose bends are known."""
+    """Interpolate as :func:`interpolate` does, for points whose bends are known."""
     bends = given.bends
     opens = tile(bends, p)
     closes = np.concatenate([[False], opens[:-1]]) if opens.size else opens
@@ -133,7 +133,7 @@ def through(given: Points, p: float) -> Interpolant:
 
 
 def sparsest_is_unique(bends: np.ndarray) -> bool:
-    """Whether a single function has the fewest knots.
+    """Tell whether a single function has the fewest knots.
 
     It does when every run is even, or is one bend with a zero on both sides, and no two such single bends of
     opposite sign have exactly one zero between them. Found from, and tested against, the dynamic program over

@@ -11,7 +11,7 @@ import numpy as np
 
 
 def tile(bends: np.ndarray, p: float) -> np.ndarray:
-    """Which bends open a dimer in the tiling of least sum |size|^p.
+    """Find which bends open a dimer in the tiling of least sum |size|^p.
 
     Arguments: ``bends`` (m,), zero where three points are collinear, and ``p`` from 0 to 1. For p = 0 the
     limit p -> 0+ is taken: the fewest knots, and among those the least sum of log |size|. For p = 1 all
@@ -42,8 +42,8 @@ def _linked(live: np.ndarray, bends: np.ndarray) -> np.ndarray:
 
 
 def _fewest(size: np.ndarray, linked: np.ndarray) -> np.ndarray:
-    """p -> 0+: dimers only in even runs; in odd runs one monomer, at the even place of the least sum of
-    logarithms.
+    """Tile in the limit p -> 0+: dimers only in even runs; in odd runs one monomer, at the even place of the least sum
+    of logarithms.
 
     Moving the monomer from place k to k + 2 replaces a_k and the dimer (k+1, k+2) by the dimer (k, k+1) and
     a_{k+2}.
@@ -69,7 +69,7 @@ def _fewest(size: np.ndarray, linked: np.ndarray) -> np.ndarray:
 
 
 def _least(size: np.ndarray, linked: np.ndarray, p: float) -> np.ndarray:
-    """0 < p < 1 by dynamic programming.
+    """Tile for 0 < p < 1 by dynamic programming.
 
     With V_j the least sum for the first j bends and e_j = V_j - V_{j-1},  e_j = min(A_j, D_j - e_{j-1}), A
     and D the costs of the monomer j and of the dimer (j-1, j). The differences e stay in [0, max A], and so
@@ -88,7 +88,7 @@ def _least(size: np.ndarray, linked: np.ndarray, p: float) -> np.ndarray:
 
 
 def _closes_dimer(single: np.ndarray, double: np.ndarray, cap: float) -> np.ndarray:
-    """Where D_j - e_{j-1} <= A_j, for all j: sqrt(m) steps on arrays of sqrt(m).
+    """Find where D_j - e_{j-1} <= A_j, for all j: sqrt(m) steps on arrays of sqrt(m).
 
     The chain is cut into blocks. The map from e before a block to e after it is clip(s e + c, low, high) with
     s = +-1, a form that composition keeps; one pass finds the maps, a short loop joins them, and a second

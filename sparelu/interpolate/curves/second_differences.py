@@ -25,12 +25,12 @@ CHUNK = 1 << 15
 
 
 class PointsError(ValueError):
-    """The points cannot be interpolated; the message says which, and what was wanted."""
+    """Say that the points cannot be interpolated; the message says which, and what was wanted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Points sorted by x, each x once, and what their second differences say.
+    """Hold points sorted by x, each x once, and what their second differences say.
 
     ``slopes`` (n-1,) are the secants; ``bends`` (n-2,) the slope changes at the inner points, exact in sign
     and zero exactly where three points are collinear; ``doubtful`` (n-2,) marks bends that are not zero but
@@ -82,7 +82,9 @@ def points(x: ArrayLike, y: ArrayLike) -> Points:
 
 
 def _half_ulp(values: np.ndarray) -> float:
-    """Relative half unit in the last place; 0 where all values are whole numbers, which are taken as exact."""
+    """Return the relative half unit in the last place; 0 where all values are whole numbers, which are taken as
+    exact.
+    """
     if values.dtype.kind != "f" or bool(np.all(values == np.rint(values))):
         return 0.0
     return float(np.finfo(values.dtype).eps) / 2
@@ -118,14 +120,14 @@ def _check_repeats(x: np.ndarray, y: np.ndarray, keep: np.ndarray, order: np.nda
 
 
 def two_difference(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``a - b`` as a rounded value and its exact error."""
+    """Compute ``a - b`` as a rounded value and its exact error."""
     d = a - b
     v = a - d
     return d, (a - (d + v)) + (v - b)
 
 
 def two_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``a b`` as a rounded value and its exact error."""
+    """Compute ``a b`` as a rounded value and its exact error."""
     p = a * b
     s, t = SPLIT * a, SPLIT * b
     ah, bh = s - (s - a), t - (t - b)
@@ -134,7 +136,8 @@ def two_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bends(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slope changes (n-2,) with exact signs, and which of them half a unit in the last place could make zero.
+    """Return the slope changes (n-2,) with exact signs, and which of them half a unit in the last place could make
+    zero.
 
     Chunks keep the work in cache; only where the two products nearly cancel are error-free transformations
     needed.
@@ -156,7 +159,7 @@ def _bends(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _careful(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slope change and determinant of triples, x and y (3, k), through error-free transformations."""
+    """Return the slope change and determinant of triples, x and y (3, k), through error-free transformations."""
     (h0, h1), (h0_err, h1_err) = two_difference(x[1:], x[:-1])
     (g0, g1), (g0_err, g1_err) = two_difference(y[1:], y[:-1])
     right, right_err = two_product(g1, h0)
@@ -193,7 +196,7 @@ def _exact_bend(x: list[float], y: list[float]) -> tuple[float, float]:
 
 
 def _doubtful(x: np.ndarray, y: np.ndarray, det: np.ndarray, x_ulp: float, y_ulp: float) -> np.ndarray:
-    """Where det is not zero, yet no larger than it moves when each number given moves by half a unit in its
+    """Find where det is not zero, yet no larger than it moves when each number given moves by half a unit in its
     last place.
 
     First order in the units; (n-2,).
@@ -213,7 +216,7 @@ def _doubtful(x: np.ndarray, y: np.ndarray, det: np.ndarray, x_ulp: float, y_ulp
 
 
 def straightened(given: Points) -> Points:
-    """Points whose doubtful bends are zero, wherever a whole stretch of them lies within rounding of its
+    """Return the points whose doubtful bends are zero, wherever a whole stretch of them lies within rounding of its
     chord.
 
     A stretch that bends away from its chord by more than four units in the last place of its largest |y| and

@@ -26,7 +26,7 @@ ROUNDS = 2000
 
 @dataclass(frozen=True, eq=False)
 class Denoised:
-    """Values ``theta`` (n,) with slope changes ``changes`` (K,) at the data points number ``knots`` (K,), and
+    """Hold values ``theta`` (n,) with slope changes ``changes`` (K,) at the data points number ``knots`` (K,), and
     their ``gap``.
 
     ``gap`` is the difference of primal and dual objective, relative to the primal: a proof of how near the
@@ -40,14 +40,14 @@ class Denoised:
 
 
 def largest_strength(series: Series) -> float:
-    """The least strength at which the least-squares line is optimal."""
+    """Return the least strength at which the least-squares line is optimal."""
     none = np.empty(0, dtype=np.int64)
     theta, _ = _fit(series, none, np.empty(0), 0.0)
     return float(np.abs(_multiplier(series, theta, none, np.empty(0))).max())
 
 
 def denoise(series: Series, strength: float, start: Denoised | None = None) -> Denoised:
-    """The exact minimiser for ``strength`` > 0. ``start`` is a solution at another strength, whose knots are
+    """Return the exact minimiser for ``strength`` > 0. ``start`` is a solution at another strength, whose knots are
     tried first.
 
     Raises ``RuntimeError`` when the active set does not settle, which only rounding can cause.
@@ -76,7 +76,7 @@ def denoise(series: Series, strength: float, start: Denoised | None = None) -> D
 
 
 def path(series: Series, strengths: np.ndarray) -> Iterator[Denoised]:
-    """The minimisers at ``strengths``, best from the largest down, each started from the one before."""
+    """Return the minimisers at ``strengths``, best from the largest down, each started from the one before."""
     solution: Denoised | None = None
     for strength in strengths:
         solution = denoise(series, float(strength), solution)
@@ -84,7 +84,7 @@ def path(series: Series, strengths: np.ndarray) -> Iterator[Denoised]:
 
 
 def _towards(now: np.ndarray, aim: np.ndarray) -> np.ndarray:
-    """From the changes ``now`` to the first sign change on the way to ``aim``: these become zero."""
+    """Go from the changes ``now`` to the first sign change on the way to ``aim``: these become zero."""
     turning = (now != 0) & (now * aim < 0)
     time = np.full(now.size, np.inf)
     time[turning] = now[turning] / (now[turning] - aim[turning])
@@ -98,7 +98,7 @@ def _towards(now: np.ndarray, aim: np.ndarray) -> np.ndarray:
 
 
 def _fit(series: Series, knots: np.ndarray, signs: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
-    """Values (n,) and slope changes (K,) of the minimiser with these knots and signs of slope changes."""
+    """Return the values (n,) and slope changes (K,) of the minimiser with these knots and signs of slope changes."""
     nodes = np.concatenate([[0], knots, [series.x.size - 1]])
     hats = Hats.at(series, series.x[nodes])
     force = strength * np.diff(np.concatenate([[0.0], signs, [0.0]])) / hats.width
@@ -107,7 +107,7 @@ def _fit(series: Series, knots: np.ndarray, signs: np.ndarray, strength: float) 
 
 
 def _multiplier(series: Series, theta: np.ndarray, knots: np.ndarray, at_knots: np.ndarray) -> np.ndarray:
-    """u (n,), with the drift of its sums taken out: it is known at the ends (zero) and at the knots."""
+    """Compute u (n,), with the drift of its sums taken out: it is known at the ends (zero) and at the knots."""
     flow = np.cumsum(series.w * (series.y - theta))[:-1]
     u = np.concatenate([[0.0], np.cumsum(flow * np.diff(series.x))])
     nodes = np.concatenate([[0], knots, [u.size - 1]])
@@ -116,7 +116,7 @@ def _multiplier(series: Series, theta: np.ndarray, knots: np.ndarray, at_knots: 
 
 
 def _peaks(u: np.ndarray, knots: np.ndarray, strength: float, single: bool) -> np.ndarray:
-    """Where |u| exceeds the strength most: one place between any two knots, or one altogether."""
+    """Find where |u| exceeds the strength most: one place between any two knots, or one altogether."""
     excess = np.abs(u) - strength * (1 + ENTRY)
     excess[knots] = -1.0
     excess[[0, -1]] = -1.0
@@ -131,7 +131,7 @@ def _peaks(u: np.ndarray, knots: np.ndarray, strength: float, single: bool) -> n
 
 
 def _gap(series: Series, theta: np.ndarray, changes: np.ndarray, u: np.ndarray, strength: float) -> float:
-    """Relative duality gap: the residuals, scaled until |u| <= strength, are a dual point."""
+    """Return the relative duality gap: the residuals, scaled until |u| <= strength, are a dual point."""
     residual = series.y - theta
     square = float((series.w * residual**2).sum())
     primal = square / 2 + strength * float(np.abs(changes).sum())

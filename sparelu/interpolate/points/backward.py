@@ -31,7 +31,7 @@ place.
 
 @dataclass(frozen=True, eq=False)
 class Shallow:
-    """sum_k sign_k (xbar . nu_k)_+ with xbar = [x, 1]: ``nu`` (K, d+1), ``sign`` (K,), ``live`` (K, d+1)
+    """Hold sum_k sign_k (xbar . nu_k)_+ with xbar = [x, 1]: ``nu`` (K, d+1), ``sign`` (K,), ``live`` (K, d+1)
     where nu may be nonzero.
     """
 
@@ -41,27 +41,27 @@ class Shallow:
 
     @property
     def nonzeros(self) -> int:
-        """Nonzero products v w, biases included."""
+        """Count the nonzero products v w, biases included."""
         return int(self.live.sum())
 
     def outputs(self, xbar: np.ndarray) -> np.ndarray:
-        """Values at the rows of ``xbar`` (n, d+1)."""
+        """Return the values at the rows of ``xbar`` (n, d+1)."""
         return np.maximum(xbar @ self.nu.T, 0) @ self.sign
 
     def jacobian(self, xbar: np.ndarray) -> np.ndarray:
-        """Derivatives (n, P) by the live weights, in the order of ``live``."""
+        """Return the derivatives (n, P) by the live weights, in the order of ``live``."""
         active = (xbar @ self.nu.T > 0) * self.sign
         k, i = np.nonzero(self.live)
         return active[:, k] * xbar[:, i]
 
     def stepped(self, step: np.ndarray) -> "Shallow":
-        """With ``step`` (P,) added to the live weights."""
+        """Add ``step`` (P,) to the live weights."""
         nu = self.nu.copy()
         nu[self.live] += step
         return replace(self, nu=nu)
 
     def without(self, weights: np.ndarray) -> "Shallow":
-        """With the live weights number ``weights`` set to zero for good."""
+        """Set the live weights number ``weights`` to zero for good."""
         live = self.live.copy()
         k, i = np.nonzero(self.live)
         live[k[weights], i[weights]] = False
@@ -69,14 +69,14 @@ class Shallow:
 
 
 def start(xbar: np.ndarray, y: np.ndarray, neurons: int, rng: np.random.Generator) -> Shallow | None:
-    """An interpolant with ``neurons`` random neurons; None when Gauss-Newton does not reach the points."""
+    """Build an interpolant with ``neurons`` random neurons; None when Gauss-Newton does not reach the points."""
     nu = rng.standard_normal((neurons, xbar.shape[1])) / np.sqrt(xbar.shape[1])
     sign = np.where(np.arange(neurons) % 2, 1.0, -1.0)
     return returned(xbar, y, Shallow(nu, sign, np.ones_like(nu, dtype=bool)), steps=200)
 
 
 def start_linear(xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Shallow:
-    """An interpolant with 2n random neurons, output weights of least norm: always there for distinct rows."""
+    """Build an interpolant with 2n random neurons, output weights of least norm: always there for distinct rows."""
     w = rng.standard_normal((2 * len(xbar), xbar.shape[1])) / np.sqrt(xbar.shape[1])
     v = np.linalg.lstsq(np.maximum(xbar @ w.T, 0), y, rcond=None)[0]
     nu = np.abs(v)[:, None] * w
@@ -85,7 +85,7 @@ def start_linear(xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> S
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """The interpolant worked on, the sparsest so far, and the dead ends met."""
+    """Hold the interpolant worked on, the sparsest so far, and the dead ends met."""
 
     net: Shallow
     best: Shallow
@@ -134,7 +134,7 @@ def merge_patterns(xbar: np.ndarray, net: Shallow) -> Shallow:
 
 
 def _revived(net: Shallow, count: int, rng: np.random.Generator) -> Shallow:
-    """With ``count`` zero weights of living neurons free again."""
+    """Free ``count`` zero weights of living neurons again."""
     k, i = np.nonzero(net.live.any(axis=1, keepdims=True) & ~net.live)
     chosen = rng.permutation(k.size)[:count]
     live = net.live.copy()
@@ -143,7 +143,7 @@ def _revived(net: Shallow, count: int, rng: np.random.Generator) -> Shallow:
 
 
 def _order(net: Shallow, jacobian: np.ndarray, hold: bool) -> np.ndarray:
-    """Live weights that may go, by the distance to the interpolants without them."""
+    """Order the live weights that may go by the distance to the interpolants without them."""
     projected = linalg.cho_solve(_factor(jacobian), jacobian)
     free = 1 - np.einsum("np,np->p", jacobian, projected)
     order = np.argsort(net.nu[net.live] ** 2 / np.maximum(free, 1e-9))
@@ -169,7 +169,7 @@ def _eliminate_some(xbar: np.ndarray, y: np.ndarray, net: Shallow, order: np.nda
 
 
 def _moved(xbar: np.ndarray, y: np.ndarray, net: Shallow, rng: np.random.Generator) -> Shallow:
-    """Another interpolant on the same weights: a random step in the null space, halved until the points are
+    """Move to another interpolant on the same weights: a random step in the null space, halved until the points are
     met again.
     """
     jacobian = net.jacobian(xbar)
@@ -185,7 +185,7 @@ def _moved(xbar: np.ndarray, y: np.ndarray, net: Shallow, rng: np.random.Generat
 
 
 def returned(xbar: np.ndarray, y: np.ndarray, net: Shallow, steps: int = 15) -> Shallow | None:
-    """Back to the points by Gauss-Newton steps of least norm with halving; None when they are not reached."""
+    """Return to the points by Gauss-Newton steps of least norm with halving; None when they are not reached."""
     residual = y - net.outputs(xbar)
     for _ in range(steps):
         if np.abs(residual).max() < TOLERANCE:
@@ -216,7 +216,7 @@ def _factor(jacobian: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def polished(xbar: np.ndarray, y: np.ndarray, net: Shallow) -> Shallow:
-    """The live weights refitted to the points exactly: linear solves of least norm, residuals in extended
+    """Refit the live weights to the points exactly: linear solves of least norm, residuals in extended
     precision.
     """
     long = np.longdouble

@@ -16,7 +16,7 @@ WAYS = 200
 
 @dataclass(frozen=True, eq=False)
 class Neurons:
-    """sum_k sign_k ([x, 1] . nu_k)_+ with ``nu`` (K, d+1) and ``sign`` (K,); ``condition`` of the solve
+    """Hold sum_k sign_k ([x, 1] . nu_k)_+ with ``nu`` (K, d+1) and ``sign`` (K,); ``condition`` of the solve
     behind it.
     """
 
@@ -26,7 +26,7 @@ class Neurons:
 
 
 def one_weight(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, tries: int = 20) -> Neurons | None:
-    """At most N neurons of one weight each through x (N, d), y (N,): (x_j)_+, (-x_j)_+ and the constant.
+    """Find at most N neurons of one weight each through x (N, d), y (N,): (x_j)_+, (-x_j)_+ and the constant.
 
     None when [X_+, (-X)_+, 1] has rank below N. The columns are chosen by QR with pivoting; while the
     condition number is above ``ILL``, further choices under random column scales are tried, and the best is
@@ -80,7 +80,7 @@ def solve(a: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def two_neurons(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, tries: int = 30) -> Neurons | None:
-    """One neuron for each sign of y, with as many weights (bias included) as there are labels of that sign.
+    """Build one neuron for each sign of y, with as many weights (bias included) as there are labels of that sign.
 
     None when no neuron meets the labels of one sign and is silent elsewhere, or ``tries`` walks end with more
     weights.
@@ -103,7 +103,7 @@ def two_neurons(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, tries: i
 def _one_sided(
     on: np.ndarray, value: np.ndarray, off: np.ndarray, rng: np.random.Generator, tries: int
 ) -> tuple[np.ndarray, float] | None:
-    """The best conditioned nu with on nu = value, off nu < 0 and len(on) nonzeros that ``tries`` walks find."""
+    """Return the best conditioned nu with on nu = value, off nu < 0 and len(on) nonzeros that ``tries`` walks find."""
     best: tuple[np.ndarray, float] | None = None
     for _ in range(tries):
         begin = _silent(on, value, off, rng)
@@ -124,7 +124,7 @@ def _one_sided(
 
 
 def _silent(on: np.ndarray, value: np.ndarray, off: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """Some nu with on nu = value and off nu < 0: a linear solve where the rows are independent, else a linear
+    """Find some nu with on nu = value and off nu < 0: a linear solve where the rows are independent, else a linear
     program.
     """
     depth = -3 * value.mean() * rng.uniform(0.5, 2, len(off))
@@ -138,7 +138,7 @@ def _silent(on: np.ndarray, value: np.ndarray, off: np.ndarray, rng: np.random.G
 
 
 def _walk(nu: np.ndarray, on: np.ndarray, off: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """From one solution to a vertex without active inequality, weight by weight.
+    """Walk from one solution to a vertex without active inequality, weight by weight.
 
     Random directions that keep ``on nu`` are followed to the first weight that becomes zero, those excluded
     that make a silent point active before; the one that stays deep among the silent points is taken. It

@@ -26,7 +26,7 @@ STEEP = 10.0
 
 @dataclass(frozen=True)
 class Proof:
-    """``least`` as found and ``bound`` as proved (equal when the search finished), with the interpolant that
+    """Hold ``least`` as found and ``bound`` as proved (equal when the search finished), with the interpolant that
     attains it.
 
     ``nu`` (K, d+1) and ``sign`` (K,) are its neurons; ``size`` bounds |nu| in the search.
@@ -40,7 +40,7 @@ class Proof:
 
 
 def patterns(xbar: np.ndarray) -> np.ndarray:
-    """All patterns (J, N) of points on the positive side of a hyperplane through the origin, points xbar (N,
+    """Return all patterns (J, N) of points on the positive side of a hyperplane through the origin, points xbar (N,
     d+1) in general position.
 
     Each pattern is reached from a hyperplane through d of the points by moving it off them either way; both
@@ -67,7 +67,7 @@ def _has_interior(xbar: np.ndarray, pattern: np.ndarray) -> bool:
 
 
 def least_nonzeros(x: np.ndarray, y: np.ndarray, size: float | None = None, seconds: float = 60.0) -> Proof:
-    """Fewest nonzero products v w, biases included, of a one-hidden-layer network without affine part through
+    """Find the fewest nonzero products v w, biases included, of a one-hidden-layer network without affine part through
     the points.
 
     Arguments: x (N, d) and y (N,) with N up to 8 or so and d up to 3, the bound ``size`` on every |v w| with
@@ -79,7 +79,7 @@ def least_nonzeros(x: np.ndarray, y: np.ndarray, size: float | None = None, seco
 
 
 def span_bound(x: np.ndarray, y: np.ndarray) -> int:
-    """A lower bound on the nonzeros, from the spans of columns D Xbar_i alone: k + 1 when no k columns have y
+    """Return a lower bound on the nonzeros, from the spans of columns D Xbar_i alone: k + 1 when no k columns have y
     in their span.
 
     All sets of k = N - 1, N - 2, ... columns are examined, the first k for which ``SUBSETS`` suffice; 1 when
@@ -105,7 +105,7 @@ def _subsets(n: int, k: int) -> Iterator[np.ndarray]:
 
 
 def _reaches(sets: np.ndarray, target: np.ndarray) -> bool:
-    """Whether ``target`` (N,) lies in the span of one of the ``sets`` (b, k, N) of columns."""
+    """Tell whether ``target`` (N,) lies in the span of one of the ``sets`` (b, k, N) of columns."""
     with_target = np.concatenate([sets, np.broadcast_to(target, (len(sets), 1, target.size))], axis=1)
     gram = with_target @ with_target.transpose(0, 2, 1)
     doubtful = sets[np.linalg.det(gram) < FLAT]
@@ -117,19 +117,19 @@ def _reaches(sets: np.ndarray, target: np.ndarray) -> bool:
 
 
 def least_neurons(x: np.ndarray, y: np.ndarray, size: float | None = None, seconds: float = 60.0) -> Proof:
-    """Fewest neurons; otherwise as :func:`least_nonzeros`."""
+    """Find the fewest neurons; otherwise as :func:`least_nonzeros`."""
     return _solve(x, y, size, seconds, per_weight=False)
 
 
 def _steepest(x: np.ndarray, y: np.ndarray) -> float:
-    """The largest |y_i - y_j| / |x_i - x_j|, one at least."""
+    """Return the largest |y_i - y_j| / |x_i - x_j|, one at least."""
     i, j = np.triu_indices(len(x), 1)
     return max(1.0, float((np.abs(y[i] - y[j]) / np.linalg.norm(x[i] - x[j], axis=1)).max(initial=0.0)))
 
 
 def _solve(x: np.ndarray, y: np.ndarray, size: float | None, seconds: float, per_weight: bool) -> Proof:
-    """Variables: nu (J, 2, d+1) for patterns and signs, then one binary for each weight, or for each pattern
-    and sign.
+    """Solve the program with the variables nu (J, 2, d+1) for patterns and signs, then one binary for each weight, or
+    for each pattern and sign.
     """
     xbar, scale = np.column_stack([x, np.ones(len(x))]), float(np.abs(y).max()) or 1.0
     size = STEEP * _steepest(x, y / scale) if size is None else size

@@ -7,7 +7,8 @@ from sparelu.interpolate.points.backward import Shallow
 
 
 def start_on_a_line(x: np.ndarray, y: np.ndarray) -> Shallow:
-    """One input x (n,): a neuron for each knot of the sparsest interpolant, and one or two for its affine part.
+    """Build, for one input x (n,), a neuron for each knot of the sparsest interpolant, and one or two for its affine
+    part.
 
     Knots up to one of them look left, the others right, so that the affine part is the line of the piece between
     them; the piece is taken that leaves the fewest weights. A line of one sign over the points is one neuron.

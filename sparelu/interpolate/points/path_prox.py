@@ -13,7 +13,7 @@ WARM = 5
 
 @dataclass(frozen=True)
 class Penalty:
-    """strength sum |v_k w_ki|^p: with the biases b_k among the w_k when ``biases``. Neurons whose products
+    """Hold strength sum |v_k w_ki|^p: with the biases b_k among the w_k when ``biases``. Neurons whose products
     have a norm below ``least`` are zeroed.
     """
 
@@ -24,7 +24,7 @@ class Penalty:
 
 
 class PathNetwork:
-    """v (w x + b)_+ + c with w (K, d), b (K,), v (o, K), c (o,) not trained, and one Adam for all of them.
+    """Hold v (w x + b)_+ + c with w (K, d), b (K,), v (o, K), c (o,) not trained, and one Adam for all of them.
 
     For one output it is the published network. For several, |v_k| is the norm of the outgoing weights of
     neuron k.
@@ -36,11 +36,11 @@ class PathNetwork:
         self.adam = torch.optim.Adam([self.w, self.b, self.v], lr=rate)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Outputs (n, o) for rows x (n, d)."""
+        """Return the outputs (n, o) for rows x (n, d)."""
         return torch.relu(x @ self.w.T + self.b) @ self.v.T + self.c
 
     def step(self, x: Tensor, y: Tensor, penalty: Penalty, classes: bool) -> float:
-        """One Adam step on the mean loss of the batch, then the proximal step; the loss before both."""
+        """Take one Adam step on the mean loss of the batch, then the proximal step; return the loss before both."""
         before = self.products(penalty.biases).detach().clone()
         self.adam.zero_grad()
         out = self(x)
@@ -54,14 +54,14 @@ class PathNetwork:
         return float(loss.detach())
 
     def products(self, biases: bool) -> Tensor:
-        """|v_k| [w_k, b_k] with signs, (K, d+1); (K, d) without the biases."""
+        """Compute |v_k| [w_k, b_k] with signs, (K, d+1); (K, d) without the biases."""
         return self.v.norm(dim=0)[:, None] * self._incoming(biases)
 
     def _incoming(self, biases: bool) -> Tensor:
         return torch.cat([self.w, self.b[:, None]], dim=1) if biases else self.w
 
     def _shrink(self, before: Tensor, penalty: Penalty) -> None:
-        """u = soft(v w, strength rate p |v_old w_old|^(p-1)), split evenly between v and w; zeros stay zeros
+        """Set u = soft(v w, strength rate p |v_old w_old|^(p-1)), split evenly between v and w; zeros stay zeros
         for p < 1.
         """
         weight = penalty.strength * self.rate * penalty.p * before.abs() ** (penalty.p - 1)
@@ -78,7 +78,7 @@ class PathNetwork:
             self.b.copy_(balanced[:, -1] * self.b.sign())
 
     def state(self) -> dict[str, Tensor | int]:
-        """Weights and the moments of Adam."""
+        """Return the weights and the moments of Adam."""
         found: dict[str, Tensor | int] = {"count": self.count, "c": self.c.clone()}
         for name in ("w", "b", "v"):
             weight = getattr(self, name)
@@ -89,7 +89,7 @@ class PathNetwork:
 
     @classmethod
     def restored(cls, state: Mapping[str, Any], rate: float) -> "PathNetwork":
-        """The network of a :meth:`state`."""
+        """Restore the network of a :meth:`state`."""
         net = cls(state["w"], state["b"], state["v"], state["c"].clone(), rate)
         net.count = int(state["count"])
         for name in ("w", "b", "v"):

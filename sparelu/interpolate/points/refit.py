@@ -18,7 +18,7 @@ SOFT = 1e3
 
 @dataclass(frozen=True, eq=False)
 class Live:
-    """v (w x + b)_+ + c in float64: w (K, d), b (K,), v (o, K), c (o,); zeros are final."""
+    """Hold v (w x + b)_+ + c in float64: w (K, d), b (K,), v (o, K), c (o,); zeros are final."""
 
     w: np.ndarray
     b: np.ndarray
@@ -27,16 +27,16 @@ class Live:
 
     @classmethod
     def of(cls, net: PathNetwork) -> "Live":
-        """The weights of a network in training."""
+        """Return the weights of a network in training."""
         return cls(*(t.detach().cpu().to(torch.float64).numpy() for t in (net.w, net.b, net.v, net.c)))
 
     def hidden(self, x: np.ndarray) -> np.ndarray:
-        """Activations (n, K)."""
+        """Return the activations (n, K)."""
         return np.maximum(x @ self.w.T + self.b, 0)
 
 
 def keep_largest(live: Live, least: float, allowed: int | None) -> Live:
-    """Products below ``least`` times the largest are zeroed, and the largest of the others kept up to
+    """Zero the products below ``least`` times the largest, and keep the largest of the others up to
     ``allowed`` weights.
 
     For one output the weights are the products; for several, a neuron costs its outgoing weights as well.
@@ -59,7 +59,7 @@ def keep_largest(live: Live, least: float, allowed: int | None) -> Live:
 
 
 def fitted(live: Live, data: Data, mean: np.ndarray, sd: np.ndarray) -> Live:
-    """The refit to the (standardised) targets of ``data``: least squares, or cross-entropy.
+    """Refit to the (standardised) targets of ``data``: least squares, or cross-entropy.
 
     One target and at most ``ROWS`` rows: all live weights by Gauss-Newton with halving, so that as many
     points as there are weights can be met exactly. Otherwise the outgoing weights by one least-squares solve,

@@ -56,7 +56,9 @@ def _candidates(xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> It
 
 
 def _sparse_solution(columns: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-    """A solution of ``columns v = y`` of least l^1 norm, basic so that it is sparse; None where there is none."""
+    """Return a solution of ``columns v = y`` of least l^1 norm, basic so that it is sparse; None where there is
+    none.
+    """
     if columns.size > ENTRIES:
         return None
     least = np.linalg.lstsq(columns, y, rcond=None)[0]
@@ -74,7 +76,7 @@ def _sparse_solution(columns: np.ndarray, y: np.ndarray) -> np.ndarray | None:
 
 
 def _random_hinges(xbar: np.ndarray, y: np.ndarray, neurons: int, rng: np.random.Generator) -> Shallow:
-    """Random neurons through points, about a third of them active at all, output weights by least squares."""
+    """Draw random neurons through points, about a third of them active at all, output weights by least squares."""
     w = rng.standard_normal((neurons, xbar.shape[1] - 1))
     z = xbar[:, :-1] @ w.T
     bias = -z[rng.integers(len(y), size=neurons), np.arange(neurons)]
