@@ -19,7 +19,7 @@ from sparelu.data import Budget, Data
 from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
 from sparelu.experiments.benchmarks.figures import lines
 from sparelu.experiments.benchmarks.run import run_benchmarks
-from sparelu.experiments.evaluate import measure
+from sparelu.experiments.evaluate import evaluate
 from sparelu.interpolate.curves.interpolant import interpolate
 from sparelu.run import Limits, fit
 
@@ -60,7 +60,7 @@ def imp(data: Data, seed: int) -> dict[str, int | None]:
     for factor in FACTORS:
         method, budget = fitter("imp"), Budget((100,), nonzeros=int(factor * data.n))
         network = fit(method, data, budget, seed=seed).network
-        r2 = measure(network, data).r2
+        r2 = evaluate(network, data).r2
         for level in LEVELS:
             if r2 >= level and found[f"imp_{level}"] is None:
                 found[f"imp_{level}"] = network.nonzeros + network.biases
@@ -79,7 +79,7 @@ def row(data: str, n: int, seed: int, limit: int = 60) -> dict[str, Any]:
         "bound": n,
         "few_weights": network.nonzeros + network.biases,
         "seconds": seconds,
-        "mse": measure(network, rows).mse,
+        "mse": evaluate(network, rows).mse,
         "neurons": network.hidden[0],
         "two_weights": two_weights(rows, np.random.default_rng(seed)),
         **imp(rows, seed),

@@ -18,7 +18,7 @@ from sparelu.data import Budget, Data
 from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
 from sparelu.experiments.benchmarks.figures import lines
 from sparelu.experiments.benchmarks.run import run_benchmarks
-from sparelu.experiments.evaluate import measure
+from sparelu.experiments.evaluate import evaluate
 from sparelu.interpolate.few_weights import FewWeights
 from sparelu.interpolate.points.path_prox import PathNetwork, Penalty
 from sparelu.interpolate.reweighted import Reweighted
@@ -93,7 +93,7 @@ def tenth(p: float, seed: int, epochs: int = 10_000) -> dict[str, Any]:
         network = fit(method, data, Budget((width,)), seed=seed).network
         found[f"{name}_seconds"] = time.process_time() - start
         found[f"{name}_nonzeros"] = network.nonzeros + network.biases + network.skip_nonzeros
-        found[f"{name}_neurons"], found[f"{name}_mse"] = network.hidden[0], measure(network, data).mse
+        found[f"{name}_neurons"], found[f"{name}_mse"] = network.hidden[0], evaluate(network, data).mse
     return found
 
 

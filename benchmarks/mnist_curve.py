@@ -18,7 +18,7 @@ from sparelu.data import Budget, Data
 from sparelu.datasets.images import mnist
 from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
 from sparelu.experiments.benchmarks.run import run_benchmarks
-from sparelu.experiments.evaluate import measure
+from sparelu.experiments.evaluate import evaluate
 from sparelu.experiments.figures.curves import score_against_nonzeros
 from sparelu.experiments.figures.rows import cells
 from sparelu.experiments.trials.trial import Trial
@@ -74,7 +74,7 @@ def raw_pixels() -> tuple[Data, Data]:
 
 def judged(label: str, network: Network, train: Data, test: Data, budget: int) -> dict[str, Any]:
     """Named as the flat row of a trial."""
-    scores = {"score": measure(network, test).score, "train_score": measure(network, train).score}
+    scores = {"score": evaluate(network, test).score, "train_score": evaluate(network, train).score}
     return {"label": label, "budget": budget, "nonzeros": network.nonzeros, "biases": network.biases, **scores}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sparelu import Budget, Data, fit, fitter, measure
+from sparelu import Budget, Data, evaluate, fit, fitter
 from sparelu.datasets import load
 from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
 from sparelu.experiments.benchmarks.run import run_benchmarks
@@ -33,7 +33,7 @@ def row(method: str, density: float, seed: int, epochs: int) -> dict[str, Any]:
     start = time.process_time()
     solution = fit(fitter(name, **settings), data, Budget(HIDDEN, nonzeros=round(density * WEIGHTS)), seed=seed)
     spent = time.process_time() - start
-    judged = measure(solution.network, data.test)
+    judged = evaluate(solution.network, data.test)
     return {"accuracy": judged.accuracy, "nonzeros": solution.network.nonzeros, "processor": spent}
 
 

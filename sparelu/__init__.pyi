@@ -12,7 +12,7 @@ from .data import Standardisation as Standardisation
 from .estimators import SparseReLUClassifier as SparseReLUClassifier
 from .estimators import SparseReLURegressor as SparseReLURegressor
 from .experiments.evaluate import Measurement as Measurement
-from .experiments.evaluate import measure as measure
+from .experiments.evaluate import evaluate as evaluate
 from .export.arrays import to_arrays as to_arrays
 from .export.arrays import to_numpy as to_numpy
 from .export.c import to_c as to_c

@@ -1,11 +1,18 @@
 """The command ``sparelu``. Heavy imports wait until a command runs, so that --help is instant."""
 
 import json as json_text
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
+
+from sparelu.cli.declarations import declarations
+from sparelu.cli.flags import check_format, check_run, method_settings, whole_numbers
+from sparelu.cli.options import FOUR, FitOptions, TuneOptions, check_plan, read_trial, take_options
+from sparelu.experiments.options import BudgetChoice, Plan, TrialOptions, check_select
+from sparelu.settings import SettingError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,21 +23,16 @@ app = typer.Typer(
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Json = Annotated[bool, Option("--json", help="Print one JSON object instead of tables.")]
-Folds = Annotated[int, Option(help="Folds of the cross-validation.")]
-Select = Annotated[
-    str,
-    Option(help="one-se: the smallest budget whose mean loss is within a standard error of the least; or best."),
-]
-Channels = Annotated[
-    str | None, Option(help="Of images: convolutions before the hidden layers, such as 16,32 (3 x 3, stride 2).")
-]
 Run = Annotated[Path, Argument(help="A run folder written by fit.")]
+
+
+def command(leave: Sequence[str] = (), **how: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command, with flags for the fields of the options that it takes, but for those to ``leave``."""
+    return lambda function: app.command(**how)(take_options(function, leave))
 
 
 def _methods_from(start: str) -> list[str]:
     """Return the methods whose names begin so, for the completion of a shell."""
-    from sparelu.cli.declarations import declarations
-
     return [name for name in declarations().methods if name.startswith(start)]
 
 
@@ -50,151 +52,58 @@ def _print_version() -> None:
     raise typer.Exit
 
 
-@app.command(context_settings=EXTRA)
-def fit(
-    context: typer.Context,
-    data: Annotated[
-        str,
-        Argument(
-            help="A CSV, Parquet, NPY or NPZ file, or a name (see: sparelu datasets); "
-            "parameters as name:key=value,key=value."
-        ),
-    ],
-    target: Annotated[str | None, Option(help="The column to predict, by name or number.")] = None,
-    task: Annotated[
-        str | None, Option(help="regression or classification; found from the target if not given.")
-    ] = None,
-    method: Annotated[str, Option(help="A method (see: sparelu methods), or auto.")] = "auto",
-    hidden: Annotated[str, Option(help="Hidden widths, such as 100 or 300,100.")] = "100",
-    channels: Channels = None,
-    nonzeros: Annotated[int | None, Option(help="Weights allowed. One of these four.")] = None,
-    density: Annotated[float | None, Option(help="Share of the weights allowed.")] = None,
-    sparsity: Annotated[float | None, Option(help="Share of the weights that must be zero.")] = None,
-    compression: Annotated[float | None, Option(help="All weights divided by those allowed.")] = None,
-    seed: Annotated[int, Option(help="Decides everything random.")] = 0,
-    test_fraction: Annotated[float, Option(help="Rows kept for testing, where the source keeps none.")] = 0.2,
-    standardise: Annotated[bool | None, Option(help="Scale inputs (default: files yes, named data no).")] = None,
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
-    seconds: Annotated[float | None, Option(help="Stop the fit after so many seconds.")] = None,
-    save_every: Annotated[float, Option(help="Seconds between two saves of the state.")] = 10.0,
-    out: Annotated[Path | None, Option(help="Run folder (default: runs/DATA-METHOD-KEY).")] = None,
-    resume: Annotated[bool, Option("--resume", help="Go on with an interrupted run.")] = False,
-    path: Annotated[
-        bool, Option("--path", help="Fit several budgets, choose one by cross-validation, draw the curve.")
-    ] = False,
-    budgets: Annotated[str | None, Option(help="Budgets of --path, such as 50,100,200.")] = None,
-    folds: Folds = 5,
-    select: Select = "one-se",
-    rank_timeout: Annotated[float, Option(help="Seconds that ranks wait for one another under torchrun.")] = 300.0,
-    json: Json = False,
-) -> None:
+@command(context_settings=EXTRA)
+def fit(context: typer.Context, asked: TrialOptions, choice: BudgetChoice, options: FitOptions) -> None:
     """Fit a sparse network to DATA within a budget, and write a run folder with the model and report.html.
 
     Settings of the method are flags too: see [bold]sparelu methods NAME[/]. Started as
     [bold]torchrun --nproc-per-node K -m sparelu fit ...[/], K processes share the rows.
     """
-    from sparelu.cli.fit import Wishes, fit_command
-    from sparelu.cli.session import plain_errors
+    trial = read_trial(asked, context.args)
+    check_select(choice.select)
+    from sparelu.cli.fit import fit_command
 
-    with plain_errors():
-        wishes = Wishes(
-            data,
-            target,
-            task,
-            method,
-            hidden,
-            nonzeros,
-            density,
-            sparsity,
-            compression,
-            seed,
-            test_fraction,
-            standardise,
-            device,
-            seconds,
-            save_every,
-            tuple(context.args),
-            out,
-            resume,
-            path,
-            budgets,
-            folds,
-            select,
-            channels,
-        )
-        fit_command(wishes, json, rank_timeout)
+    fit_command(trial, context.args, choice, options)
 
 
-@app.command(context_settings=EXTRA)
-def tune(
-    context: typer.Context,
-    data: Annotated[str, Argument(help="As for fit.")],
-    target: Annotated[str | None, Option(help="The column to predict, by name or number.")] = None,
-    task: Annotated[str | None, Option(help="regression or classification.")] = None,
-    method: Annotated[str, Option(help="A method (see: sparelu methods), or auto.")] = "auto",
-    hidden: Annotated[str, Option(help="Hidden widths, such as 100 or 300,100.")] = "100",
-    channels: Channels = None,
-    budgets: Annotated[str | None, Option(help="Numbers of nonzeros to choose from, such as 50,100,200.")] = None,
-    folds: Folds = 5,
-    trials: Annotated[int, Option(help="Settings tried for each budget; above 1 wants sparelu[search].")] = 1,
-    search: Annotated[
-        list[str] | None,
-        Option(help="A setting to search, NAME=LOW:HIGH, NAME=log:LOW:HIGH, NAME=A,B or NAME; may be repeated."),
-    ] = None,
-    select: Select = "one-se",
-    pruner: Annotated[str, Option(help="Stops poor settings after some folds: median, hyperband or none.")] = "median",
-    workers: Annotated[int, Option(help="Processes; they change the time, not the result.")] = 1,
-    seed: Annotated[int, Option(help="Decides everything random.")] = 0,
-    test_fraction: Annotated[float, Option(help="Rows kept for testing, where the source keeps none.")] = 0.2,
-    standardise: Annotated[bool | None, Option(help="Scale inputs (default: files yes, named data no).")] = None,
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
-    out: Annotated[Path | None, Option(help="Run folder (default: runs/DATA-METHOD-tune-KEY).")] = None,
-    resume: Annotated[bool, Option("--resume", help="Go on with an interrupted search.")] = False,
-    json: Json = False,
-) -> None:
+@command(context_settings=EXTRA, leave=FOUR)
+def tune(context: typer.Context, asked: TrialOptions, plan: Plan, options: TuneOptions) -> None:
     """Choose the budget and the settings of a method by cross-validation, then fit all training rows.
 
     Settings that stay fixed are flags, as for fit.
     """
-    from sparelu.cli.session import plain_errors
-    from sparelu.cli.tune import Given, Search, tune_command
+    trial = read_trial(asked, context.args)
+    check_plan(plan, options, trial, context.args)
+    from sparelu.cli.tune import tune_command
 
-    with plain_errors():
-        given = Given(
-            *(data, target, task, method, hidden, channels, seed, test_fraction, standardise, device),
-            tuple(context.args),
-        )
-        asked = Search(budgets, folds, trials, tuple(search or ()), select, pruner)
-        tune_command(given, asked, out, resume, workers, json)
+    tune_command(trial, plan, options)
 
 
-@app.command()
+@command()
 def predict(
     run: Run,
     data: Annotated[str, Argument(help="Rows to predict, with the columns the model was trained on (any order).")],
     out: Annotated[Path | None, Option(help="CSV file to write (default: print).")] = None,
 ) -> None:
     """Predict rows of raw inputs with a stored model, in original labels or units."""
+    check_run(run)
     from sparelu.cli.predict_show_report import predict_command
-    from sparelu.cli.session import plain_errors
 
-    with plain_errors():
-        predict_command(run, data, out)
+    predict_command(run, data, out)
 
 
-@app.command()
+@command()
 def show(
     run: Run, everything: Annotated[bool, Option("--all", help="List every neuron.")] = False, json: Json = False
 ) -> None:
     """Print a network as tables: layers, sizes, and which inputs feed which neurons."""
+    check_run(run)
     from sparelu.cli.predict_show_report import show_command
-    from sparelu.cli.session import plain_errors
 
-    with plain_errors():
-        show_command(run, everything, json)
+    show_command(run, everything, json)
 
 
-@app.command()
+@command()
 def report(
     run: Annotated[Path, Argument(help="A run folder written by fit, or a table of rows written by sweep.")],
     beside: Annotated[
@@ -203,36 +112,30 @@ def report(
 ) -> None:
     """Write report.html of a run anew, or figures and a board of a sweep."""
     from sparelu.cli.predict_show_report import report_command
-    from sparelu.cli.session import plain_errors
 
-    with plain_errors():
-        report_command(run, beside or ())
+    report_command(run, beside or ())
 
 
-@app.command()
+@command()
 def methods(
     name: Annotated[str | None, Argument(help="A method: list its settings.", autocompletion=_methods_from)] = None,
     json: Json = False,
 ) -> None:
     """List the methods, or the settings of one."""
     from sparelu.cli.list_methods import methods_table
-    from sparelu.cli.session import plain_errors
 
-    with plain_errors():
-        _print(*methods_table(name), json)
+    _print_table(*methods_table(name), json)
 
 
-@app.command()
+@command()
 def datasets(json: Json = False) -> None:
     """List the data sets that are known by name, with their parameters."""
     from sparelu.cli.list_methods import datasets_table
-    from sparelu.cli.session import plain_errors
 
-    with plain_errors():
-        _print(*datasets_table(), json)
+    _print_table(*datasets_table(), json)
 
 
-@app.command()
+@command()
 def sweep(
     grid: Annotated[Path, Argument(help="A TOML file of trials (see docs/sweeps.md).")],
     out: Annotated[Path | None, Option(help="Table of rows, JSON lines (default: runs/GRID.jsonl).")] = None,
@@ -243,14 +146,12 @@ def sweep(
     json: Json = False,
 ) -> None:
     """Run a grid of trials (methods, data, budgets, seeds) that the table does not hold yet."""
-    from sparelu.cli.session import plain_errors
     from sparelu.cli.sweep import sweep_command
 
-    with plain_errors():
-        sweep_command(grid, out, engine, workers, threads, scheduler, json)
+    sweep_command(grid, out, engine, workers, threads, scheduler, json)
 
 
-@app.command(context_settings=EXTRA)
+@command(context_settings=EXTRA)
 def compress(
     context: typer.Context,
     run: Run,
@@ -262,14 +163,19 @@ def compress(
     out: Annotated[Path | None, Option(help="Run folder of the smaller network (default: RUN-M-neurons).")] = None,
 ) -> None:
     """Say the same with fewer neurons; draw the curve of error against neurons, and print what is certain of it."""
+    check_run(run)
+    settings = method_settings(context.args, declarations().method(method, "compressor"))
+    wanted = None if neurons is None else whole_numbers(neurons, "--neurons")
+    if (wanted is None) == (tolerance is None):
+        raise SettingError("give one of --neurons and --tolerance")
+    if tolerance is not None and not tolerance >= 0:
+        raise SettingError(f"--tolerance must be at least 0, got {tolerance:g}")
     from sparelu.cli.compress import compress_command
-    from sparelu.cli.session import plain_errors
 
-    with plain_errors():
-        compress_command(run, neurons, tolerance, method, context.args, out)
+    compress_command(run, neurons, wanted, tolerance, method, settings, out)
 
 
-@app.command(context_settings=EXTRA)
+@command(context_settings=EXTRA)
 def certify(
     context: typer.Context,
     run: Run,
@@ -277,14 +183,15 @@ def certify(
     json: Json = False,
 ) -> None:
     """Print what is proved of a network: claim, value, and each assumption as checked, violated or taken on trust."""
+    check_run(run)
+    if method is not None:
+        method_settings(context.args, declarations().method(method, "certifier"))
     from sparelu.cli.certify_export import certify_command
-    from sparelu.cli.session import plain_errors
 
-    with plain_errors():
-        certify_command(run, method, context.args, json)
+    certify_command(run, method, context.args, json)
 
 
-@app.command()
+@command()
 def export(
     run: Run,
     kind: Annotated[str, Option("--format", help="onnx, onnx-sparse, c or numpy.")] = "onnx",
@@ -292,14 +199,14 @@ def export(
     name: Annotated[str, Option(help="Name of the files and, in C, of the function.")] = "network",
 ) -> None:
     """Write a network as ONNX, as C without dependencies, or as NumPy arrays."""
+    check_run(run)
+    check_format(kind)
     from sparelu.cli.certify_export import export_command
-    from sparelu.cli.session import plain_errors
 
-    with plain_errors():
-        export_command(run, kind, out, name)
+    export_command(run, kind, out, name)
 
 
-def _print(table: Any, rows: list[dict[str, Any]], json: bool) -> None:
+def _print_table(table: Any, rows: list[dict[str, Any]], json: bool) -> None:
     from sparelu.cli.session import console
 
     if json:

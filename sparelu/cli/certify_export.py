@@ -14,12 +14,10 @@ from sparelu.cli.session import console, size
 from sparelu.data import Split
 from sparelu.experiments.trials.run_folder import RunFolder
 from sparelu.experiments.trials.trial import Trial
-from sparelu.experiments.write_run import report
-from sparelu.method import Certifier, SettingError, nearest
+from sparelu.experiments.write_run import write_result
+from sparelu.method import Certifier
 from sparelu.outcome import Certificate, Solution
 from sparelu.run import certify
-
-FORMATS = ("onnx", "onnx-sparse", "c", "numpy")
 
 
 def data_of(request: dict[str, Any]) -> tuple[Trial, Split]:
@@ -44,8 +42,7 @@ def certify_command(run: Path, method: str | None, extra: Sequence[str], as_json
             refused[name] = reason
     sources = {(c.claim, c.source) for c in claims}
     kept = [c for c in solution.certificates if (c.claim, c.source) not in sources]
-    folder.write(replace(solution, certificates=(*kept, *claims)), result)
-    report(folder)
+    write_result(folder, replace(solution, certificates=(*kept, *claims)), request, result)
     if as_json:
         print(json.dumps({"claims": [_plain(c) for c in (*kept, *claims)], "refused": refused}, indent=1))
         return
@@ -76,8 +73,6 @@ def print_claims(claims: Sequence[Certificate]) -> None:
 def export_command(run: Path, kind: str, out: Path | None, name: str) -> None:
     """Write the network for other programs, and say what it takes."""
     solution, _, _ = RunFolder(run).read()
-    if kind not in FORMATS:
-        raise SettingError(f"there is no format {kind!r}; {nearest(kind, FORMATS)}")
     where = out or run / "export"
     where.mkdir(parents=True, exist_ok=True)
     console.print(_writers()[kind](solution, where, name), highlight=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """The command ``compress``: fewer neurons for a finished run, with the curve of what is lost against their number."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 from rich.table import Table
 
 from sparelu import catalogue
-from sparelu.cli import flags
 from sparelu.cli.certify_export import data_of, print_claims
 from sparelu.cli.session import Bar, console, size
 from sparelu.compress.shallow import KERNELS
@@ -18,8 +17,8 @@ from sparelu.experiments.figures.curves import save
 from sparelu.experiments.formatting import score as worded
 from sparelu.experiments.report.compression_curve import Curve, Width, gap_and_variance, share, width_figure
 from sparelu.experiments.trials.run_folder import RunFolder
-from sparelu.experiments.trials.trial import Judged, judge, score_name
-from sparelu.experiments.write_run import report
+from sparelu.experiments.trials.trial import Evaluated, evaluate_solution, score_name
+from sparelu.experiments.write_run import write_result
 from sparelu.method import Compressor, Refusal, SettingError
 from sparelu.outcome import Solution
 from sparelu.run import compress
@@ -35,16 +34,16 @@ class _Search:
 
     compressor: Compressor
     solution: Solution
-    before: Judged
+    before: Evaluated
     split: Split
     seed: int
-    found: dict[tuple[int, ...], Judged]
+    found: dict[tuple[int, ...], Evaluated]
 
-    def at(self, hidden: tuple[int, ...]) -> Judged:
+    def at(self, hidden: tuple[int, ...]) -> Evaluated:
         """The network of at most these widths, judged. Raises :class:`Refusal` as the method does."""
         if hidden not in self.found:
             small = compress(self.compressor, self.solution.network, Budget(hidden), self.split.train, seed=self.seed)
-            self.found[hidden] = judge(_with_names(small, self.solution), self.split)
+            self.found[hidden] = evaluate_solution(_with_names(small, self.solution), self.split)
         return self.found[hidden]
 
     def within(self, m: int, tolerance: float) -> bool:
@@ -56,32 +55,35 @@ class _Search:
 
 
 def compress_command(
-    run: Path, neurons: str | None, tolerance: float | None, method: str, extra: Sequence[str], out: Path | None
+    run: Path,
+    neurons: str | None,
+    wanted: tuple[int, ...] | None,
+    tolerance: float | None,
+    method: str,
+    settings: Mapping[str, Any],
+    out: Path | None,
 ) -> None:
-    """Fewer neurons: as many as asked, or the fewest tried whose training score loses at most ``tolerance``."""
-    if (neurons is None) == (tolerance is None):
-        raise SettingError("give one of --neurons and --tolerance")
-    wanted = None if neurons is None else flags.whole_numbers(neurons, "--neurons")
-    if tolerance is not None and not tolerance >= 0:
-        raise SettingError(f"--tolerance must be at least 0, got {tolerance:g}")
+    """Write a run of fewer neurons: those ``wanted``, or the fewest tried that lose at most ``tolerance``.
+
+    ``neurons`` is ``wanted`` as it was asked; what may be lost is training score.
+    """
     solution, request, _ = RunFolder(run).read()
     trial, split = data_of(request)
-    compressor = catalogue.compressor(method, **flags.method_settings(extra, flags.named_method(method)))
-    search = _Search(compressor, solution, judge(solution, split), split, trial.seed, {})
+    compressor = catalogue.compressor(method, **settings)
+    search = _Search(compressor, solution, evaluate_solution(solution, split), split, trial.seed, {})
     chosen = _searched(search, wanted, tolerance)
     folder = RunFolder(out or run.with_name(f"{run.name}-{_neurons(chosen)}-neurons"))
     whole = {**request, "compressed": {"from": str(run), "method": method, "neurons": neurons, "tolerance": tolerance}}
     curve = _curve(search, chosen, tolerance)
     with folder.opened(whole, resume=False):
-        folder.write(chosen.solution, _result(search, chosen, curve))
-        report(folder)
+        write_result(folder, chosen.solution, whole, _result(search, chosen, curve))
         picture, _ = save(width_figure(curve), folder.path / PICTURE)
     console.print(_table(search, chosen, curve))
     print_claims(chosen.solution.certificates)
     console.print(f"Written to {folder.path}; the curve is {picture}.", highlight=False, soft_wrap=True)
 
 
-def _searched(search: _Search, wanted: tuple[int, ...] | None, tolerance: float | None) -> Judged:
+def _searched(search: _Search, wanted: tuple[int, ...] | None, tolerance: float | None) -> Evaluated:
     """The network that is asked for, with those of the error curve found on the way.
 
     The curve has the halvings of one hidden layer's width; those that the method refuses are left out of it.
@@ -126,11 +128,11 @@ def _with_names(small: Solution, like: Solution) -> Solution:
     return replace(small, about=about, **{name: getattr(like, name) for name in names})
 
 
-def _neurons(judged: Judged) -> int:
+def _neurons(judged: Evaluated) -> int:
     return sum(judged.solution.network.compact().hidden)
 
 
-def _curve(search: _Search, chosen: Judged, tolerance: float | None) -> Curve:
+def _curve(search: _Search, chosen: Evaluated, tolerance: float | None) -> Curve:
     """One width for each network found: those of equal neurons are one."""
     before = search.before
     name = score_name(search.solution.task)
@@ -139,7 +141,7 @@ def _curve(search: _Search, chosen: Judged, tolerance: float | None) -> Curve:
     return Curve(widths, _neurons(before), before.train.score, before.test.score, name, tolerance)
 
 
-def _width(m: int, judged: Judged, search: _Search, chosen: bool) -> Width:
+def _width(m: int, judged: Evaluated, search: _Search, chosen: bool) -> Width:
     original, small, split = search.solution.network, judged.solution.network, search.split
     exact = next((c.value for c in judged.solution.certificates if c.source == KERNELS), None)
     train, variance = gap_and_variance(original, small, split.train)
@@ -154,14 +156,14 @@ def _width(m: int, judged: Judged, search: _Search, chosen: bool) -> Width:
     )
 
 
-def _result(search: _Search, chosen: Judged, curve: Curve) -> dict[str, Any]:
+def _result(search: _Search, chosen: Evaluated, curve: Curve) -> dict[str, Any]:
     found = [j for _, j in sorted(search.found.items())]
     rows = [{**j.row(), "chosen": j is chosen} for j in found]
     rows.append({**search.before.row(), "label": "original", "chosen": False})
     return {**chosen.result(), "why": "", "rows": rows, "mean_image": None, "widths": asdict(curve)}
 
 
-def _table(search: _Search, chosen: Judged, curve: Curve) -> Table:
+def _table(search: _Search, chosen: Evaluated, curve: Curve) -> Table:
     table = Table(title="Fewer neurons", title_justify="left")
     for heading in ("", "neurons", "nonzeros", "variance lost", "training", f"test {curve.score_name}", "stored"):
         table.add_column(heading, justify="right" if heading else "left")

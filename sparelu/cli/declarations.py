@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -38,6 +38,16 @@ class Declaration:
     about: str
     settings: tuple[Setting, ...]
     facts: dict[str, Any]
+
+    def check(self, values: Mapping[str, str]) -> None:
+        """Raise :class:`SettingError` for an unknown name among ``values``, or a text that breaks its rule."""
+        known = {s.name: s for s in self.settings}
+        for name, text in values.items():
+            if name not in known:
+                hint = nearest(name, known) if known else "it takes none"
+                raise SettingError(f"data set {self.name!r} has no parameter {name!r}; {hint}")
+            value = known[name].parse(text)
+            known[name].check(self.name, value)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Flags that come from declarations: a method's settings, and the parameters of a named data set."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sparelu.cli.declarations import Declaration, declarations
 from sparelu.settings import SettingError, nearest
 
+FORMATS = ("onnx", "onnx-sparse", "c", "numpy")
 COMMON = (
     *("target", "task", "method", "hidden", "channels", "nonzeros", "density", "sparsity", "compression", "seed"),
     *("out", "resume", "test-fraction", "standardise", "device", "seconds", "json", "path", "budgets", "folds"),
@@ -37,6 +39,25 @@ def method_settings(extra: Sequence[str], method: Declaration) -> dict[str, Any]
     return found
 
 
+def check_known(extra: Sequence[str]) -> None:
+    """Raise :class:`SettingError` for a flag that no fitter has: with ``auto`` the method is known after the data."""
+    fitters = [m for m in declarations().methods.values() if m.kind == "fitter"]
+    known = {s.name.replace("_", "-") for m in fitters for s in m.settings}
+    for flag in extra:
+        name = flag.removeprefix("--").partition("=")[0]
+        if flag.startswith("--") and name not in known:
+            raise SettingError(f"there is no option --{name}; {nearest(name, [*known, *COMMON])}")
+
+
+def ranges(given: Sequence[str]) -> dict[str, str]:
+    """Return ``NAME=RANGE`` (or ``NAME`` alone, for the range that follows from its default) by name."""
+    found = {}
+    for text in given:
+        name, _, values = text.partition("=")
+        found[name.strip().removeprefix("--").replace("-", "_")] = values.strip()
+    return found
+
+
 def data_source(text: str) -> tuple[str, dict[str, str]]:
     """A data set's name or path, and parameters given as ``name:key=value,key=value``."""
     name, colon, rest = text.partition(":")
@@ -51,6 +72,18 @@ def data_source(text: str) -> tuple[str, dict[str, str]]:
         else:  # one more number of a list, as in hidden=100,50
             found[key.strip()] += "," + part.strip()
     return name, found
+
+
+def check_run(path: Path) -> None:
+    """Raise :class:`SettingError` for a folder that is not there."""
+    if not path.is_dir():
+        raise SettingError(f"{path}: no such run folder (sparelu fit writes one below runs/)")
+
+
+def check_format(kind: str) -> None:
+    """Raise :class:`SettingError` for a format that nothing is exported in."""
+    if kind not in FORMATS:
+        raise SettingError(f"there is no format {kind!r}; {nearest(kind, FORMATS)}")
 
 
 def named_method(name: str) -> Declaration:

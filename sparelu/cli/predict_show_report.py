@@ -19,7 +19,7 @@ from sparelu.datasets import DATASETS, columns_for
 from sparelu.experiments.report.sweep_report import write_sweep_report
 from sparelu.experiments.sweeps.sweep import Table
 from sparelu.experiments.trials.run_folder import RunFolder
-from sparelu.experiments.write_run import report
+from sparelu.experiments.write_run import rewrite_report
 from sparelu.networks.convolution import Convolution
 from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Solution
@@ -167,5 +167,5 @@ def report_command(run: Path, beside: Sequence[Path] = ()) -> None:
         console.print(f"written: {where}/", highlight=False)
         return
     folder = RunFolder(run)
-    report(folder, [RunFolder(other) for other in beside])
+    rewrite_report(folder, [RunFolder(other) for other in beside])
     console.print(f"written: {folder.report}", highlight=False)

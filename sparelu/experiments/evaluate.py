@@ -1,4 +1,4 @@
-"""The judge: what a returned network is worth, in float64, with the clock stopped."""
+"""What a returned network is worth, in float64, with the clock stopped."""
 
 import math
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Measurement:
     cross_entropy: float = math.nan
 
 
-def measure(network: Network, data: Data) -> Measurement:
+def evaluate(network: Network, data: Data) -> Measurement:
     """Judge ``network`` on the rows of ``data``, in chunks, in float64; ranks that share the rows all get the same."""
     exact = network.to(torch.float64, "cpu")
     counts = (data.n, network.nonzeros, network.biases, network.skip_nonzeros)

@@ -7,7 +7,7 @@ the search is replayed from its seed, and rows that are in the table are not run
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,16 @@ import torch
 
 from sparelu import catalogue
 from sparelu.data import Split
+from sparelu.experiments.options import Plan, check_select
 from sparelu.experiments.sweeps.sweep import Row, joblib_engine, run_row, sweep
 from sparelu.experiments.trials.folds import fold_numbers
-from sparelu.experiments.trials.one_standard_error import Validated, best, checked_select, choose, loss_of
+from sparelu.experiments.trials.one_standard_error import Validated, best, choose_budget, loss_of
 from sparelu.experiments.trials.run_folder import RunFolder
 from sparelu.experiments.trials.task import Task
-from sparelu.experiments.trials.trial import Judged, Trial
+from sparelu.experiments.trials.trial import Evaluated, Trial
 from sparelu.experiments.tuning.optuna_search import Study, checked_pruner
 from sparelu.experiments.tuning.search_space import search_space
-from sparelu.experiments.write_run import finish
+from sparelu.experiments.write_run import write_run
 from sparelu.method import Refusal, SettingError, configured
 from sparelu.outcome import Iterate, Status
 from sparelu.run import Checkpoint
@@ -31,34 +32,11 @@ from sparelu.run import Checkpoint
 TABLE = "trials.jsonl"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is tuned: the ``budgets`` of nonzeros, and how.
-
-    ``trials`` settings are fitted for each budget, the method's own (those of the base trial) first; 1 compares budgets
-    alone and needs no Optuna. ``search`` maps settings to ranges
-    (:func:`~sparelu.experiments.tuning.search_space.search_space`). ``select`` is ``one-se`` or ``best``
-    (:func:`~sparelu.experiments.trials.one_standard_error.choose`). ``pruner`` (median, hyperband or none) stops poor
-    settings after some of the folds.
-    """
-
-    budgets: tuple[int, ...]
-    folds: int = 5
-    trials: int = 1
-    search: Mapping[str, str] = field(default_factory=dict)
-    select: str = "one-se"
-    pruner: str = "median"
-
-    def request(self) -> dict[str, Any]:
-        """JSON values, as a run folder keeps them."""
-        return {**vars(self), "budgets": list(self.budgets), "search": dict(self.search)}
-
-
 @dataclass(frozen=True, eq=False)
 class Tuned:
     """The fit on all training rows, and the cross-validation that chose its budget and settings."""
 
-    judged: Judged
+    evaluated: Evaluated
     curve: tuple[Validated, ...]
     folder: Path
 
@@ -89,26 +67,27 @@ def tune(
     no fit came to a result, and :class:`~sparelu.experiments.trials.run_folder.FolderError` as a run folder does.
     """
     folder, rows = RunFolder(Path(out)), split or trial.split()
-    method, why = trial.fitter(rows.train)
-    named = replace(trial, method=method.name, nonzeros=None)
+    name, why = trial.choose_method(rows.train)
+    named = replace(trial, method=name, nonzeros=None)
     _check(plan, named, rows)
-    with folder.opened({**trial.request(), "tune": plan.request()}, resume):
-        evaluate = _Evaluation(folder.path / TABLE, workers, watch, stop)
-        curve = choose(_curve(named, plan, evaluate), plan.select)
+    request = {**trial.request(), "tune": plan.request()}
+    with folder.opened(request, resume):
+        losses = _FoldLosses(folder.path / TABLE, workers, watch, stop)
+        curve = choose_budget(_curve(named, plan, losses), plan.select)
         taken = next(p for p in curve if p.chosen)
         final = replace(named, nonzeros=taken.nonzeros, settings=taken.settings)
-        judged = final.run(rows, checkpoint=Checkpoint(folder.checkpoint), resume=resume, watch=see, stop=stop)
-        judged = replace(judged, why=why)
-        if judged.solution.status is Status.interrupted:
+        fitted = final.run(rows, checkpoint=Checkpoint(folder.checkpoint), resume=resume, watch=see, stop=stop)
+        fitted = replace(fitted, why=why)
+        if fitted.solution.status is Status.interrupted:
             raise Stopped
         notes = {"validation": [p.row() for p in curve], "folds": plan.folds, "select": plan.select}
-        finish(folder, judged, [{**judged.row(), "chosen": True}], rows, notes)
-    return Tuned(judged, curve, folder.path)
+        write_run(folder, fitted, [{**fitted.row(), "chosen": True}], rows, request, notes)
+    return Tuned(fitted, curve, folder.path)
 
 
 def _check(plan: Plan, trial: Trial, split: Split) -> None:
     """Refuse a wrong plan before anything is spent."""
-    checked_select(plan.select)
+    check_select(plan.select)
     fold_numbers(split.train, plan.folds, trial.seed)
     if not plan.budgets:
         raise SettingError("name at least one budget of nonzeros to choose from")
@@ -122,7 +101,7 @@ def _check(plan: Plan, trial: Trial, split: Split) -> None:
 
 
 @dataclass(frozen=True)
-class _Evaluation:
+class _FoldLosses:
     """Losses of trials on folds, from the table or from new fits."""
 
     table: Path
@@ -139,7 +118,7 @@ class _Evaluation:
             raise Stopped
         return found
 
-    def losses(self, trial: Trial, folds: int) -> Iterator[float | str]:
+    def of_folds(self, trial: Trial, folds: int) -> Iterator[float | str]:
         """The loss on fold after fold; a refusal or a failure is its reason.
 
         Folds are fitted ``workers`` at a time: one that turns out not to be wanted cost time, and changes nothing.
@@ -164,17 +143,17 @@ def _loss(row: Row) -> float | str:
     return loss if math.isfinite(loss) else f"the loss on a held-out fold is {loss}"
 
 
-def _curve(trial: Trial, plan: Plan, evaluate: _Evaluation) -> list[Validated]:
+def _curve(trial: Trial, plan: Plan, losses: _FoldLosses) -> list[Validated]:
     """One point for each budget, at the best of its settings. Raises when no budget has a loss."""
     budgets = sorted(set(plan.budgets))
     search = _compared if plan.trials == 1 else _searched
-    curve = search(trial, budgets, plan, evaluate)
+    curve = search(trial, budgets, plan, losses)
     if not any(p.losses for p in curve):
         raise Refusal(f"no budget could be cross-validated: {curve[0].reason}; name other budgets or another method")
     return curve
 
 
-def _searched(trial: Trial, budgets: Sequence[int], plan: Plan, evaluate: _Evaluation) -> list[Validated]:
+def _searched(trial: Trial, budgets: Sequence[int], plan: Plan, losses: _FoldLosses) -> list[Validated]:
     """The best settings of each budget; the trial's own come first, then the best of the budget before."""
     kind = catalogue.METHODS[trial.method]
     space = search_space(kind, plan.search)
@@ -186,15 +165,15 @@ def _searched(trial: Trial, budgets: Sequence[int], plan: Plan, evaluate: _Evalu
         study = Study(space, plan.trials, plan.pruner, trial.seed, nonzeros, plan.folds)
         tried = [
             Validated(nonzeros, losses, _changed(trial, chosen), reason)
-            for chosen, losses, reason in study.run(first, functools.partial(_on_folds, here, plan.folds, evaluate))
+            for chosen, losses, reason in study.run(first, functools.partial(_on_folds, here, plan.folds, losses))
         ]
         whole = [p for p in tried if len(p.losses) == plan.folds]
         curve.append(best(whole) if whole else tried[0])
     return curve
 
 
-def _on_folds(trial: Trial, folds: int, evaluate: _Evaluation, chosen: dict[str, Any]) -> Iterator[float | str]:
-    return evaluate.losses(replace(trial, settings=_changed(trial, chosen)), folds)
+def _on_folds(trial: Trial, folds: int, losses: _FoldLosses, chosen: dict[str, Any]) -> Iterator[float | str]:
+    return losses.of_folds(replace(trial, settings=_changed(trial, chosen)), folds)
 
 
 def _changed(trial: Trial, chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,11 +182,11 @@ def _changed(trial: Trial, chosen: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def _compared(trial: Trial, budgets: Sequence[int], plan: Plan, evaluate: _Evaluation) -> list[Validated]:
+def _compared(trial: Trial, budgets: Sequence[int], plan: Plan, fold_losses: _FoldLosses) -> list[Validated]:
     """Every budget at the trial's own settings, all folds of all budgets at once."""
     folds = plan.folds
     wanted = [replace(trial, nonzeros=b, folds=folds, fold=i) for b in budgets for i in range(folds)]
-    found = list(map(_loss, evaluate.rows(wanted)))
+    found = list(map(_loss, fold_losses.rows(wanted)))
     parts = [found[at : at + folds] for at in range(0, len(found), folds)]
     curve = []
     for nonzeros, part in zip(budgets, parts, strict=True):

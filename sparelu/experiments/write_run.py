@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,33 +16,33 @@ from sparelu.experiments.report.live_network import input_namer
 from sparelu.experiments.report.run_report import CrossValidation, Point, write_report
 from sparelu.experiments.trials.one_standard_error import Validated
 from sparelu.experiments.trials.run_folder import RunFolder
-from sparelu.experiments.trials.trial import Judged
+from sparelu.experiments.trials.trial import Evaluated
 from sparelu.outcome import Solution
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def finish(
+def write_run(
     folder: RunFolder,
-    judged: Judged,
+    evaluated: Evaluated,
     rows: Sequence[Mapping[str, Any]],
     split: Split,
+    request: Mapping[str, Any],
     notes: Mapping[str, Any] = NOTHING,
 ) -> None:
-    """Write model, measurements and report, and delete the checkpoint.
+    """Write model, measurements and report of ``request``, and delete the checkpoint.
 
-    ``rows`` are the networks on the curve, as :meth:`~sparelu.experiments.trials.trial.Judged.row` with ``chosen`` and,
-    where there is one, ``label``; ``notes`` are added to the result.
+    ``rows`` are the networks on the curve, as :meth:`~sparelu.experiments.trials.trial.Evaluated.row` with ``chosen``
+    and, where there is one, ``label``; ``notes`` are added to the result.
     """
-    result = {**judged.result(), **notes, "rows": list(rows), "mean_image": _mean_image(split)}
+    result = {**evaluated.result(), **notes, "rows": list(rows), "mean_image": _mean_image(split)}
     if split.scored == "training":
         result["score_name"] = f"training {result['score_name']}"
     if (drawn := drawn_rows(split.train)) is not None:
         result["drawn_rows"] = drawn
     if split.test_rows is not None:
         result["test_rows"] = split.test_rows.tolist()
-    folder.write(judged.solution, result)
-    report(folder)
+    write_result(folder, evaluated.solution, request, result)
     folder.checkpoint.unlink(missing_ok=True)
 
 
@@ -49,12 +50,28 @@ def _mean_image(split: Split) -> list[float] | None:
     return None if split.train.image is None else split.train.statistics.mean.tolist()
 
 
-def report(folder: RunFolder, beside: Sequence[RunFolder] = ()) -> None:
+def write_result(folder: RunFolder, solution: Solution, request: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Write a solution and what was measured of it, and their report, made of what is at hand."""
+    size = folder.write(solution, result)
+    here = replace(solution, network=solution.network.to(device="cpu"))
+    _write_report(folder, here, request, {**result, "stored_bytes": size})
+
+
+def rewrite_report(folder: RunFolder, beside: Sequence[RunFolder] = ()) -> None:
     """Write the report of a finished run; a function of one input is drawn with those of the runs ``beside`` it.
 
     Raises ``ValueError`` when runs are to be drawn beside one that is not of one input and one target.
     """
-    solution, request, result = folder.read()
+    _write_report(folder, *folder.read(), beside)
+
+
+def _write_report(
+    folder: RunFolder,
+    solution: Solution,
+    request: Mapping[str, Any],
+    result: Mapping[str, Any],
+    beside: Sequence[RunFolder] = (),
+) -> None:
     names = ("nonzeros", "score", "seconds", "peak_memory", "stored_bytes")
     points = [
         Point(**{name: row[name] for name in names}, label=row.get("label", ""), chosen=row["chosen"])

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from sparelu import store
 from sparelu.cli.__main__ import app
 from sparelu.cli.session import FAILED, INTERRUPTED, OK, REFUSED, USAGE
-from sparelu.experiments.trials.one_standard_error import Validated, choose
+from sparelu.experiments.trials.one_standard_error import Validated, choose_budget
 from tests.contract.checks import same_bits
 
 QUICK = ["--method", "gmp", "--epochs", "3"]
@@ -106,7 +106,7 @@ def test_a_path_chooses_on_validation_rows(table: Path) -> None:
     assert store.load("run/model.safetensors").network.nonzeros == chosen["nonzeros"]
     curve = [Validated.of(row) for row in json.loads(Path("run/result.json").read_text())["validation"]]
     assert [len(p.losses) for p in curve] == [3, 3, 3]
-    assert [p.nonzeros for p in curve if p.chosen] == [p.nonzeros for p in choose(curve, "one-se") if p.chosen]
+    assert [p.nonzeros for p in curve if p.chosen] == [p.nonzeros for p in choose_budget(curve, "one-se") if p.chosen]
     assert "How the budget was chosen" in Path("run/report.html").read_text()
 
 

@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 from sparelu import catalogue, store
 from sparelu.cli.__main__ import app
 from sparelu.cli.declarations import declaration_of, declarations
+from sparelu.cli.flags import ranges
+from sparelu.cli.options import read_trial
 from sparelu.cli.session import INTERRUPTED, OK, REFUSED, USAGE
-from sparelu.cli.tune import Given, ranges
+from sparelu.experiments.options import TrialOptions
 from sparelu.experiments.sweeps.sweep import Table
 from sparelu.experiments.trials.trial import Trial
 from tests.experiments.toys import Shrunk, hinges
@@ -130,6 +132,6 @@ def test_ranges_of_flags() -> None:
 
 
 def test_images_are_tuned_with_convolutions() -> None:
-    given = Given("digits", None, None, "rigl", "4", "2,3", 0, 0.2, None, "cpu", ())
-    assert given.trial().channels == (2, 3)
-    assert given.trial().budget().channels == (2, 3)
+    told = TrialOptions("digits", method="rigl", hidden=(4,), channels=(2, 3), device="cpu")
+    assert read_trial(told, ()).channels == (2, 3)
+    assert Trial.of(vars(told)).budget().channels == (2, 3)

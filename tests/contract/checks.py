@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sparelu.data import Budget, Data
-from sparelu.experiments.evaluate import measure
+from sparelu.experiments.evaluate import evaluate
 from sparelu.method import Fitter
 from sparelu.networks.network import Network
 from sparelu.outcome import Iterate, Status
@@ -88,7 +88,7 @@ def _run(
 def makes_progress(method: Fitter, data: Data, budget: Budget) -> None:
     """Better than the constant predictor, and progress rises to 1."""
     solution = fit(method, data, budget)
-    judged = measure(solution.network, data)
+    judged = evaluate(solution.network, data)
     if data.task == "regression":
         assert judged.r2 > 0.1, f"explains {judged.r2:.3f} of the variance of its training rows"
     else:

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from sparelu import catalogue, store
+from sparelu.experiments.options import Plan
 from sparelu.experiments.sweeps.sweep import Table
 from sparelu.experiments.trials.folds import fold_numbers
 from sparelu.experiments.trials.run_folder import FolderError, RunFolder
 from sparelu.experiments.trials.trial import Trial
-from sparelu.experiments.tune import TABLE, Plan, Stopped, tune
-from sparelu.experiments.write_run import report
+from sparelu.experiments.tune import TABLE, Stopped, tune
+from sparelu.experiments.write_run import rewrite_report
 from sparelu.method import Refusal, SettingError
 from tests.contract.checks import same_bits
 from tests.experiments.toys import Shrunk, hinges
@@ -84,7 +85,7 @@ def test_the_report_has_the_curve_and_can_be_written_anew(trial: Trial, tmp_path
     assert "mean of 4 folds" in page
     assert "The budget of the least mean is chosen" in page
     folder.report.unlink()
-    report(folder)
+    rewrite_report(folder)
     assert "How the budget was chosen" in folder.report.read_text()
 
 
@@ -151,7 +152,7 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     one = tune(trial, plan, tmp_path / "one", workers=1)
     two = tune(trial, plan, tmp_path / "two", workers=2)
     assert one.curve == two.curve
-    assert one.judged.row()["score"] == two.judged.row()["score"]
+    assert one.evaluated.row()["score"] == two.evaluated.row()["score"]
 
 
 def test_a_refused_budget_is_passed_over(trial: Trial, tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ def test_without_optuna_budgets_are_compared_and_a_search_says_what_to_install(
     trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert tune(trial, Plan(BUDGETS, folds=3), tmp_path / "plain").judged.solution.network.nonzeros == 3
+    assert tune(trial, Plan(BUDGETS, folds=3), tmp_path / "plain").evaluated.solution.network.nonzeros == 3
     with pytest.raises(SettingError, match=r"pip install 'sparelu\[search\]'"):
         tune(trial, Plan(BUDGETS, folds=3, trials=4), tmp_path / "search")
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sparelu.data import Budget, Data
-from sparelu.experiments.evaluate import measure
+from sparelu.experiments.evaluate import evaluate
 from sparelu.interpolate.curves.interpolant import interpolate
 from sparelu.interpolate.points.path_prox import WARM, PathNetwork, Penalty
 from sparelu.interpolate.points.refit import Live, fitted, keep_largest
@@ -95,7 +95,7 @@ def test_elimination_reaches_the_least_weights_in_a_tenth_of_the_gradients(seed:
     wide = Data(rng.uniform(-1, 1, (10, 50)), rng.uniform(-1, 1, 10))
     found = fit(Reweighted(epochs=500, raw=True, finish="eliminate"), wide, Budget((100,)), seed=seed).network
     assert found.nonzeros + found.biases == 10
-    assert measure(found, wide).mse < 1e-25
+    assert evaluate(found, wide).mse < 1e-25
 
 
 def test_elimination_on_the_published_task() -> None:
@@ -103,7 +103,7 @@ def test_elimination_on_the_published_task() -> None:
     method = Reweighted(epochs=1000, raw=True, biases=False, strength=0.003, finish="eliminate")
     found = fit(method, data, Budget((80,)), seed=21).network
     assert found.hidden == (3,)
-    assert measure(found, data).mse < 1e-25
+    assert evaluate(found, data).mse < 1e-25
 
 
 def test_refit_meets_as_many_points_as_weights() -> None:
@@ -133,7 +133,7 @@ def test_minibatches_and_classes() -> None:
     data = Data(x, (np.abs(x[:, 0]) > 0.7).astype(int), "classification")
     solution = fit(Reweighted(epochs=30, batch=50), data, Budget((10,), nonzeros=8))
     assert solution.network.nonzeros <= 8
-    assert measure(solution.network, data).accuracy > 0.8
+    assert evaluate(solution.network, data).accuracy > 0.8
     assert "one target" in str(Reweighted(finish="eliminate").refuses(data, Budget((10,))))
 
 

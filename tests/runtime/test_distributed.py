@@ -17,7 +17,7 @@ import torch
 
 from sparelu import catalogue
 from sparelu.data import Budget, Data
-from sparelu.experiments.evaluate import measure
+from sparelu.experiments.evaluate import evaluate
 from sparelu.method import Refusal
 from sparelu.networks.network import Network
 from sparelu.outcome import Iterate, Status
@@ -113,7 +113,7 @@ def reading(ranks: Ranks, monkey: pytest.MonkeyPatch) -> dict[str, Any]:
     rng = np.random.default_rng(3)
     found["batches"] = [(x.numpy(), y.numpy()) for x, y in data.batches(1000, rng, whole=True)]
     found["gmp"] = fit(catalogue.fitter("gmp", epochs=2, least=10), data, budget).network
-    found["judged"] = measure(found["gmp"], data)
+    found["judged"] = evaluate(found["gmp"], data)
     return found
 
 
@@ -270,7 +270,7 @@ def test_rows_of_a_file_teach_the_same(alone: dict[str, Any], pair: Any) -> None
         assert np.array_equal(found["ranges"], alone["ranges"])
         assert close(found["aiht"], alone["aiht"])
         assert close(found["gmp"], alone["gmp"], 1e-4)
-        judged = measure(found["gmp"], streamed())
+        judged = evaluate(found["gmp"], streamed())
         for name in ("r2", "psnr", "score_error"):
             assert getattr(found["judged"], name) == pytest.approx(getattr(judged, name), rel=1e-12)
     halves = zip(*(found["batches"] for found in pair[0]), strict=True)

@@ -9,7 +9,7 @@ from sparelu import store
 from sparelu.data import Budget, Split
 from sparelu.experiments.trials.folds import fold_numbers, fold_split
 from sparelu.experiments.trials.one_standard_error import Validated, loss_of
-from sparelu.experiments.trials.trial import Judged, Trial, judge
+from sparelu.experiments.trials.trial import Evaluated, Trial, evaluate_solution
 from sparelu.outcome import Iterate, Status
 from sparelu.run import Checkpoint
 
@@ -18,7 +18,7 @@ from sparelu.run import Checkpoint
 class Step:
     """One budget: the trial judged on test rows, and its losses on held-out folds of the training rows."""
 
-    judged: Judged
+    evaluated: Evaluated
     validated: Validated
 
 
@@ -70,15 +70,15 @@ class BudgetPath:
 
     def _fit(
         self, s: int, split: Split, mark: str, watch: Callable[[int, Iterate], None] | None, stop: Callable[[], bool]
-    ) -> Judged:
+    ) -> Evaluated:
         done = self.folder / f"{s}{mark}.safetensors"
         trial = replace(self.trial, nonzeros=s)
         if done.is_file():
-            return judge(store.load(done), split, "")
+            return evaluate_solution(store.load(done), split, "")
         checkpoint = Checkpoint(self.folder / f"{s}{mark}.checkpoint")
         see = None if watch is None else lambda iterate: watch(s, iterate)
-        judged = trial.run(split, checkpoint=checkpoint, resume=True, watch=see, stop=stop)
-        if judged.solution.status is not Status.interrupted:
-            store.save(judged.solution, done)
+        evaluated = trial.run(split, checkpoint=checkpoint, resume=True, watch=see, stop=stop)
+        if evaluated.solution.status is not Status.interrupted:
+            store.save(evaluated.solution, done)
             checkpoint.path.unlink(missing_ok=True)
-        return judged
+        return evaluated

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from sparelu.experiments.evaluate import Measurement
-from sparelu.method import SettingError, nearest
-
-SELECT = ("one-se", "best")
+from sparelu.experiments.options import check_select
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Validated:
         return cls(row["nonzeros"], tuple(row["losses"]), row["settings"], row["reason"], row["chosen"])
 
 
-def choose(curve: Iterable[Validated], select: str = "one-se") -> tuple[Validated, ...]:
+def choose_budget(curve: Iterable[Validated], select: str = "one-se") -> tuple[Validated, ...]:
     """The curve in the order of nonzeros, with one budget chosen.
 
     ``best`` takes the least mean loss (the smaller budget of equal ones); ``one-se`` the smallest budget whose mean
@@ -66,7 +64,7 @@ def choose(curve: Iterable[Validated], select: str = "one-se") -> tuple[Validate
     """
     points = sorted(curve, key=lambda p: p.nonzeros)
     least = best(points)
-    limit = least.loss + (least.error if checked_select(select) == "one-se" else 0.0)
+    limit = least.loss + (least.error if check_select(select) == "one-se" else 0.0)
     taken = next(p for p in points if p.loss <= limit)
     return tuple(replace(p, chosen=p is taken) for p in points)
 
@@ -77,13 +75,6 @@ def best(curve: Sequence[Validated]) -> Validated:
     if not scored:
         raise ValueError("no budget has a loss on the held-out folds: there is nothing to choose from")
     return min(scored, key=lambda p: p.loss)
-
-
-def checked_select(name: str) -> str:
-    """The name of a rule. Raises :class:`~sparelu.method.SettingError` for another."""
-    if name not in SELECT:
-        raise SettingError(f"--select must be one of {', '.join(SELECT)}, got {name!r}; {nearest(name, SELECT)}")
-    return name
 
 
 def loss_of(measured: Measurement | Mapping[str, Any], task: str) -> float:

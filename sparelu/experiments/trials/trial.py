@@ -1,59 +1,34 @@
-"""One trial: data, method, budget and seed, described by plain values; run, and judged on training and test rows."""
+"""One trial: data, method, budget and seed, described by plain values; run, and evaluated on training and test rows."""
 
 import functools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
 
 from sparelu import catalogue, datasets, store
-from sparelu.data import Budget, Data, Split
-from sparelu.experiments.evaluate import Measurement, measure
+from sparelu.data import Data, Split
+from sparelu.experiments.evaluate import Measurement, evaluate
+from sparelu.experiments.options import TrialOptions
 from sparelu.experiments.trials.folds import fold_split
 from sparelu.experiments.trials.run_folder import canonical_json
 from sparelu.experiments.trials.task import Row, Task
-from sparelu.method import Fitter, configured
+from sparelu.method import configured
 from sparelu.outcome import Iterate, Solution
 from sparelu.run import Checkpoint, Limits, fit
 
 
 @dataclass(frozen=True)
-class Trial(Task):
-    """What decides a result, as JSON values. ``standardise`` None: files are standardised, named data sets are not.
-
-    With ``folds`` the training rows are cut into so many parts, and number ``fold`` takes the place of the test rows.
-    """
-
-    data: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    target: str | None = None
-    task: str | None = None
-    method: str = "auto"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    hidden: tuple[int, ...] = (100,)
-    nonzeros: int | None = None
-    density: float | None = None
-    sparsity: float | None = None
-    compression: float | None = None
-    seed: int = 0
-    test_fraction: float = 0.2
-    standardise: bool | None = None
-    device: str = "cpu"
-    folds: int = 0
-    fold: int = 0
-    channels: tuple[int, ...] = ()
-
-    def request(self) -> dict[str, Any]:
-        """The fields that are not at their default, as JSON values."""
-        default = Trial(self.data)
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed = {k: v for k, v in given.items() if k == "data" or v != getattr(default, k)}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}
+class Trial(TrialOptions, Task):
+    """What decides a result (see :class:`~sparelu.experiments.options.TrialOptions`), run and evaluated."""
 
     def address(self) -> dict[str, Any]:
-        """What is at its default does not count, so that a new option moves no result; nor does the device."""
+        """Return what a result is found by.
+
+        What is at its default does not count, so that a new option moves no result; nor does the device.
+        """
         request = self.request()
         request.pop("device", None)
         if self.method in catalogue.METHODS and self.settings:
@@ -68,32 +43,27 @@ class Trial(Task):
         return {k: v for k, v in request.items() if v != {}}
 
     def seeds(self) -> dict[str, int]:
-        """The seed of the data, and that of the trial."""
+        """Return the seed of the data, and those of the trial."""
         return {"data": self.parameters.get("seed", self.seed), "split": self.seed, "fit": self.seed}
 
     def outcome(self) -> Row:
         """Fit and judge; the data are kept for the next trial on them."""
-        judged = self.run(_split(_data_key(self), self.folds, self.fold))
-        return judged.result() | {"psnr": judged.test.psnr}
+        evaluated = self.run(_split(_data_key(self), self.folds, self.fold))
+        return evaluated.result() | {"psnr": evaluated.test.psnr}
 
     @classmethod
     def of(cls, request: Mapping[str, Any]) -> "Trial":
-        """The trial of a stored request; entries that are not fields are passed over."""
+        """Read a stored request; entries that are not fields are passed over."""
         known: dict[str, Any] = {f.name: request[f.name] for f in fields(cls) if f.name in request}
-        known |= {name: tuple(known.get(name, getattr(cls, name))) for name in ("hidden", "channels")}
+        known |= {name: tuple(known[name]) for name in ("hidden", "channels") if name in known}
         return cls(**known)
-
-    def budget(self) -> Budget:
-        """The budget. Raises ``ValueError`` for two at once or one out of range."""
-        four = (self.nonzeros, self.density, self.sparsity, self.compression)
-        return Budget(self.hidden, *four, channels=self.channels)
 
     def split(self) -> Split:
         """Load the data, keep test rows apart, and take the fold where one is asked for."""
         return self.part(self.whole())
 
     def part(self, whole: Split) -> Split:
-        """The rows to train and to judge on: those of :meth:`whole`, or a fold of its training rows."""
+        """Return the rows to train and to judge on: those of :meth:`whole`, or a fold of its training rows."""
         return fold_split(whole.train, self.folds, self.fold, self.seed) if self.folds else whole
 
     def whole(self) -> Split:
@@ -105,13 +75,12 @@ class Trial(Task):
         return replace(split, train=replace(split.train, device=self.device))
 
     def standardised(self) -> bool:
-        """Whether inputs are standardised: as asked, else exactly when the data come from a file."""
+        """Say whether inputs are standardised: as asked, else exactly when the data come from a file."""
         return self.data not in datasets.DATASETS if self.standardise is None else self.standardise
 
-    def fitter(self, data: Data) -> tuple[Fitter, str]:
-        """The method with its settings, and why ``auto`` chose it (empty when it was named)."""
-        name, why = catalogue.choose(data, self.budget()) if self.method == "auto" else (self.method, "")
-        return catalogue.fitter(name, **self.settings), why
+    def choose_method(self, data: Data) -> tuple[str, str]:
+        """Return the name of the method, and why ``auto`` chose it (empty when it was named)."""
+        return catalogue.choose(data, self.budget()) if self.method == "auto" else (self.method, "")
 
     def run(
         self,
@@ -122,11 +91,11 @@ class Trial(Task):
         limits: Limits | None = None,
         watch: Callable[[Iterate], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
-    ) -> "Judged":
+    ) -> "Evaluated":
         """Fit on the training rows and judge on both parts; the clock of the fit does not run while judging."""
-        method, why = self.fitter(split.train)
+        name, why = self.choose_method(split.train)
         solution = fit(
-            method,
+            catalogue.fitter(name, **self.settings),
             split.train,
             self.budget(),
             seed=self.seed,
@@ -137,11 +106,11 @@ class Trial(Task):
             watch=watch,
             stop=stop,
         )
-        return judge(solution, split, why)
+        return evaluate_solution(solution, split, why)
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class Evaluated:
     """A solution, what it is worth on training and test rows, and why its method was chosen."""
 
     solution: Solution
@@ -151,7 +120,7 @@ class Judged:
     split: str
 
     def row(self) -> dict[str, Any]:
-        """One row of a table: the method, the counts, the test score and what it cost."""
+        """Return one row of a table: the method, the counts, the test score and what it cost."""
         s = self.solution
         return {
             "method": s.method,
@@ -168,7 +137,7 @@ class Judged:
         }
 
     def result(self) -> dict[str, Any]:
-        """Everything measured, as JSON values."""
+        """Return everything measured, as JSON values."""
         parts = {"train": asdict(self.train), "test": asdict(self.test)}
         return {
             **self.row(),
@@ -186,37 +155,40 @@ def _data_key(trial: Trial) -> str:
 
 @functools.lru_cache(maxsize=2)
 def _whole(data_key: str) -> Split:
-    """The split of a trial's data, kept for the next trials on the same data."""
+    """Load the split of a trial's data, kept for the next trials on the same data."""
     given: Mapping[str, Any] = json.loads(data_key)
     return Trial.of(given).whole()
 
 
 @functools.lru_cache(maxsize=2)
 def _split(data_key: str, folds: int, fold: int) -> Split:
-    """The rows of a trial, kept for the next trials on the same fold."""
+    """Load the rows of a trial, kept for the next trials on the same fold."""
     given: Mapping[str, Any] = json.loads(data_key)
     return replace(Trial.of(given), folds=folds, fold=fold).part(_whole(data_key))
 
 
-def judge(solution: Solution, split: Split, why: str = "") -> Judged:
+def evaluate_solution(solution: Solution, split: Split, why: str = "") -> Evaluated:
     """Measure a solution on the training and the test rows of a split."""
-    return Judged(
-        solution, measure(solution.network, split.train), measure(solution.network, split.test), why, split.how
+    return Evaluated(
+        solution, evaluate(solution.network, split.train), evaluate(solution.network, split.test), why, split.how
     )
 
 
 def score_name(task: str) -> str:
-    """What the score of a task is called."""
+    """Return what the score of a task is called."""
     return "accuracy" if task == "classification" else "R2"
 
 
 def stored_bytes(solution: Solution) -> int:
-    """Bytes of values, indices and biases as they are stored; the header left out."""
+    """Count the bytes of values, indices and biases as they are stored; the header left out."""
     return store.weight_bytes(solution.network)
 
 
 def pick_device(asked: str) -> str:
-    """``auto`` is CUDA where there is a device, else the CPU. Raises ``ValueError`` for a device that is missing."""
+    """Return the device that is meant: ``auto`` is CUDA where there is a device, else the CPU.
+
+    Raises ``ValueError`` for a device that is missing.
+    """
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if asked.startswith("cuda") and not torch.cuda.is_available():

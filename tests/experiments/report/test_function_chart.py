@@ -9,7 +9,7 @@ from sparelu.data import Data, DataError
 from sparelu.experiments.report.function_chart import drawn_rows, function_chart
 from sparelu.experiments.trials.run_folder import RunFolder
 from sparelu.experiments.trials.trial import Trial
-from sparelu.experiments.write_run import finish, report
+from sparelu.experiments.write_run import rewrite_report, write_run
 from sparelu.networks.network import Network
 
 PEAK = [[-2.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 0.0], [3.0, 0.0]]
@@ -40,9 +40,9 @@ def test_runs_of_several_inputs_are_not_drawn_beside_each_other(tmp_path: Path) 
         trial = Trial("digits", method="magnitude", settings={"epochs": 1, "least": 1}, hidden=(5,), nonzeros=20)
         split, folder = trial.split(), RunFolder(tmp_path / name)
         with folder.opened(trial.request(), False):
-            finish(folder, judged := trial.run(split), [{**judged.row(), "chosen": True}], split)
+            write_run(folder, found := trial.run(split), [{**found.row(), "chosen": True}], split, trial.request())
     with pytest.raises(ValueError, match="each run needs one input"):
-        report(RunFolder(tmp_path / "a"), [RunFolder(tmp_path / "b")])
+        rewrite_report(RunFolder(tmp_path / "a"), [RunFolder(tmp_path / "b")])
 
 
 def test_dots_are_joined_only_where_they_are_met() -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy.stats import sem
 
-from sparelu.experiments.trials.one_standard_error import Validated, choose, loss_name, loss_of
+from sparelu.experiments.trials.one_standard_error import Validated, choose_budget, loss_name, loss_of
 from sparelu.method import SettingError
 
 # Means 5, 3.5, 3, 4; the standard error of the best is 1/sqrt(3) = 0.577, so that 3.5 is within and 5 is not.
@@ -26,7 +26,7 @@ def test_mean_and_standard_error() -> None:
 
 @pytest.mark.parametrize(("select", "wanted"), [("one-se", 10), ("best", 20)])
 def test_the_rule_decides(select: str, wanted: int) -> None:
-    curve = choose(CURVE, select)
+    curve = choose_budget(CURVE, select)
     assert [p.nonzeros for p in curve] == [5, 10, 20, 40]
     assert [p.nonzeros for p in curve if p.chosen] == [wanted]
 
@@ -34,19 +34,19 @@ def test_the_rule_decides(select: str, wanted: int) -> None:
 def test_without_spread_the_smallest_of_the_best_is_taken() -> None:
     flat = [Validated(9, (1.0, 1.0)), Validated(7, (1.0, 1.0)), Validated(3, (1.5, 1.5)), Validated(1, (), {}, "no")]
     for select in ("one-se", "best"):
-        assert next(p.nonzeros for p in choose(flat, select) if p.chosen) == 7
+        assert next(p.nonzeros for p in choose_budget(flat, select) if p.chosen) == 7
 
 
 def test_rows_come_back() -> None:
-    for p in choose([*CURVE, Validated(2, (), {"rate": 0.1}, "it refuses")]):
+    for p in choose_budget([*CURVE, Validated(2, (), {"rate": 0.1}, "it refuses")]):
         assert Validated.of(p.row()) == p
 
 
 def test_nothing_to_choose_from_and_wrong_names() -> None:
     with pytest.raises(ValueError, match="no budget has a loss"):
-        choose([Validated(5, (), {}, "refused")])
+        choose_budget([Validated(5, (), {}, "refused")])
     with pytest.raises(SettingError, match="did you mean 'one-se'"):
-        choose(CURVE, "one_se")
+        choose_budget(CURVE, "one_se")
 
 
 def test_losses_of_both_tasks() -> None:

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from sparelu import store
 from sparelu.data import Budget, Data
 from sparelu.datasets.planted import planted
-from sparelu.experiments.evaluate import measure
+from sparelu.experiments.evaluate import evaluate
 from sparelu.method import Refusal
 from sparelu.outcome import Iterate
 from sparelu.recover.aiht import gated_matrix
@@ -193,7 +193,7 @@ def test_single_neurons_are_recovered_exactly(m: int, s: int) -> None:
         data = planted(hidden=(m,), nonzeros=s, inputs=20, rows=3000, test_rows=500, seed=seed)
         network = fit(AIHT(), data, Budget((m,), nonzeros=s), seed=seed).network
         assert data.test is not None
-        assert measure(network, data.test).psnr > 150
+        assert evaluate(network, data.test).psnr > 150
         assert network.nonzeros == s
 
 
@@ -293,7 +293,7 @@ def test_a_deep_network_is_fitted_layer_by_layer() -> None:
     assert [len(n.layers) for _, n in seen] == [2] * 15 + [3] * 15
     assert [p for p, _ in seen] == pytest.approx(np.arange(1, 31) / 30)
     assert torch.equal(seen[14][1].layers[0].values, first.values)
-    assert solution.history[-1]["loss"] == pytest.approx(measure(network, data).mse, rel=1e-6)
+    assert solution.history[-1]["loss"] == pytest.approx(evaluate(network, data).mse, rel=1e-6)
 
 
 @pytest.mark.parametrize(

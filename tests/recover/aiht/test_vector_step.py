@@ -6,7 +6,7 @@ import torch
 
 from sparelu.data import Budget, Data
 from sparelu.datasets.planted import planted
-from sparelu.experiments.evaluate import measure
+from sparelu.experiments.evaluate import evaluate
 from sparelu.outcome import Status
 from sparelu.recover.aiht import gated_matrix, vector_step
 from sparelu.recover.aiht.fitter import AIHT
@@ -117,7 +117,7 @@ def test_fit_equals_the_oracle(monkeypatch: pytest.MonkeyPatch, labels: bool, fi
         np.testing.assert_allclose(w1, e1, atol=1e-10)
         np.testing.assert_allclose(w2.T, e2, atol=1e-10)
     out = gated.vector_outputs(x, h if fixed else w1, w1, w2.T)
-    expected = measure(iterate.network(), data)
+    expected = evaluate(iterate.network(), data)
     if not fixed:
         assert iterate.loss == pytest.approx(expected.cross_entropy if labels else expected.mse)
     elif not labels:
@@ -171,7 +171,7 @@ def test_minibatch_classification_learns() -> None:
     data = Data(x[:600], y[:600], "classification")
     solution = fit(AIHT(epochs=30, batch=200, step=0.02), data, Budget((20,), nonzeros=300))
     test = Data(x[600:], y[600:], "classification", classes=data.classes)
-    assert measure(solution.network, test).accuracy > 0.65
+    assert evaluate(solution.network, test).accuracy > 0.65
     assert solution.network.nonzeros == 300
 
 

@@ -10,7 +10,7 @@ import torch
 from sparelu.catalogue import fitter
 from sparelu.data import Budget, Data
 from sparelu.datasets.images import digits
-from sparelu.experiments.evaluate import measure
+from sparelu.experiments.evaluate import evaluate
 from sparelu.outcome import Iterate, Status
 from sparelu.run import Limits, fit, generator
 from sparelu.train.fit.init import uniform
@@ -49,7 +49,7 @@ def test_gradual_pruning_beats_one_shot_on_digits() -> None:
     budget, accuracy = Budget((30,), nonzeros=60), {}
     for name in ("gmp", "magnitude"):
         solution = fit(fitter(name, least=1500), split.train, budget)
-        accuracy[name] = measure(solution.network, split.test).accuracy
+        accuracy[name] = evaluate(solution.network, split.test).accuracy
     assert accuracy["gmp"] > 0.8
     assert accuracy["gmp"] > accuracy["magnitude"]
 
@@ -60,7 +60,7 @@ def test_deep_networks_are_fitted(name: str) -> None:
     solution = fit(fitter(name, least=2000), data, Budget((8, 6), nonzeros=40))
     assert solution.network.hidden == (8, 6)
     assert solution.network.nonzeros <= 40
-    assert measure(solution.network, data).r2 > 0.8
+    assert evaluate(solution.network, data).r2 > 0.8
 
 
 @pytest.mark.parametrize(("name", "early", "reached"), [("gmp", 30, 0.7), ("magnitude", 60, 0.5)])
@@ -110,7 +110,7 @@ def test_mapped_data_are_fitted(tmp_path) -> None:
     np.save(tmp_path / "x.npy", data.x)
     mapped = Data(np.load(tmp_path / "x.npy", mmap_mode="r"), data.y)
     solution = fit(fitter("gmp", least=1500), mapped, Budget((10,), nonzeros=12))
-    assert measure(solution.network, data).r2 > 0.9
+    assert evaluate(solution.network, data).r2 > 0.9
 
 
 @pytest.mark.parametrize("name", ["gmp", "magnitude", "imp"])
@@ -178,4 +178,4 @@ def test_fair_iterative_pruning_trains_the_survivors_at_last() -> None:
     data, budget = small(), Budget((10,), nonzeros=12)
     *_, before, after = (iterate.network() for iterate in iterates(data, budget, least=2000))
     assert before.nonzeros == after.nonzeros == 12
-    assert measure(after, data).mse < measure(before, data).mse
+    assert evaluate(after, data).mse < evaluate(before, data).mse

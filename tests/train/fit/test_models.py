@@ -7,7 +7,7 @@ from torch import nn
 
 from sparelu import Budget, Data, SparseReLUClassifier, SparseReLURegressor, Status, fit, load, save
 from sparelu.catalogue import certifier, choose, compressor, fitter
-from sparelu.experiments.evaluate import measure
+from sparelu.experiments.evaluate import evaluate
 from sparelu.method import Refusal
 from sparelu.networks.convolution import Convolution
 from sparelu.networks.network import Network
@@ -74,7 +74,7 @@ def test_every_method_of_the_engine_fits_them(name: str) -> None:
     solution = fit(fitter(name, **QUICK, rate=0.02), stripes(), BUDGET, standardise=True)
     assert solution.network.nonzeros == round(0.3 * 390)
     assert solution.within_budget
-    assert measure(solution.network, stripes()).accuracy > 0.6
+    assert evaluate(solution.network, stripes()).accuracy > 0.6
 
 
 def test_chase_returns_a_smaller_network_that_is_as_good() -> None:
@@ -89,7 +89,7 @@ def test_chase_returns_a_smaller_network_that_is_as_good() -> None:
     assert small < 0.8 * budget.weights(data.inputs, 3, data.image)
     x = torch.as_tensor(np.asarray(data.x))
     torch.testing.assert_close(module(x).detach(), network(x), rtol=1e-4, atol=1e-5)
-    assert measure(network, data).accuracy > 0.9
+    assert evaluate(network, data).accuracy > 0.9
 
 
 def test_a_solution_is_stored_certified_and_read(tmp_path) -> None:
