@@ -80,9 +80,11 @@ class Fitter(Method, ABC):
     With ``sums_over_rows`` it fits over ranks as well: all that it learns of the rows are sums of what
     :meth:`Data.chunks`, :meth:`Data.batches` and the like yield, made by ``data.ranks``. The result is then that of one
     process to rounding, with the same bits on all ranks. ``network`` and ``state`` of an iterate ask for no sums.
+    With ``scales_inputs`` it centres and scales by itself: raw rows are passed on, standardised or not.
     """
 
     sums_over_rows: ClassVar[bool] = False
+    scales_inputs: ClassVar[bool] = False
     asks: ClassVar[bool] = False
     """Whether ``data`` is an :class:`~sparelu.oracle.Oracle` that it asks, not rows that are given."""
 

@@ -83,7 +83,8 @@ def fit(
     """Run ``method`` on ``data`` within ``budget``; an :class:`~sparelu.oracle.Oracle` for a method that asks.
 
     ``standardise`` learns means and scales on these rows and folds them into the network, which then takes raw inputs.
-    It does nothing to networks with ``budget.channels``: their first convolution has a normalisation of its own.
+    It does nothing to networks with ``budget.channels``: their first convolution has a normalisation of its own; nor to
+    methods that centre and scale by themselves.
     ``watch`` sees every iterate; ``stop`` is asked after every round and ends the fit as interrupted. With
     ``checkpoint`` the state is kept on disk, and ``resume`` goes on from it bit for bit.
 
@@ -119,7 +120,8 @@ def _fit(
     if data.ranks.size > 1 and not method.sums_over_rows:
         raise Refusal(f"{method.name} needs all rows in one process and cannot fit over {data.ranks.size} ranks")
     _ = data.statistics  # refuses NaN, constant targets and single classes before anything is spent
-    work, way = data.standardised() if standardise and not budget.channels else (data, None)
+    raw = budget.channels or method.scales_inputs or not standardise
+    work, way = (data, None) if raw else data.standardised()
     reason = method.refuses(work, budget)
     if reason is not None:
         raise Refusal(f"{method.name} cannot fit this: {reason}")

@@ -2,222 +2,294 @@
 
 Some rows are kept apart from every fit. If the network gives the labels of all h of them to rounding, then with
 probability 1 - delta it differs from the function behind the labels on a share of inputs below log(1 / delta) / h: the
-chance that h independent rows miss a set of that share is (1 - share)^h < delta. Noise hides the same question:
-a support found through it is the one that explains the rows best, and is not called exact.
+chance that h independent rows miss a set of that share is (1 - share)^h < delta. That is so of any function that was
+found on other rows; that it is the *network* takes the other premises. Noise hides the same question: a support found
+through it is the one that explains the rows best, and is not called exact.
+
+The network is judged as it is delivered, on raw rows.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from sparelu.data import Rows
+from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Assumption, Certificate
-from sparelu.recover.exact.hinges import Sample
+from sparelu.recover.exact.coverage import distinct_share, uncovered_hinges
+from sparelu.recover.exact.inputs import InputColumns
+from sparelu.recover.exact.label_precision import label_rounding
 from sparelu.recover.exact.least_squares import ROUNDING
-from sparelu.recover.exact.relu_model import Found
 
-ROUNDINGS = 30.0
-"""Roundings of a label that arithmetic in its precision may have added up to."""
+DELTA = 0.01
+LEVEL = 4.75
+"""Standard deviations of a mean square above its expectation: rounding alone is as large with probability 1e-6."""
 CLEAR = 100.0
 """|t| of a weight that neither noise nor rounding explains."""
-DEPENDENT = 1e-10
-"""Eigenvalue of a correlation matrix that counts as zero: float64 leaves some 1e-15 of an exact dependence."""
-DELTA = 0.01
+UNSEEN = 12.0
+"""|t| below which a weight can go unnoticed, the root of the search's threshold for exact labels."""
+HIDDEN = 1e-3
+"""Weights that may be expected to be unseen."""
 MOST_APART = 5000
 
 
-def apart(n: int) -> int:
-    """Rows that are kept apart of ``n``: a tenth, at most ``MOST_APART``."""
+def rows_kept_apart(n: int) -> int:
+    """Return how many of ``n`` rows are kept apart: a tenth, at most ``MOST_APART``."""
     return min(n // 10, MOST_APART)
 
 
-def rounding(y: np.ndarray) -> np.ndarray:
-    """Standard deviation of the rounding of every label; labels that float32 holds are taken to be in float32."""
-    single = y.astype(np.float32)
-    spacing = np.spacing(np.abs(single)).astype(np.float64) if np.array_equal(single, y) else np.spacing(np.abs(y))
-    return spacing / math.sqrt(12)
+@dataclass(frozen=True)
+class SearchFacts:
+    """What a search knows beside its network.
+
+    ``fitted`` labels were met to the error ``inside``, ``affine`` is that of the affine function alone, both in sd of
+    the labels; ``t`` are |t| of all weights; ``at_rest`` says whether nothing was left to do, ``cut`` whether the
+    budget took weights that the data ask for; ``excluded`` are rows that no fit has met, while it met all others;
+    ``open_signs`` are neurons whose orientation is not unique, ``free_signs`` those that can be turned with the linear
+    part.
+    """
+
+    fitted: int
+    inside: float
+    affine: float
+    t: Float[np.ndarray, " p"]
+    at_rest: bool
+    cut: bool
+    excluded: Sequence[int] = ()
+    open_signs: Sequence[int] = ()
+    free_signs: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of a network of ``weights`` nonzeros and ``numbers`` fitted numbers, found on ``fitted`` labels.
+    """The claim that a network is the one behind the labels: its error on rows kept apart, and the premises."""
 
-    ``rows`` were kept apart; on them the error has root mean square ``error``, relative to the standard deviation of
-    the labels (of all outputs together), and ``wrong`` rows differ by more than rounding explains, which has root mean
-    square ``rounding``. ``inside`` is the error on the fitted rows. ``rest`` says whether the search found
-    nothing left to do, ``cut`` whether the budget took weights that the data ask for; ``least`` is the smallest |t|
-    of a weight, of both layers where there are several outputs; ``gridded`` counts the
-    inputs of kinks whose values repeat, ``dependent`` the inputs that are linear in others on the rows; ``aside`` the
-    rows that no fit has met, while it met all others.
-    """
-
-    weights: int
-    numbers: int
-    fitted: int
-    rows: int
-    wrong: int
-    error: float
-    rounding: float
-    inside: float
-    rest: bool
-    cut: bool
-    least: float
-    gridded: int = 0
-    dependent: int = 0
-    aside: int = 0
+    claim: str
+    value: float
+    vacuous: bool
+    premises: tuple[tuple[str, str, str], ...] = field(default_factory=tuple)
 
     @property
     def state(self) -> Mapping[str, Any]:
         """As plain values."""
         return asdict(self)
 
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> "Evidence":
+        """Return the evidence of :attr:`state`."""
+        premises = tuple((p[0], p[1], p[2]) for p in state["premises"])
+        return cls(state["claim"], state["value"], state["vacuous"], premises)
+
     def certificate(self, source: str) -> Certificate:
-        """The claim that the network is the one behind the labels, whose value is ``error``."""
-        bound = min(1.0, math.log(1 / DELTA) / self.rows) if self.rows else 1.0
-        known = bound < 1
-        claim = (
-            f"the network is the one behind the labels: it differs on less than {100 * bound:.2g}% of the inputs, with "
-            f"{100 * (1 - DELTA):g}% confidence"
-        )
-        premises = (self._met(), self._enough(), self._at_rest(), self._uncut(), self._clear(), self._told_apart())
-        return Certificate(claim, self.error, "sd of the labels, on rows kept apart", premises, not known, source)
+        """Return it as a certificate; its value is the error in sd of the labels."""
+        premises = tuple(Assumption(*premise) for premise in self.premises)
+        unit = "sd of the labels, on rows kept apart"
+        return Certificate(self.claim, self.value, unit, premises, self.vacuous, source)
 
-    def _met(self) -> Assumption:
+
+def weigh(
+    network: Network,
+    apart: tuple[Float[np.ndarray, "h d"], Float[np.ndarray, "h outs"]],
+    fitted: Rows,
+    columns: InputColumns,
+    facts: SearchFacts,
+) -> Evidence:
+    """Judge ``network`` on raw rows and labels kept ``apart``, and the raw rows ``fitted``."""
+    x, y = np.asarray(apart[0], dtype=np.float64), apart[1]
+    read = network.used_inputs.cpu().numpy()
+    alone, distinct = distinct_share(x[:, read], _Read(fitted, read))
+    rows = math.floor(alone * len(y))
+    error, met = _met(network, x, y, facts)
+    bound = min(1.0, math.log(1 / DELTA) / rows) if rows else 1.0
+    claim = (
+        f"the network, in canonical form, is the one behind the labels: it differs on less than {100 * bound:.2g}% of "
+        f"the inputs by more than the rounding of the labels, with {100 * (1 - DELTA):g}% confidence"
+    )
+    premises = (
+        met,
+        _enough(network, facts, distinct, rows),
+        _at_rest(facts),
+        _uncut(network, facts),
+        _clear(facts),
+        _covered(network, fitted),
+        _told_apart(network, fitted, columns),
+        _oriented(facts),
+    )
+    return Evidence(claim, error, bound >= 1, premises)
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """The columns of rows that a network reads."""
+
+    source: Rows
+    read: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.source.shape[0], len(self.read))
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.float64)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return np.asarray(self.source[rows], dtype=np.float64)[:, self.read]
+
+
+def _premise(text: str, good: bool, words: str) -> tuple[str, str, str]:
+    return text, "checked" if good else "violated", words
+
+
+def _met(network: Network, x: np.ndarray, y: np.ndarray, facts: SearchFacts) -> tuple[float, tuple[str, str, str]]:
+    """The mean square of the error against that of rounding, output by output.
+
+    The rounding of a label is uniform: its mean square over rows of steps q_i has mean sum q_i^2 / 12 n and variance
+    4 / 5 sum (q_i^2 / 12)^2 / n^2. The numbers fitted add their share; arithmetic adds eps times the sizes of terms.
+    """
+    sd = np.where(y.std(axis=0) > 0, y.std(axis=0), 1.0) if len(y) else np.ones(y.shape[1])
+    error = network.to(torch.float64)(x).cpu().numpy() - y
+    fine = label_rounding(y) ** 2
+    size = np.finfo(np.float64).eps * _sizes(network, x)
+    floor = (size**2).mean(axis=0) + ROUNDING * sd**2 if len(y) else ROUNDING * sd**2
+    numbers = network.nonzeros + network.biases + network.skip_nonzeros
+    level = fine.mean(axis=0) * (1 + numbers / max(1, facts.fitted)) if len(y) else floor
+    spread = np.sqrt(0.8 * (fine**2).sum(axis=0)) / max(1, len(y))
+    allowed = level + LEVEL * spread + floor
+    square = (error**2).mean(axis=0) if len(y) else np.full(y.shape[1], np.inf)
+    worst = int((square / allowed).argmax())
+    relative = math.sqrt(float((square / sd**2).mean())) if len(y) else 0.0
+    times, most = (math.sqrt(float((v / (level + floor))[worst])) for v in (square, allowed))
+    words = (
+        f"error {relative:.3g} sd of the labels ({_decibel(relative)}) on {len(y)} rows, {times:.3g} times their "
+        f"rounding, where {most:.3g} is allowed; {facts.inside:.3g} on rows fitted; of an affine function "
+        f"{facts.affine:.3g}"
+    )
+    good = bool((square <= allowed).all()) and len(y) > 0
+    if not good:
+        words += (
+            "; noise, or a part that the search did not find, the budget does not allow or no network has: these rows "
+            "cannot tell; labels without noise or more rows would"
+        )
+    if len(facts.excluded):
+        shown = ", ".join(map(str, facts.excluded[:10])) + (", ..." if len(facts.excluded) > 10 else "")
+        words += (
+            f"; {len(facts.excluded)} of the fitted rows are not met while all others are: their labels are wrong, "
+            f"or they lie beyond hinges that so few rows do not decide: rows {shown} (counted from 0)"
+        )
+    return relative, _premise("rows kept apart are met to rounding", good and not len(facts.excluded), words)
+
+
+def _sizes(network: Network, x: np.ndarray) -> np.ndarray:
+    """Return the sum of the sizes of all terms of every output (h, outs), the scale of its arithmetic."""
+    size = np.abs(x)
+    for layer in network.layers:
+        size = size @ np.abs(layer.dense().double().cpu().numpy()).T + np.abs(layer.dense_bias().cpu().numpy())
+    if network.skip is not None:
+        size = size + np.abs(x) @ np.abs(network.skip.dense().double().cpu().numpy()).T
+    return size
+
+
+def _enough(network: Network, facts: SearchFacts, distinct: float, rows: int) -> tuple[str, str, str]:
+    numbers = network.nonzeros + network.biases + network.skip_nonzeros
+    labels = facts.fitted * distinct
+    words = f"{facts.fitted} labels for {numbers} numbers"
+    if distinct < 1:
+        words += f"; rows that are copies of others, exactly or nearly, count once: some {labels:.0f} labels are left"
+    words += f"; {rows} rows kept apart are no copy of a fitted row"
+    return _premise("labels outnumber what is fitted", labels >= 2 * numbers and rows > 0, words)
+
+
+def _at_rest(facts: SearchFacts) -> tuple[str, str, str]:
+    words = "no weight below and no candidate above its threshold"
+    words = words if facts.at_rest else "the search used all its cycles: more cycles may go on"
+    return _premise("nothing is left to add, drop, split or merge", facts.at_rest, words)
+
+
+def _uncut(network: Network, facts: SearchFacts) -> tuple[str, str, str]:
+    words = f"{network.nonzeros} nonzeros" + (", after the budget took some that the data ask for" if facts.cut else "")
+    return _premise("the budget holds the whole network", not facts.cut, words)
+
+
+def _clear(facts: SearchFacts) -> tuple[str, str, str]:
+    """All weights far from zero, and so far in general that hardly one can be too near to be seen.
+
+    With p weights of median |t| T whose density at zero is no more than 1 / T each, UNSEEN p / T are below UNSEEN.
+    """
+    least = float(facts.t.min(initial=math.inf))
+    hidden = UNSEEN * len(facts.t) / float(np.median(facts.t)) if len(facts.t) else 0.0
+    words = f"least |t| = {least:.3g}"
+    words += "" if least > CLEAR else ": the rows leave weights undecided, as dependent columns do"
+    words += f"; {hidden:.2g} weights may be expected to be too small to be seen"
+    if hidden > HIDDEN:
+        words += f": labels with {hidden / HIDDEN:.2g} times finer digits, or that squared times the rows, decide it"
+    return _premise("every weight stands clear of zero", least > CLEAR and hidden <= HIDDEN, words)
+
+
+def _covered(network: Network, x: Rows) -> tuple[str, str, str]:
+    """Hinges of the first layer; those of a second bend with the first, and rows are not sorted along them."""
+    hidden = network.layers[0].to(torch.float64, "cpu")
+    open_ = uncovered_hinges(hidden.dense().numpy(), hidden.dense_bias().numpy(), x)
+    words = "; ".join(open_) or "rows lie beyond, between and close to all hinges"
+    return _premise("rows decide where the hinges are", not open_, words)
+
+
+def _told_apart(network: Network, x: Rows, columns: InputColumns) -> tuple[str, str, str]:
+    read = network.used_inputs.cpu().numpy()
+    tied = [int(i) for i in read if columns.tied[i]]
+    words = []
+    if tied:
+        words.append(
+            f"inputs {', '.join(map(str, tied[:5]))}{', ...' if len(tied) > 5 else ''} are read and are affine in "
+            f"others on the rows ({columns.words(tied)}): weights that move between them are the same function; leave "
+            "some out"
+        )
+    if network.skip is not None:
+        words += _two_valued(network.skip, x)
+    found = "; ".join(words) or "no input that is read is tied to others"
+    return _premise("the inputs tell networks apart", not words, found)
+
+
+def _two_valued(skip: Layer, x: Rows) -> list[str]:
+    """Inputs of the linear part that take two values, on which a neuron of that input alone is linear too."""
+    at = torch.unique(skip.indices).cpu().numpy()
+    if not len(at) or not x.shape[0]:
+        return []
+    first = np.asarray(x[:1], dtype=np.float64)[0, at]
+    other, two = np.full(len(at), np.nan), np.ones(len(at), dtype=bool)
+    for start in range(0, x.shape[0], 65536):
+        part = np.asarray(x[start : start + 65536], dtype=np.float64)[:, at]
+        differs = part != first
+        fresh = np.where(differs.any(axis=0), part[differs.argmax(axis=0), np.arange(len(at))], np.nan)
+        other = np.where(np.isnan(other), fresh, other)
+        two &= ((part == first) | (part == other)).all(axis=0)
+        if not two.any():
+            return []
+    names = ", ".join(str(i) for i in at[two][:5])
+    return [
+        f"inputs {names} take two values and are in the linear part: a neuron of that input alone is the same function"
+    ]
+
+
+def _oriented(facts: SearchFacts) -> tuple[str, str, str]:
+    words = "one choice of sides explains the affine part"
+    if len(facts.free_signs):
+        words += (
+            f"; {len(facts.free_signs)} neurons can be turned, with the linear part changed, for the same function "
+            f"everywhere: the canonical form has them as they are"
+        )
+    if len(facts.open_signs):
+        shown = ", ".join(map(str, facts.open_signs[:5])) + (", ..." if len(facts.open_signs) > 5 else "")
         words = (
-            f"{self.wrong} of {self.rows} rows differ by more than {ROUNDINGS:g} roundings; error {self.error:.3g} sd "
-            f"of the labels ({_decibel(self.error)}), {self.inside:.3g} on rows fitted, rounding {self.rounding:.2g}"
+            f"neurons {shown} can be turned together: other sides explain the affine part as well, or too many to try"
         )
-        if self.wrong:
-            words += (
-                "; noise, or a part that the search did not find or the budget does not allow: these rows cannot tell"
-            )
-        if self.aside:
-            words += (
-                f"; {self.aside} of the fitted rows are not met while all others are: they lie beyond kinks that so "
-                "few rows do not decide, or their labels are wrong"
-            )
-        state = "checked" if self.wrong == self.aside == 0 and self.rows > 0 else "violated"
-        return Assumption("rows kept apart are met to rounding", state, words)
-
-    def _enough(self) -> Assumption:
-        words = f"{self.fitted} labels for {self.numbers} numbers"
-        return Assumption("labels outnumber what is fitted", _checked(self.fitted >= 2 * self.numbers), words)
-
-    def _at_rest(self) -> Assumption:
-        words = (
-            "no weight below and no candidate above its threshold" if self.rest else "the search used all its cycles"
-        )
-        return Assumption("nothing is left to add, drop, split or merge", _checked(self.rest), words)
-
-    def _uncut(self) -> Assumption:
-        words = f"{self.weights} nonzeros" + (", after the budget took some that the data ask for" if self.cut else "")
-        return Assumption("the budget holds the whole network", _checked(not self.cut), words)
-
-    def _clear(self) -> Assumption:
-        words = f"least |t| = {self.least:.3g}"
-        words += "" if self.least > CLEAR else ": the rows leave weights undecided, as dependent columns do"
-        return Assumption("every weight stands clear of zero", _checked(self.least > CLEAR), words)
-
-    def _told_apart(self) -> Assumption:
-        words = [f"{self.gridded} inputs of kinks take the same values again and again"]
-        words[0] += ": on a grid, as of pixels, different networks can be one function" if self.gridded else ""
-        words += [f"{self.dependent} inputs are linear in the others on the rows"]
-        words[1] += ": leave them out, since weights can move between them" if self.dependent else ""
-        known = self.gridded == 0 and self.dependent == 0
-        return Assumption("the inputs tell networks apart", _checked(known), "; ".join(words))
-
-
-def _checked(good: bool) -> str:
-    return "checked" if good else "violated"
+    return _premise("the side on which each neuron is active is unique", not len(facts.open_signs), words)
 
 
 def _decibel(error: float) -> str:
     return f"{-20 * math.log10(max(error, 1e-17)):.0f} dB below it"
-
-
-def gridded(weight: Float[Tensor, "k inputs"], x: Rows) -> int:
-    """Inputs that are read and on which, one frequent value apart, more than a tenth of the rows repeat a value."""
-    read = (weight != 0).any(0).nonzero()[:, 0].tolist()
-    rows = np.asarray(x[:MOST_APART]) if read else np.zeros((0, 0))
-    repeats = 0
-    for i in read:
-        counts = np.unique(rows[:, i], return_counts=True)[1]
-        rest = len(rows) - int(counts.max())
-        repeats += len(counts) == 1 or len(counts) - 1 < 0.9 * rest or rest < 0.01 * len(rows)
-    return repeats
-
-
-def dependent(weight: Float[Tensor, "k inputs"], x: Rows) -> int:
-    """Inputs less the rank of their correlation matrix; constant ones count where they are read."""
-    rows = np.asarray(x[: max(MOST_APART, 4 * x.shape[1])], dtype=np.float64)
-    rows = rows - rows.mean(axis=0)
-    size = np.linalg.norm(rows, axis=0)
-    moving = size > 1e-12 * max(1.0, float(size.max(initial=0.0)))
-    unit = rows[:, moving] / size[moving]
-    rank = int((np.linalg.eigvalsh(unit.T @ unit) > DEPENDENT).sum()) if moving.any() else 0
-    read = (weight != 0).any(0).cpu().numpy()
-    return int(moving.sum()) - rank + int((read & ~moving).sum())
-
-
-def compared(error: np.ndarray, labels: np.ndarray, sd: np.ndarray) -> dict[str, Any]:
-    """What evidence says of rows kept apart, from ``error`` and ``labels`` (h, outs), in units of ``sd`` (outs,)."""
-    fine = rounding(labels)
-    level = np.sqrt((fine**2).mean(axis=0)) if len(labels) else np.zeros(labels.shape[1])
-    level = np.maximum(level, math.sqrt(ROUNDING) * sd)
-    wrong = (np.abs(error) > ROUNDINGS * np.maximum(fine, level)).any(axis=1)
-    return {
-        "rows": len(labels),
-        "wrong": int(wrong.sum()),
-        "error": _mean_square(error / sd),
-        "rounding": _mean_square(np.broadcast_to(level / sd, error.shape)),
-    }
-
-
-def weigh(
-    found: Found,
-    held: Sample,
-    labels: np.ndarray,
-    x: Rows,
-    *,
-    fitted: int,
-    inside: float,
-    least: float,
-    rest: bool,
-    cut: bool,
-    aside: int,
-) -> Evidence:
-    """Compare ``found`` with ``labels`` (h, outs), those of the rows ``held``, as they were given.
-
-    ``fitted`` labels of rows ``x`` were fitted to the error ``inside``; ``least``, ``rest``, ``cut`` and ``aside`` are
-    those of the evidence.
-    """
-    sd = labels.std(axis=0) if len(labels) else np.ones(labels.shape[1])
-    sd = np.where(sd > 0, sd, 1.0)  # an output without neurons
-    parts = [found(x).cpu().numpy() for x, _ in held.blocks()]
-    error = np.concatenate(parts) - labels if parts else np.zeros_like(labels)
-    scalar = labels.shape[1] == 1
-    weights = int(torch.count_nonzero(found.weight[:, :-1])) if scalar else found.nonzeros
-    biases = int(torch.count_nonzero(found.weight[:, -1]))
-    return Evidence(
-        weights=weights,
-        numbers=weights + biases + int(torch.count_nonzero(found.affine)),
-        fitted=fitted,
-        **compared(error, labels, sd),
-        inside=inside,
-        rest=rest,
-        cut=cut,
-        least=least,
-        gridded=gridded(found.weight[:, :-1], x),
-        dependent=dependent(found.weight[:, :-1], x),
-        aside=aside,
-    )
-
-
-def _mean_square(values: np.ndarray) -> float:
-    return math.sqrt(float((values**2).mean())) if values.size else 0.0

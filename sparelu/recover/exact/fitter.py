@@ -7,21 +7,27 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from sparelu.data import Budget, Data, Taken
 from sparelu.identifiability import condition, unsuited
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.networks.network import Network
 from sparelu.outcome import Certificate, Iterate, State, Status
-from sparelu.recover.exact.certificate import DELTA, Evidence, apart, gridded, rounding, weigh
+from sparelu.recover.exact.certificate import DELTA, Evidence, SearchFacts, rows_kept_apart, weigh
 from sparelu.recover.exact.hinges import Kinks, Sample
-from sparelu.recover.exact.least_squares import ROUNDING, saliency
+from sparelu.recover.exact.inputs import read_columns
+from sparelu.recover.exact.label_precision import label_rounding
+from sparelu.recover.exact.least_squares import ROUNDING, Fit, refit, saliency
 from sparelu.recover.exact.moments import moments
+from sparelu.recover.exact.normal_equations import Support
+from sparelu.recover.exact.orientation import Orientations
 from sparelu.recover.exact.outputs_least_squares import Places, refit_jointly
 from sparelu.recover.exact.outputs_search import (
+    all_t,
     cut,
     drafted,
-    least_t,
     oriented_jointly,
     score,
     settled,
@@ -29,17 +35,17 @@ from sparelu.recover.exact.outputs_search import (
     unexplained,
 )
 from sparelu.recover.exact.relu_model import Found, orient_scalar, scalar, trimmed, within
-from sparelu.recover.exact.search import NOISELESS, Plan, Search, advance, begin
+from sparelu.recover.exact.search import NOISELESS, ROUNDED, Plan, Search, advance, begin
 from sparelu.recover.exact.two_layers.fit import deep_steps
 
 ROWS_PER_STUDENT = 65
 """Rows of the first student for each of its neurons, at least."""
 COMBINATIONS = 3
 """Combinations of several outputs that are searched at most."""
-CYCLES_OF_PIXELS = 3
-"""Cycles when most inputs are on a grid: the support is not decided there, and drops and additions go round."""
 GAIN = 1e-2
 """What a further combination must take off the sum of log mse_o."""
+FAR = 1e3
+"""Means of labels below so many sd come back before the last fit: a constant that is zero is then found to be zero."""
 STUDENTS_PER_RANK = 6
 """Students at the start for each eigenvalue that kinks leave in the second moment (1 to 9 kinks for each are seen)."""
 
@@ -68,6 +74,7 @@ class Exact(Fitter):
 
     name: ClassVar[str] = "exact"
     question: ClassVar[str] = "recover"
+    scales_inputs: ClassVar[bool] = True
     paper: ClassVar[str] = "Fridovich-Keil and Pilanci, A Recovery Guarantee for Sparse Neural Networks, ICLR 2026"
 
     most: int = setting(1_000_000, "rows used at most, drawn at random: more take memory and tell little", low=100)
@@ -127,25 +134,26 @@ class _Run:
         self, method: Exact, data: Data, budget: Budget, seed: int, turn: int = 0, draft: Found | None = None
     ) -> None:
         own = np.random.default_rng(seed)
+        self.numbers = np.arange(data.n)
         if data.n > method.most:
-            data = data.take(np.sort(own.choice(data.n, method.most, replace=False)))
+            self.numbers = np.sort(own.choice(data.n, method.most, replace=False))
+            data = data.take(self.numbers)
         self.method, self.data, self.budget, self.seed, self.rounds = method, data, budget, seed, 0
         self.turn, self.draft, self.score, self.rest = turn, draft, math.inf, False
         self.found: Found | None = None
         self.evidence: Evidence | None = None
         y = np.asarray(data.y[:], dtype=np.float64).reshape(data.n, -1)
-        self.sd = torch.as_tensor(np.where(y.std(axis=0) > 0, y.std(axis=0), 1.0)).to(data.device)
-        goals = y / self.sd.cpu().numpy()
-        size = np.sqrt(data.statistics.mean**2 + data.statistics.sd**2)
-        size[size == 0] = 1.0
-        self.units = torch.as_tensor(np.append(size, 1.0)).to(data.device)
+        self.mean, sd = y.mean(axis=0), np.where(y.std(axis=0) > 0, y.std(axis=0), 1.0)
+        self.sd = torch.as_tensor(sd).to(data.device)
+        self.level = np.where(np.abs(self.mean) < FAR * sd, self.mean, 0.0)
+        self.columns = read_columns(data)
         order = own.permutation(data.n)
-        held, kept = np.sort(order[: apart(data.n)]), np.sort(order[apart(data.n) :])
-        self.held = Sample(Taken(data.x, held), goals[held], data.device, size)
-        self.goals = Sample(Taken(data.x, kept), goals[kept], data.device, size)
-        self.held_y = y[held]
-        self.rounding = (rounding(y[kept]) ** 2).mean(axis=0) / self.sd.cpu().numpy() ** 2
-        self.order = own.permutation(len(kept))
+        held, self.kept = (np.sort(part) for part in np.split(order, [rows_kept_apart(data.n)]))
+        self.apart = np.asarray(data.x[held]), y[held]
+        self.goals = self.columns.sample(Taken(data.x, self.kept), ((y - self.mean) / sd)[self.kept], data.device)
+        fine = (label_rounding(y[self.kept]) ** 2).mean(axis=0) / sd**2
+        self.rounding = np.where(fine < NOISELESS, fine, 0.0)  # coarser digits are noise to a search
+        self.order = own.permutation(len(self.kept))
         self._aim()
         self.search: Search
 
@@ -160,17 +168,14 @@ class _Run:
         spread = float(target.std()) or 1.0
         self.scale = spread if several else spread * float(self.sd[0])
         self.rows = replace(self.goals, y=target / spread)
-        most = min(3 * self.budget.hidden[0] // 2 + 20, 3 * self.data.inputs)
+        most = min(3 * self.budget.hidden[0] // 2 + 20, 3 * max(1, self.columns.width))
         rows = min(max(method.rows, ROWS_PER_STUDENT * most), self.rows.n)
         first = moments(self.rows.rows(self.order[:rows]))
         width = method.students or min(most, STUDENTS_PER_RANK * first.rank + 20)
         rows = min(max(method.rows, ROWS_PER_STUDENT * width), rows)
-        self.affine, self.power = first.affine, first.power
-        everywhere = torch.ones(1, self.data.inputs)
-        pixels = 2 * gridded(everywhere, self.goals.x) > self.data.inputs
-        cycles = min(method.cycles, CYCLES_OF_PIXELS) if pixels else method.cycles
+        self.affine, self.affine_mse = first.affine, first.mse
         floor = float(self.rounding @ mix**2) / spread**2 if self.draft is None else 0.0
-        self.plan = Plan(width, rows, self.rows.n, method.iterations, cycles, first.negative, floor)
+        self.plan = Plan(width, rows, self.rows.n, method.iterations, method.cycles, first.negative, floor)
 
     @classmethod
     def begun(cls, method: Exact, data: Data, budget: Budget, rng: np.random.Generator) -> "_Run":
@@ -186,7 +191,7 @@ class _Run:
         kept = _moved(Kinks, state["kept"], data.device)
         run.search = Search(Kinks(**tensors), mask.bool(), kept=kept, **state["search"])
         run.found = _moved(Found, state["found"], data.device)
-        run.evidence = Evidence(**state["evidence"]) if state["evidence"] else None
+        run.evidence = Evidence.restored(state["evidence"]) if state["evidence"] else None
         return run
 
     def state(self) -> dict[str, Any]:
@@ -234,13 +239,19 @@ class _Run:
 
     def network(self) -> Network:
         """The network so far, cut to the budget."""
-        found = self.found
-        if found is None and self.outputs == 1:
+        if self.found is not None:
+            return self.found.network()
+        if self.outputs == 1:
             found = scalar(within(self.search.kinks, self.allowed, self.budget.hidden[0]), self.scale)
-        elif found is None:
+        else:
             draft = drafted(self._directions(), self.goals).found
             found = cut(draft, self.allowed, self.budget.hidden[0]).times(self.sd)
-        return found.on(self.units).network()
+        return self._raw(self.columns.uncentred(found), self.mean).network()
+
+    def _raw(self, found: Found, mean: np.ndarray) -> Found:
+        """Of raw columns, from one of scaled columns that keep their means; and of labels that have a ``mean`` more."""
+        found = self.columns.raw(found)
+        return replace(found, affine=_raised(found.affine, mean))
 
     def _directions(self) -> Kinks:
         """The kinks of the search, and before them those of the draft."""
@@ -260,12 +271,24 @@ class _Run:
     def _finish_one(self) -> None:
         rows = self.rows.without(self.search.aside)
         fit = trimmed(self.search.kinks, rows, self.allowed, self.budget.hidden[0])
+        fit = _without(fit, saliency(fit) < ROUNDED, rows) if fit.mse < NOISELESS else fit
         lost = fit.mse > 1.1 * self.search.mse + ROUNDING
-        fit = orient_scalar(fit, rows, self.power)
-        self.found = scalar(fit.kinks, self.scale)
-        least = float(saliency(fit).min().sqrt()) if len(fit.support) else math.inf
-        self._weigh(fit.rows, math.sqrt(fit.mse), least, self.search.rest, lost)
         self.search = replace(self.search, kinks=fit.kinks, mask=fit.kinks.weight != 0, mse=fit.mse)
+        shift = self.level[0] / self.scale
+        flat = replace(rows, centre=None, y=rows.y + shift)
+        fit = replace(fit, kinks=replace(fit.kinks, affine=_raised(fit.kinks.affine, shift)))
+        fit, signs = orient_scalar(self._uncentred(fit, flat), flat)
+        self.found = self._raw(scalar(fit.kinks, self.scale), self.mean - self.level)
+        t = saliency(fit).sqrt().cpu().numpy()
+        self._weigh(fit.rows, math.sqrt(fit.mse), t, self.search.rest, lost, signs)
+
+    def _uncentred(self, fit: Fit, flat: Sample) -> Fit:
+        """The fit on columns that keep their means, without the biases that were those of the means alone."""
+        if not self.columns.centred:
+            return fit
+        kinks = self.columns.uncentred(fit.kinks)
+        whole = refit(kinks, Support.of(kinks.weight != 0), flat, steps=4)
+        return _without(whole, (whole.support.column == flat.inputs - 1) & (saliency(whole) < ROUNDED), flat)
 
     def _missed(self, rng: np.random.Generator) -> bool:
         """Draft all outputs; whether the search goes on with another combination, of what is not explained."""
@@ -288,25 +311,50 @@ class _Run:
         whole = refit_jointly(self.draft, Places.of(self.draft), goals)
         joint = trimmed_jointly(whole, goals, self.allowed, self.budget.hidden[0])
         lost = bool((joint.mse > 1.1 * whole.mse + ROUNDING).any())
-        joint = oriented_jointly(joint, goals)
-        self.found = joint.found.times(self.sd)
+        shift = self.level / self.sd.cpu().numpy()
+        flat = replace(goals, centre=None, y=goals.y + shift)
+        found = self.columns.uncentred(joint.found)
+        found = replace(found, affine=_raised(found.affine, shift))
+        joint = refit_jointly(found, Places.of(found), flat) if self.columns.centred else replace(joint, found=found)
+        joint, signs = oriented_jointly(joint, flat)
+        self.found = self._raw(joint.found.times(self.sd), self.mean - self.level)
         inside = math.sqrt(float(joint.mse.mean()))
-        self._weigh(joint.rows * self.outputs, inside, least_t(joint), self.rest, lost)
+        self._weigh(joint.rows * self.outputs, inside, all_t(joint), self.rest, lost, signs)
 
-    def _weigh(self, fitted: int, inside: float, least: float, rest: bool, cut: bool) -> None:
+    def _weigh(
+        self, fitted: int, inside: float, t: np.ndarray, rest: bool, cut: bool, signs: Orientations | None
+    ) -> None:
         assert self.found is not None
-        self.evidence = weigh(
-            self.found,
-            self.held,
-            self.held_y,
-            self.goals.x,
-            fitted=fitted,
-            inside=inside,
-            least=least,
-            rest=rest,
+        excluded = self.numbers[self.kept[np.asarray(self.search.aside, dtype=np.int64)]]
+        every = tuple(range(len(self.found.tilt)))
+        facts = SearchFacts(
+            fitted,
+            inside,
+            math.sqrt(self.affine_mse),
+            t,
+            at_rest=rest,
             cut=cut,
-            aside=len(self.search.aside),
+            excluded=excluded.tolist(),
+            open_signs=every if signs is None else signs.open,
+            free_signs=() if signs is None else signs.free,
         )
+        self.evidence = weigh(self.found.network(), self.apart, Taken(self.data.x, self.kept), self.columns, facts)
+
+
+def _without(fit: Fit, idle: Bool[Tensor, " p"], rows: Sample) -> Fit:
+    """Remove the ``idle`` weights, if the rest meets the rows as well."""
+    weight = fit.kinks.weight.clone()
+    weight[fit.support.kink[idle], fit.support.column[idle]] = 0.0
+    kinks = replace(fit.kinks, weight=weight).take((weight[:, :-1] != 0).any(1))
+    after = refit(kinks, Support.of(kinks.weight != 0), rows, steps=6) if bool(idle.any()) else fit
+    return after if after.mse <= fit.mse * (1 + 60 / math.sqrt(fit.rows)) + 100 * ROUNDING else fit
+
+
+def _raised(affine: Tensor, shift: Any) -> Tensor:
+    """An affine part with ``shift``, of every output where there are several, added to its constant."""
+    raised = affine.clone()
+    raised[..., -1] += torch.as_tensor(shift).to(affine)
+    return raised
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -82,13 +82,15 @@ class Kinks:
 class Sample:
     """Rows of inputs (n, d) and one target (n,), read in blocks: arrays, memory maps or any reader of rows.
 
-    Inputs are divided by ``scale`` (d,) when they are read.
+    Inputs have ``centre`` (d,) taken off and are divided by ``scale`` (d,) when they are read, in float64 where they
+    have a centre: the difference of float32 numbers near a large mean keeps its digits.
     """
 
     x: Rows
     y: np.ndarray
     device: str = "cpu"
     scale: np.ndarray | None = None
+    centre: np.ndarray | None = None
 
     @property
     def n(self) -> int:
@@ -110,7 +112,9 @@ class Sample:
                 yield kept[0][piece].to(dtype), kept[1][piece].to(dtype)
 
     def _read(self, piece: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        x = torch.as_tensor(np.asarray(self.x[piece])).to(self.device, dtype)
+        x = torch.as_tensor(np.asarray(self.x[piece])).to(self.device, dtype if self.centre is None else torch.float64)
+        if self.centre is not None:
+            x = (x - torch.as_tensor(self.centre).to(x)).to(dtype)
         if self.scale is not None:
             x = x / torch.as_tensor(self.scale).to(x)
         y = torch.as_tensor(self.y[piece]).to(self.device, dtype)

@@ -16,7 +16,7 @@ from sparelu.recover.exact.forward import SEARCH_ROWS, more_kinks
 from sparelu.recover.exact.hinges import Kinks, Sample, near_pairs
 from sparelu.recover.exact.least_squares import ROUNDING, Fit
 from sparelu.recover.exact.normal_equations import Held
-from sparelu.recover.exact.orientation import orientations
+from sparelu.recover.exact.orientation import Orientations, find_orientations
 from sparelu.recover.exact.outputs_least_squares import Joint, Normal, Places, refit_jointly, saliencies, unit
 from sparelu.recover.exact.relu_model import Found
 from sparelu.recover.exact.search import CLOSE, MERGE, NOISELESS, ROUNDED
@@ -272,33 +272,33 @@ def trimmed_jointly(joint: Joint, sample: Sample, allowed: int | None, width: in
     return joint
 
 
-def oriented_jointly(joint: Joint, sample: Sample) -> Joint:
+def oriented_jointly(joint: Joint, sample: Sample) -> tuple[Joint, Orientations | None]:
     """Read off the orientations, put affine entries that are then explained to zero, and refit.
 
     An entry a_oi less sum_j V_jo e_j w_ji / 2 has the variances of its terms, six standard deviations are its slack.
-    The oriented fit is kept only where it explains every output as well.
+    The oriented fit is kept only where it explains every output as well; else there are no orientations.
     """
     f = joint.found
     var_w, var_v, var_a = Normal(joint).variances()
     total = var_a + (f.outputs.square().T @ var_w + var_v.T @ f.weight.square()) / 4
     slack = 6 * total.clamp_min(1e-26).sqrt()
-    side = orientations(f.weight, f.outputs, f.affine, slack)
+    signs = find_orientations(f.weight, f.outputs, f.affine, slack)
+    side = signs.signs
     left = f.affine - (f.outputs * side[:, None]).T @ f.weight / 2
     needed = left.abs() > slack
     turned = replace(f, tilt=side, affine=torch.where(needed, left, 0.0))
     places = replace(Places.of(turned), affine=needed)
     again = refit_jointly(turned, places, sample, steps=8)
     kept = bool((again.mse <= joint.mse * (1 + 60 / math.sqrt(joint.rows)) + 100 * ROUNDING).all())
-    return again if kept else joint
+    return (again, signs) if kept else (joint, None)
 
 
-def least_t(joint: Joint) -> float:
-    """The smallest |t| of a weight of either layer."""
+def all_t(joint: Joint) -> np.ndarray:
+    """Return |t| of all weights of either layer."""
     if joint.places.size == 0:
-        return math.inf
+        return np.zeros(0)
     t_weight, t_outputs = saliencies(joint)
-    t_weight = torch.where(joint.places.weight, t_weight, torch.inf)
-    return math.sqrt(min(float(t_weight.min()), float(t_outputs.min())))
+    return torch.cat([t_weight[joint.places.weight], t_outputs[joint.places.outputs]]).sqrt().cpu().numpy()
 
 
 def cut(found: Found, allowed: int | None, width: int) -> Found:

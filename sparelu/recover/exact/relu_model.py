@@ -11,7 +11,7 @@ from sparelu.networks.network import Layer, Network
 from sparelu.recover.exact.hinges import Kinks, Sample
 from sparelu.recover.exact.least_squares import ROUNDING, Fit, refit, saliency
 from sparelu.recover.exact.normal_equations import Support
-from sparelu.recover.exact.orientation import orientations
+from sparelu.recover.exact.orientation import Orientations, find_orientations
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,22 +88,25 @@ def _fitted_slack(fit: Fit) -> Float[Tensor, "1 inputs"]:
     return 6 * total.sqrt()[None]
 
 
-def orient_scalar(fit: Fit, sample: Sample, power: Tensor) -> Fit:
+def orient_scalar(fit: Fit, sample: Sample) -> tuple[Fit, Orientations | None]:
     """Read off the orientations, put affine entries that are then explained to zero, and refit.
 
-    The oriented fit is kept only where it explains the rows as well.
+    The oriented fit is kept only where it explains the rows as well; else there are no orientations.
     """
     kinks = fit.kinks
     outputs = kinks.sign[:, None]
+    power = torch.stack([x.square().sum(0) for x, _ in sample.blocks()]).sum(0) / sample.n
     slack = torch.maximum(
         affine_slack(kinks.weight, outputs, torch.tensor([fit.mse]).to(power), power, fit.rows), _fitted_slack(fit)
     )
-    side = orientations(kinks.weight, outputs, kinks.affine[None], slack)
-    left = kinks.affine - (kinks.sign * side) @ kinks.weight / 2
+    signs = find_orientations(kinks.weight, outputs, kinks.affine[None], slack)
+    left = kinks.affine - (kinks.sign * signs.signs) @ kinks.weight / 2
     needed = left.abs() > slack[0]
-    turned = replace(kinks, tilt=side, affine=torch.where(needed, left, 0.0))
+    turned = replace(kinks, tilt=signs.signs, affine=torch.where(needed, left, 0.0))
     again = refit(turned, Support.of(kinks.weight != 0, needed), sample, steps=6)
-    return again if again.mse <= fit.mse * (1 + 60 / math.sqrt(fit.rows)) + 100 * ROUNDING else fit
+    if again.mse <= fit.mse * (1 + 60 / math.sqrt(fit.rows)) + 100 * ROUNDING:
+        return again, signs
+    return fit, None
 
 
 def within(kinks: Kinks, allowed: int | None, width: int) -> Kinks:

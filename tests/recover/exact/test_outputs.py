@@ -151,7 +151,9 @@ def test_orientations_of_all_outputs_are_read_off() -> None:
         relu = replace(truth, tilt=torch.tensor(signs).double(), affine=truth.affine * 0)
         own = replace(sample, y=relu(x).numpy())
         kinks = Kinks(torch.ones(3).double(), truth.weight, torch.zeros(3).double(), truth.affine[0] * 0)
-        joint = oriented_jointly(refit_jointly(drafted(kinks, own).found, Places.of(truth), own), own)
+        joint, read = oriented_jointly(refit_jointly(drafted(kinks, own).found, Places.of(truth), own), own)
+        assert read is not None
+        assert (read.free, read.open) == ((), ())
         assert joint.found.tilt.tolist() == list(signs)
         assert not bool(joint.found.affine.any())
         torch.testing.assert_close(joint.found(x), relu(x), rtol=1e-9, atol=1e-9)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -99,7 +100,6 @@ def oriented_fit(fit: DeepFit, sample: Sample) -> DeepFit:
     return straightened(without_weak(fit, sample), sample)
 
 
-def least_t(fit: DeepFit) -> float:
-    """The smallest |t| of a weight of the first or second layer."""
-    t = deep_saliency(fit)[fit.free < fit.mask.numel() - fit.model.affine.numel()]
-    return float(t.min().sqrt()) if t.numel() else math.inf
+def all_t(fit: DeepFit) -> np.ndarray:
+    """Return |t| of all weights of the first and second layer."""
+    return deep_saliency(fit)[fit.free < fit.mask.numel() - fit.model.affine.numel()].sqrt().cpu().numpy()

@@ -11,11 +11,13 @@ import torch
 from sparelu.data import Budget, Data, Taken
 from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Certificate, Iterate, State, Status
-from sparelu.recover.exact.certificate import Evidence, apart, compared, dependent, gridded, rounding
+from sparelu.recover.exact.certificate import Evidence, SearchFacts, rows_kept_apart, weigh
 from sparelu.recover.exact.hinges import Sample
+from sparelu.recover.exact.inputs import read_columns
+from sparelu.recover.exact.label_precision import label_rounding
 from sparelu.recover.exact.least_squares import ROUNDING
 from sparelu.recover.exact.moments import moments
-from sparelu.recover.exact.two_layers.backward import NOISELESS, least_t, oriented_fit, straightened, trimmed
+from sparelu.recover.exact.two_layers.backward import NOISELESS, all_t, oriented_fit, straightened, trimmed
 from sparelu.recover.exact.two_layers.exchange import exchanged
 from sparelu.recover.exact.two_layers.hinges import DeepKinks
 from sparelu.recover.exact.two_layers.least_squares import DeepFit, deep_refit
@@ -75,21 +77,22 @@ class DeepRun:
         own = np.random.default_rng(seed)
         if data.n > settings.most:
             data = data.take(np.sort(own.choice(data.n, settings.most, replace=False)))
+        self.raw, self.columns = data, read_columns(data)
+        data = self.columns.data(data)
         self.data, self.budget, self.seed, self.paper, self.rounds = data, budget, seed, settings.paper, 0
         self.found: Network | None = None
         self.evidence: Evidence | None = None
         y = np.asarray(data.y[:], dtype=np.float64).reshape(-1)
         self.scale = float(y.std()) or 1.0
-        size = np.sqrt(data.statistics.mean**2 + data.statistics.sd**2)
-        size[size == 0] = 1.0
-        self.units = torch.as_tensor(np.append(size, 1.0)).to(data.device)
+        self.units = torch.ones(data.inputs + 1, dtype=torch.float64, device=data.device)
         order = own.permutation(data.n)
-        held, kept = np.sort(order[: apart(data.n)]), np.sort(order[apart(data.n) :])
-        self.held, self.labels = Taken(data.x, held), y[held]
-        self.rows = Sample(Taken(data.x, kept), y[kept] / self.scale, data.device, size)
+        held, kept = (np.sort(part) for part in np.split(order, [rows_kept_apart(data.n)]))
+        self.apart, self.kept = (np.asarray(self.raw.x[held]), y[held, None]), kept
+        self.rows = Sample(Taken(data.x, kept), y[kept] / self.scale, data.device)
         self.order = own.permutation(len(kept))
-        self.floor = float((rounding(y[kept]) ** 2).mean()) / self.scale**2
+        self.floor = float((label_rounding(y[kept]) ** 2).mean()) / self.scale**2
         first = moments(self.rows)
+        self.affine_mse = first.mse
         m1, m2 = budget.hidden
         widths = (min(2 * m1 + 6, 4 * first.rank + 8), min(2 * m2 + 4, 2 * first.rank + 8))
         negative = first.negative if first.negative > 0.05 else 0.0
@@ -132,7 +135,7 @@ class DeepRun:
         )
         self.search, self.rounds = DeepSearch(model=model, best=best, **state["search"]), state["rounds"]
         if state["found"]:
-            self.found, self.evidence = _read(state["found"]), Evidence(**state["evidence"])
+            self.found, self.evidence = _read(state["found"]), Evidence.restored(state["evidence"])
 
     @property
     def exact(self) -> bool:
@@ -144,18 +147,18 @@ class DeepRun:
         return () if self.evidence is None else (self.evidence.certificate(self.paper),)
 
     def network(self) -> Network:
-        """The network so far, cut to the budget."""
-        return self.found if self.found is not None else self._cut(self.search.best)
+        """The network so far, cut to the budget, of raw inputs."""
+        return self.columns.fold(self.found if self.found is not None else self._cut(self.search.best))
 
     def _cut(self, model: DeepKinks) -> Network:
-        allowed = self.budget.count(self.data.inputs, 1)
+        allowed = self.budget.count(self.raw.inputs, 1)
         return cut(network(model, self.scale, self.units), (self.budget.hidden[0], self.budget.hidden[1]), allowed)
 
     def finish(self, rng: np.random.Generator) -> None:
         """End, or start again: settle the support on all rows, orient, cut to the budget, and weigh the evidence."""
         fit = self._settled(rng)
         ready = oriented_fit(fit, self.rows)
-        allowed = self.budget.count(self.data.inputs, 1)
+        allowed = self.budget.count(self.raw.inputs, 1)
         kept = trimmed(ready, self.rows, allowed)
         nets = [(self._cut(f.model), f) for f in (kept, straightened(fit, self.rows))]
         errors = [self._error(net) for net, _ in nets]
@@ -198,28 +201,14 @@ class DeepRun:
 
     def _error(self, net: Network) -> float:
         """Mean squared error on the rows fitted, in units of the variance of y."""
-        scale, total = torch.as_tensor(self.rows.scale), 0.0
+        total = 0.0
         for x, y in self.rows.blocks():
-            raw = x[:, :-1].cpu() * scale
-            total += float((net(raw)[:, 0] / self.scale - y.cpu()).square().sum())
+            total += float((net(x[:, :-1].cpu())[:, 0] / self.scale - y.cpu()).square().sum())
         return total / self.rows.n
 
     def _weighed(self, fit: DeepFit, inside: float, rest: bool, lost: bool) -> Evidence:
-        assert self.found is not None
-        y, shown, weight = self.labels, np.asarray(self.held[:], dtype=np.float64), self.found.layers[0].dense()
-        error = self.found(shown).numpy() - y[:, None] if len(y) else y[:, None]
-        return Evidence(
-            weights=self.found.nonzeros,
-            numbers=self.found.nonzeros + self.found.biases + self.found.skip_nonzeros,
-            fitted=self.rows.n,
-            **compared(error, y[:, None], np.array([self.scale])),
-            inside=inside,
-            rest=rest,
-            cut=lost,
-            least=least_t(fit),
-            gridded=gridded(weight, self.rows.x),
-            dependent=dependent(weight, self.rows.x),
-        )
+        facts = SearchFacts(self.rows.n, inside, math.sqrt(self.affine_mse), all_t(fit), at_rest=rest, cut=lost)
+        return weigh(self.network(), self.apart, Taken(self.raw.x, self.kept), self.columns, facts)
 
 
 def cut(net: Network, widths: tuple[int, int], allowed: int | None) -> Network:
