@@ -78,7 +78,7 @@ def row(
     dense = network(width, blocks)
     found |= {"accuracy": accuracy(model, test), "weights": weights(dense), "macs_of_dense": 1.0}
     if sparsifier is not None:
-        found |= {"nonzeros": sparsifier.nonzeros, "visited": round(sparsifier.visited, 4)}
+        found |= {"nonzeros": sparsifier.nonzeros, "visited": round(sparsifier.explored, 4)}
     if isinstance(sparsifier, Chase):
         small = sparsifier.shrink()
         found |= {"masked_accuracy": found["accuracy"], "accuracy": accuracy(small, test)}

@@ -33,7 +33,7 @@ from sparelu.train.oneshot import sparsegpt as sparsegpt
 from sparelu.train.oneshot import wanda as wanda
 from sparelu.train.sparse_growth import SparseGrowth as SparseGrowth
 from sparelu.train.sparsifier.prunable import LayerCollapseWarning as LayerCollapseWarning
-from sparelu.train.sparsifier.sparse_init import scale_to_living as scale_to_living
+from sparelu.train.sparsifier.sparse_init import scale_to_active as scale_to_active
 from sparelu.train.sparsifier.sparsifier import Rule as Rule
 from sparelu.train.sparsifier.sparsifier import Sparsifier as Sparsifier
 from sparelu.train.sparsifier.update_schedules import ITOP_RIGL as ITOP_RIGL
@@ -41,6 +41,7 @@ from sparelu.train.sparsifier.update_schedules import ITOP_SET as ITOP_SET
 from sparelu.train.sparsifier.update_schedules import Exploration as Exploration
 from sparelu.train.sparsifier.update_schedules import Fixed as Fixed
 from sparelu.train.sparsifier.update_schedules import Gradual as Gradual
+from sparelu.train.sparsifier.update_schedules import NoUpdateWarning as NoUpdateWarning
 from sparelu.train.static import GradualMagnitude as GradualMagnitude
 from sparelu.train.static import Magnitude as Magnitude
 from sparelu.train.static import Static as Static

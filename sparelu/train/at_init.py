@@ -198,7 +198,7 @@ def _cut(
                 parts[name].keep(mask)
                 parts[name].clear([parts[name].weight])
     for part in parts.values():
-        if not part.nonzeros:
+        if not part.active:
             part.warn_of_collapse()
     return {n: p.mask for n, p in parts.items()}
 

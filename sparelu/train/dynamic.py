@@ -8,74 +8,28 @@ Each is made with ``Method(model, optimizer, density=..., total_steps=...)``; wh
 from functools import partial
 from typing import Unpack
 
-import torch
-from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
-from sparelu.train.sparsifier.prunable import Part
-from sparelu.train.sparsifier.scores import magnitude
+from sparelu.train.sparsifier.scores import (
+    at_random,
+    by_gradient,
+    by_magnitude,
+    by_magnitude_and_gradient,
+    by_mean_gradient,
+    remember_gradient,
+)
 from sparelu.train.sparsifier.sparsifier import Choices, Rule, Sparsifier
 from sparelu.train.sparsifier.update_schedules import Exploration, Plan
 
 RIGL_PLAN, MEST_PLAN = Exploration(), Exploration(soft=True)
-
-DECAY = 0.9
-"""Of the running mean of gradients in SNFS."""
-
-
-def by_magnitude(part: Part, generator: torch.Generator) -> Tensor:
-    """|w|."""
-    return magnitude(part.weight.detach())
-
-
-def by_magnitude_of_its_sign(part: Part, generator: torch.Generator) -> Tensor:
-    """The share of the living weights of the same sign that are nearer to zero; zero itself counts as positive.
-
-    Dropping the lowest then takes the same share of the positive and of the negative weights, as in the authors' SET.
-    """
-    score = torch.zeros_like(part.weight)
-    weight = part.weight.detach()
-    for side in ((weight < 0) & part.mask, (weight >= 0) & part.mask):
-        values = weight[side].abs()
-        rank = torch.empty_like(values)
-        rank[values.argsort(stable=True)] = torch.arange(len(values), device=values.device).to(values)
-        score[side] = rank / max(1, len(values))
-    return score
-
-
-def at_random(part: Part, generator: torch.Generator) -> Tensor:
-    """Uniform numbers, drawn on the CPU so that they are the same on every device."""
-    return torch.rand(part.weight.shape, generator=generator).to(part.weight.device)
-
-
-def by_gradient(part: Part, generator: torch.Generator) -> Tensor:
-    """|dL/dw| of the last batch, dropped weights included."""
-    return part.gradient().abs()
-
-
-def by_mean_gradient(part: Part, generator: torch.Generator) -> Tensor:
-    """|running mean of dL/dw|."""
-    return part.memory["mean"].abs()
-
-
-def remember_gradient(part: Part) -> None:
-    """Running mean of the dense gradient, from 0."""
-    gradient = part.gradient()
-    mean = part.memory.setdefault("mean", torch.zeros_like(gradient))
-    mean.mul_(DECAY).add_(gradient, alpha=1 - DECAY)
-
-
-def by_magnitude_and_gradient(part: Part, generator: torch.Generator, weight: float) -> Tensor:
-    """|w| + ``weight`` |dL/dw|."""
-    return part.weight.detach().abs() + weight * part.gradient().abs()
 
 
 class SET(Sparsifier):
     """Drop by magnitude after the step, grow at random (Mocanu et al., 2018), with the plan of RigL.
 
     The authors' code drops once in an epoch, 30%, among positive and negative weights apart: use :class:`Sparsifier`
-    with ``rule=Rule(by_magnitude_of_its_sign, at_random, at_random)`` for that. New weights start at 0, not at random.
+    with ``rule=Rule(by_magnitude_of_its_sign, at_random)`` for that. New weights start at 0, not at random.
     """
 
     def __init__(
@@ -87,7 +41,7 @@ class SET(Sparsifier):
         plan: Plan = RIGL_PLAN,
         **choices: Unpack[Choices],
     ) -> None:
-        rule = Rule(by_magnitude, at_random, at_random)
+        rule = Rule(by_magnitude, at_random)
         super().__init__(model, optimizer, rule=rule, plan=plan, total_steps=total_steps, **choices)
 
 
@@ -107,7 +61,7 @@ class RigL(Sparsifier):
         plan: Plan = RIGL_PLAN,
         **choices: Unpack[Choices],
     ) -> None:
-        rule = Rule(by_magnitude, by_gradient, at_random, replaces_step=True)
+        rule = Rule(by_magnitude, by_gradient, replaces_step=True)
         super().__init__(model, optimizer, rule=rule, plan=plan, total_steps=total_steps, **choices)
 
 
@@ -128,7 +82,7 @@ class SNFS(Sparsifier):
         plan: Plan = RIGL_PLAN,
         **choices: Unpack[Choices],
     ) -> None:
-        rule = Rule(by_magnitude, by_mean_gradient, at_random, observe=remember_gradient)
+        rule = Rule(by_magnitude, by_mean_gradient, observe=remember_gradient)
         super().__init__(model, optimizer, rule=rule, plan=plan, total_steps=total_steps, **choices)
 
 
@@ -149,5 +103,5 @@ class MEST(Sparsifier):
         gradient_weight: float = 1.0,
         **choices: Unpack[Choices],
     ) -> None:
-        rule = Rule(partial(by_magnitude_and_gradient, weight=gradient_weight), at_random, at_random)
+        rule = Rule(partial(by_magnitude_and_gradient, weight=gradient_weight), at_random)
         super().__init__(model, optimizer, rule=rule, plan=plan, total_steps=total_steps, **choices)

@@ -140,7 +140,7 @@ def _prune(
         mask = solve(matrix, _gathered(model, run, part, moments), counts[name])
         weight.copy_(matrix.reshape(weight.shape))
         part.keep(mask.reshape(weight.shape))
-        if not part.nonzeros:
+        if not part.active:
             part.warn_of_collapse()
     return {n: p.mask for n, p in parts.items()}
 

@@ -5,7 +5,7 @@ from typing import Unpack
 from torch.nn import Module
 from torch.optim import Optimizer
 
-from sparelu.train.dynamic import at_random, by_magnitude
+from sparelu.train.sparsifier.scores import at_random, by_magnitude
 from sparelu.train.sparsifier.sparsifier import Choices, Rule, Sparsifier
 from sparelu.train.sparsifier.update_schedules import Fixed, Gradual, Plan
 
@@ -18,7 +18,7 @@ class Static(Sparsifier):
     def __init__(
         self, model: Module, optimizer: Optimizer, *, total_steps: int = 1, **choices: Unpack[Choices]
     ) -> None:
-        rule = Rule(by_magnitude, at_random, at_random)
+        rule = Rule(by_magnitude, at_random)
         super().__init__(model, optimizer, rule=rule, plan=FIXED, total_steps=total_steps, **choices)
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sparelu.train.dynamic import MEST, SET, SNFS, RigL, by_magnitude_of_its_sign
+from sparelu.train.dynamic import MEST, SET, SNFS, RigL
 from sparelu.train.sparsifier.prunable import Part
+from sparelu.train.sparsifier.scores import by_magnitude_of_its_sign
 from sparelu.train.sparsifier.sparsifier import Rule, Sparsifier
 from sparelu.train.sparsifier.update_schedules import ITOP_RIGL, ITOP_SET, Exploration, Gradual, Move
 from sparelu.train.static import GradualMagnitude, Magnitude, Static
@@ -50,7 +51,7 @@ def test_one_step_of_rigl() -> None:
     assert torch.equal(sparsifier.masks["weight"], mask)
     assert torch.equal(layer.weight.data, weight)
     assert torch.equal(optimizer.state[layer.weight]["momentum_buffer"], momentum)
-    assert sparsifier.visited == 5 / 16
+    assert sparsifier.explored == 5 / 16
 
 
 def test_the_step_after_an_update_is_the_optimisers() -> None:
@@ -200,7 +201,7 @@ def learned(kind: type, seed: int = 0, **choices: object) -> tuple[float, float]
         loss.backward()
         sparsifier.step()
     assert sparsifier.nonzeros == round(0.06 * 630)
-    return float(nn.functional.mse_loss(model(x), y).detach()), sparsifier.visited
+    return float(nn.functional.mse_loss(model(x), y).detach()), sparsifier.explored
 
 
 def test_what_moves_learns_more_than_what_stays() -> None:

@@ -14,10 +14,10 @@ from torch.optim import Optimizer
 
 from sparelu.train.channels.channel_groups import Place, Stream, channel_rows, streams_of
 from sparelu.train.channels.remove import remove_channels
-from sparelu.train.dynamic import at_random, by_gradient, by_magnitude
 from sparelu.train.sparsifier.decay import cosine, cubic
 from sparelu.train.sparsifier.layer_densities import Pool
 from sparelu.train.sparsifier.prunable import Part, process_group, unwrapped
+from sparelu.train.sparsifier.scores import by_gradient, by_magnitude
 from sparelu.train.sparsifier.sparsifier import Choices, Rule, Sparsifier
 from sparelu.train.sparsifier.update_schedules import Move, Plan
 
@@ -99,10 +99,14 @@ class Removal:
 
     def left(self, step: int, total: int, channels: int, sparsity: float, offset: int) -> int | None:
         """Channels of ``channels`` after the removal at ``step`` of ``total``; None when nothing goes at this step."""
-        end = min(int(self.until * total), total - 1)
+        end = self.end(total)
         if step > end or ((step + offset) % self.every and step != end):
             return None
         return round(channels * (1 - cubic(step / end if end else 1.0, 0.0, sparsity)))
+
+    def end(self, total: int) -> int:
+        """The step of the last removal."""
+        return min(int(self.until * total), total - 1)
 
     def least(self, width: int, sparsity: float) -> int:
         """Channels that a layer of ``width`` keeps at least, one apart."""
@@ -150,7 +154,7 @@ class Chase(Sparsifier):
     ) -> None:
         if not 0 <= channel_sparsity < 1:
             raise ValueError(f"channel_sparsity must be from 0 to below 1, got {channel_sparsity}")
-        rule = Rule(by_magnitude, by_open_gradient, at_random, restarts=True, after=self._remove)
+        rule = Rule(by_magnitude, by_open_gradient, restarts=True, after=self._remove, finish=self._remove_all)
         super().__init__(model, optimizer, rule=rule, plan=plan, total_steps=total_steps, **choices)
         self.channel_sparsity, self.removal, self.score = channel_sparsity, removal, score
         self.offset = plan.every // 2
@@ -217,6 +221,12 @@ class Chase(Sparsifier):
                 marks[gone.repeat_interleave(place.block).to(marks.device)] = True
             self._silence(stream, gone)
         self._commit({n: p.mask & ~p.memory[REMOVED] for n, p in self.parts.items()})
+
+    def _remove_all(self) -> None:
+        """What is still to be removed, at once."""
+        end = self.removal.end(self.total_steps)
+        if self.steps <= end:
+            self._remove(end)
 
     def _weakest(self, left: int) -> dict[str, Tensor]:
         """For each stream the channels to remove so that ``left`` stay: the lowest scores, no layer below its floor."""

@@ -60,7 +60,7 @@ class ChaseTraining(RandomStart):
             )
         return None
 
-    def moving(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
+    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
         """See :class:`~sparelu.train.channels.chase.Chase`."""
         every = min(self.every, max(1, total // VISITS))
         plan = SoftBound(every=every, excess=self.excess, until=self.until)

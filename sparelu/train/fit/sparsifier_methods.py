@@ -17,7 +17,6 @@ from sparelu.train.dynamic import MEST, SET, SNFS, RigL
 from sparelu.train.fit.with_sparsifier import EngineTraining, Task
 from sparelu.train.sparsifier.layer_densities import ALLOCATIONS, Masks
 from sparelu.train.sparsifier.prunable import seeded
-from sparelu.train.sparsifier.sparse_init import scale_to_living
 from sparelu.train.sparsifier.sparsifier import Choices, Sparsifier
 from sparelu.train.sparsifier.update_schedules import Exploration
 from sparelu.train.static import Static
@@ -40,18 +39,8 @@ class RandomStart(EngineTraining):
 
     def choices(self, task: Task) -> Choices:
         """The budget, spread, drawn with the seed."""
-        return {"nonzeros": task.nonzeros, "allocation": self.allocation, "seed": task.seed}
-
-    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
-        """The sparsifier of :meth:`moving`, with its first weights scaled."""
-        sparsifier = self.moving(module, optimizer, total, choices)
-        if self.fan_in == "living":
-            scale_to_living(sparsifier)
-        return sparsifier
-
-    @abstractmethod
-    def moving(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
-        """The sparsifier of the method."""
+        fan_in = "active" if self.fan_in == "living" else "all"
+        return {"nonzeros": task.nonzeros, "allocation": self.allocation, "fan_in": fan_in, "seed": task.seed}
 
 
 @dataclass(frozen=True)
@@ -62,7 +51,7 @@ class StaticTraining(RandomStart):
     question: ClassVar[str] = "train"
     paper: ClassVar[str] = "Evci et al., Rigging the lottery, 2020 (static baseline)"
 
-    def moving(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
+    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
         """A fixed support."""
         return Static(module, optimizer, total_steps=total, **choices)
 
@@ -88,7 +77,7 @@ class PlannedTraining(DynamicTraining):
 
     moves: ClassVar[Callable[..., Sparsifier]]
 
-    def moving(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
+    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
         """The sparsifier ``moves`` with the plan."""
         return self.moves(module, optimizer, total_steps=total, plan=self.plan(), **choices)
 
@@ -136,7 +125,7 @@ class MESTTraining(DynamicTraining):
 
     gradient_weight: float = setting(1.0, "factor of the gradient's magnitude in the score for dropping", low=0)
 
-    def moving(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
+    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
         """See :class:`~sparelu.train.dynamic.MEST`."""
         plan = self.plan(soft=True)
         weight = self.gradient_weight

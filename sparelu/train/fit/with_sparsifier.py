@@ -4,6 +4,7 @@ What the methods have in common is here; what makes each is in :mod:`~sparelu.tr
 """
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from sparelu.train.sparsifier.decay import cosine
 from sparelu.train.sparsifier.layer_densities import Masks
 from sparelu.train.sparsifier.prunable import Choice
 from sparelu.train.sparsifier.sparsifier import Choices, Sparsifier
+from sparelu.train.sparsifier.update_schedules import NoUpdateWarning
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Outputs (b, k) and targets to the mean loss of the rows."""
@@ -107,7 +109,9 @@ class _Run(Run):
         )
         choices = method.choices(task) if start is None else method.resumed(task, start["sparsifier"]["masks"])
         choices["layers"] = task.layers
-        sparsifier = method.engine(self.module, self.optimizer, self.total, choices)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NoUpdateWarning)  # a share of a few weights may be none
+            sparsifier = method.engine(self.module, self.optimizer, self.total, choices)
         if start is not None:
             self.body.load(start["body"])  # the engine has cut it to its own start
             slots = {int(i): dict(s) for i, s in start["slots"].items()}
@@ -152,7 +156,7 @@ class _Run(Run):
 
     def iterate(self) -> Iterate:
         """What there is after ``done`` epochs."""
-        numbers = {"nonzeros": float(self.sparsifier.nonzeros), "visited": self.sparsifier.visited}
+        numbers = {"nonzeros": float(self.sparsifier.nonzeros), "visited": self.sparsifier.explored}
         return Iterate(self.done / self.rounds, self.loss, self.network, self.state, numbers)
 
 

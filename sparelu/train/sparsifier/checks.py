@@ -6,17 +6,33 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from sparelu.train.sparsifier.layer_densities import Pool
 from sparelu.train.sparsifier.prunable import KINDS, Part
+from sparelu.train.sparsifier.update_schedules import NoUpdateWarning, Plan
 
 Parts = Mapping[str, Part]
 """The weights by name."""
 
 
-def check_optimizer(parts: Parts, optimizer: torch.optim.Optimizer) -> None:
-    """Raises ``ValueError`` when the optimiser does not hold a weight."""
-    if not isinstance(optimizer, torch.optim.Optimizer):
+def inner_optimizer(optimizer: Any) -> Optimizer:
+    """Return the optimiser, or the one that a trainer's wrapper holds: that whose steps torch has hooks on.
+
+    Raises ``ValueError`` for anything else.
+    """
+    while isinstance(optimizer, Optimizer) and not getattr(type(optimizer).step, "hooked", False):
+        inner = getattr(optimizer, "optimizer", None)
+        if not isinstance(inner, Optimizer):
+            break
+        optimizer = inner
+    if not isinstance(optimizer, Optimizer):
         raise ValueError(f"the optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    return optimizer
+
+
+def check_optimizer(parts: Parts, optimizer: Optimizer) -> None:
+    """Raises ``ValueError`` when the optimiser does not hold a weight."""
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     for name, part in parts.items():
         if id(part.weight) not in held:
@@ -86,4 +102,17 @@ def check_state(state: Mapping[str, Any], own: Mapping[str, Any], parts: Parts, 
         raise ValueError(
             f"the state has {sum(state['nonzeros'])} nonzeros and {state['total_steps']} steps, this sparsifier "
             f"{sum(wanted)} and {own['total_steps']} (or another allocation): make it with the same arguments"
+        )
+
+
+def warn_of_no_update(plan: Plan, total_steps: int, pools: Sequence[Pool]) -> None:
+    """Warn when the support never moves though the ``plan`` is one to move it."""
+    largest = max(pools, key=lambda pool: pool.nonzeros)
+    steps = range(total_steps if plan.moves else 0)
+    if plan.moves and all(plan.move(t, total_steps, largest.nonzeros, largest.size) is None for t in steps):
+        warnings.warn(
+            f"the support never moves: {plan} has no move for {largest.nonzeros} weights in {total_steps} steps. Give "
+            "a plan with a smaller `every`, or use Static",
+            NoUpdateWarning,
+            stacklevel=5,
         )

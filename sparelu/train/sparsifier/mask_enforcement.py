@@ -1,7 +1,6 @@
 """A step of any optimiser after which weights and slots are exactly zero off the support, at little cost."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -44,6 +43,8 @@ class Zeros:
         self.parts = tuple(parts)
         self._seen: list[Mark] = []
         self._steps = 0
+        self._untouched = False
+        self._lifted: list[tuple[Part, list[Tensor]]] = []
 
     def apply(self, optimizer: Optimizer) -> None:
         """Set weights and slots to zero off the support."""
@@ -62,34 +63,36 @@ class Zeros:
             optimizer.state.clear()
         self.apply(optimizer)
 
-    def step(self, optimizer: Optimizer, closure: Callable[[], Any] | None) -> Any:
-        """A step of the optimiser. Weights and slots are cleared afterwards unless they are known to be zero.
+    def before_step(self, optimizer: Optimizer, *, alone: bool) -> None:
+        """Prepare a step of the optimiser, whose gradients are there: nothing of a dropped weight may move.
 
-        They are when the optimiser is of :data:`ZERO_KEEPING`, and since the last step nobody wrote to them and none
-        was added: torch counts the writes to each tensor. Those through ``.data`` it does not count; unless they are
-        few they show at a sample of places, at every :data:`LOOK`-th step.
+        Weights and slots are cleared after the step unless they are known to be zero. They are when the optimiser is of
+        :data:`ZERO_KEEPING` and ``alone``, without hooks of others, and since the last step nobody wrote to them and
+        none was added: torch counts the writes to each tensor. Those through ``.data`` it does not count; unless they
+        are few they show at a sample of places, at every :data:`LOOK`-th step.
         """
-        trusted = _keeps_zeros(optimizer)
-        untouched = trusted and self._marks(optimizer) == self._seen
+        trusted = alone and _keeps_zeros(optimizer)
+        self._untouched = trusted and self._marks(optimizer) == self._seen
         self._steps += 1
-        if untouched and self._steps % LOOK == 0:
-            untouched = not any(p.stray() for p in self.parts)
-        lifted = self._lift(optimizer) if trusted else []
-        try:
-            if closure is None:
-                self._clear_gradients()
-                result = optimizer.step()
-            else:
-                result = optimizer.step(lambda: self._after(closure))
-        finally:
-            for part, slots in lifted:
-                part.clear(slots)
+        if self._untouched and self._steps % LOOK == 0:
+            self._untouched = not any(p.stray() for p in self.parts)
+        self._lifted = self._lift(optimizer) if trusted else []
+        self.clear_gradients()
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Clear what :meth:`before_step` could not see to."""
+        self.recover()
         marks = self._marks(optimizer)
-        if untouched and [m[0] for m in marks] == [m[0] for m in self._seen]:
+        if self._untouched and [m[0] for m in marks] == [m[0] for m in self._seen]:
             self._seen = marks
         else:
             self.apply(optimizer)
-        return result
+
+    def recover(self) -> None:
+        """Put zeros where :meth:`before_step` put ones."""
+        for part, slots in self._lifted:
+            part.clear(slots)
+        self._lifted = []
 
     def _lift(self, optimizer: Optimizer) -> list[tuple[Part, list[Tensor]]]:
         """Put ones in place of the zeros off the support in slots of which the step takes square roots; those slots.
@@ -108,13 +111,7 @@ class Zeros:
             lifted.append((part, slots + [s for n, s in state.items() if n.startswith("max_")]))
         return lifted
 
-    def _after(self, closure: Callable[[], Any]) -> Any:
-        with torch.enable_grad():
-            loss = closure()
-        self._clear_gradients()
-        return loss
-
-    def _clear_gradients(self) -> None:
+    def clear_gradients(self) -> None:
         """Gradients of dropped weights must not reach what an optimiser adds up over a whole tensor."""
         for part in self.parts:
             gradient = part.weight.grad
@@ -134,6 +131,4 @@ class Zeros:
 
 
 def _keeps_zeros(optimizer: Optimizer) -> bool:
-    """Of a trusted kind, and without hooks of others at the end of its step."""
-    kind = type(optimizer) in ZERO_KEEPING and not optimizer._optimizer_step_post_hooks
-    return kind and all(g.get("eps", 1) > 0 for g in optimizer.param_groups)
+    return type(optimizer) in ZERO_KEEPING and all(g.get("eps", 1) > 0 for g in optimizer.param_groups)

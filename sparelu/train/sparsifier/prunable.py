@@ -1,4 +1,4 @@
-"""The weights of a module that can be pruned, and what is kept beside each: mask, places visited, memory of scores."""
+"""The weights of a module that can be pruned, and what is kept beside each: mask, places explored, memory of scores."""
 
 import warnings
 from collections.abc import Callable
@@ -45,7 +45,7 @@ class LayerCollapseWarning(UserWarning):
 
 @dataclass(eq=False)
 class Part:
-    """A weight of one layer, ``True`` in ``mask`` where it lives, and in ``visited`` where it ever has.
+    """A weight of one layer, ``True`` in ``mask`` where it lives, and in ``explored`` where it ever has.
 
     ``memory`` holds what a score remembers from step to step, tensors of the shape of the weight. An ``idle`` weight
     takes no part in this step: it is frozen, or the batch has not passed through its layer.
@@ -55,7 +55,7 @@ class Part:
     module: nn.Module
     weight: nn.Parameter
     memory: dict[str, Tensor] = field(default_factory=dict)
-    visited: Tensor = field(init=False)
+    explored: Tensor = field(init=False)
     idle: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class Part:
         # the left by it clears a tensor in half the time of a bool mask, which torch widens to a copy first.
         self._shift = torch.zeros_like(self.weight, dtype=WHOLE[self.weight.dtype.itemsize], requires_grad=False)
         self._probe = self._dead_places()
-        self.visited = torch.zeros_like(self.weight, dtype=torch.bool, requires_grad=False)
+        self.explored = torch.zeros_like(self.weight, dtype=torch.bool, requires_grad=False)
         self.shape = self.weight.shape
         *path, self.key = self.name.split(".")
         self.path = tuple(path)
@@ -74,9 +74,13 @@ class Part:
         return self._shift == 0
 
     @property
-    def nonzeros(self) -> int:
-        """Living weights."""
+    def active(self) -> int:
+        """Weights of the support."""
         return self._shift.numel() - int(self._shift.count_nonzero())
+
+    def count_nonzeros(self) -> int:
+        """Count the weights of the support and all others that are not zero."""
+        return int(((self._shift == 0) | (self.weight.detach() != 0)).count_nonzero())
 
     def gradient(self) -> Tensor:
         """The gradient of the last backward pass, of dropped weights too when read before the step; 0 when idle.
@@ -104,7 +108,7 @@ class Part:
         """Put ``mask`` in place, in the memory order of the weight."""
         self._shift = torch.empty_like(self._shift).copy_(~mask).mul_(8 * self._shift.itemsize)
         self._probe = self._dead_places()
-        self.visited |= mask
+        self.explored |= mask
 
     def stray(self) -> bool:
         """Whether something is not zero at one of a sample of the places where the mask is False.
@@ -134,7 +138,7 @@ class Part:
         """Bring mask and memory to the device of the weight."""
         device = self.weight.device
         if self._shift.device != device:
-            self._shift, self.visited = self._shift.to(device), self.visited.to(device)
+            self._shift, self.explored = self._shift.to(device), self.explored.to(device)
             self._probe = self._dead_places()
             self.memory = {n: t.to(device) for n, t in self.memory.items()}
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from sparelu.topk import largest_mask
+from sparelu.train.sparsifier.prunable import Part
 
 
 def magnitude(weight: Tensor) -> Tensor:
@@ -27,3 +28,54 @@ def strongest(score: Tensor, alive: Tensor, k: int) -> Tensor:
     Ties keep the smaller index. Raises ``ValueError`` when a score is NaN.
     """
     return largest_mask(torch.where(alive, score, score.new_tensor(-1.0)), min(k, int(alive.sum())))
+
+
+DECAY = 0.9
+"""Of the running mean of gradients in SNFS."""
+
+
+def by_magnitude(part: Part, generator: torch.Generator) -> Tensor:
+    """|w|."""
+    return magnitude(part.weight.detach())
+
+
+def by_magnitude_of_its_sign(part: Part, generator: torch.Generator) -> Tensor:
+    """The share of the living weights of the same sign that are nearer to zero; zero itself counts as positive.
+
+    Dropping the lowest then takes the same share of the positive and of the negative weights, as in the authors' SET.
+    """
+    score = torch.zeros_like(part.weight)
+    weight = part.weight.detach()
+    for side in ((weight < 0) & part.mask, (weight >= 0) & part.mask):
+        values = weight[side].abs()
+        rank = torch.empty_like(values)
+        rank[values.argsort(stable=True)] = torch.arange(len(values), device=values.device).to(values)
+        score[side] = rank / max(1, len(values))
+    return score
+
+
+def at_random(part: Part, generator: torch.Generator) -> Tensor:
+    """Uniform numbers, drawn on the CPU so that they are the same on every device."""
+    return torch.rand(part.weight.shape, generator=generator).to(part.weight.device)
+
+
+def by_gradient(part: Part, generator: torch.Generator) -> Tensor:
+    """|dL/dw| of the last batch, dropped weights included."""
+    return part.gradient().abs()
+
+
+def by_mean_gradient(part: Part, generator: torch.Generator) -> Tensor:
+    """|running mean of dL/dw|."""
+    return part.memory["mean"].abs()
+
+
+def remember_gradient(part: Part) -> None:
+    """Running mean of the dense gradient, from 0."""
+    gradient = part.gradient()
+    mean = part.memory.setdefault("mean", torch.zeros_like(gradient))
+    mean.mul_(DECAY).add_(gradient, alpha=1 - DECAY)
+
+
+def by_magnitude_and_gradient(part: Part, generator: torch.Generator, weight: float) -> Tensor:
+    """|w| + ``weight`` |dL/dw|."""
+    return part.weight.detach().abs() + weight * part.gradient().abs()

@@ -4,29 +4,37 @@
     for x, y in batches:
         optimizer.zero_grad()
         loss(model(x), y).backward()
-        sparsifier.step()              # in place of optimizer.step()
+        optimizer.step()               # or sparsifier.step(), which is the same
 
-The module stays an ordinary dense one with exact zeros; nothing in it or in the optimiser is replaced.
+The module stays an ordinary dense one with exact zeros; nothing in it or in the optimiser is replaced. The optimiser's
+step is hooked, so that the loop may be anybody's: with a GradScaler, a closure, a trainer.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sparelu.train.sparsifier.checks import (
     check_masks,
     check_model,
     check_optimizer,
     check_state,
+    inner_optimizer,
     module_names,
     warn_of_new_layers,
+    warn_of_no_update,
 )
 from sparelu.train.sparsifier.layer_densities import Allocation, Masks, Pool, pools
 from sparelu.train.sparsifier.mask_enforcement import Zeros
+from sparelu.train.sparsifier.optimizer_hooks import OptimizerHooks, claim, release, share_scaler_state
 from sparelu.train.sparsifier.prunable import Choice, Part, parts_of, process_group, seeded, unwrapped
+from sparelu.train.sparsifier.scores import at_random
+from sparelu.train.sparsifier.sparse_init import FirstState, scale_to_active
 from sparelu.train.sparsifier.update_schedules import Move, Plan
 
 Score = Callable[[Part, torch.Generator], Tensor]
@@ -38,21 +46,23 @@ A weight with minus infinity is never chosen.
 
 @dataclass(frozen=True)
 class Rule:
-    """A method: the living with the lowest ``drop`` go, those of all others with the highest ``grow`` come.
+    """A method: the active with the lowest ``drop`` go, those of all others with the highest ``grow`` come.
 
-    ``start`` ranks the weights before the first step. ``observe`` is called at every step while the gradients are
-    still dense, and so is ``grow`` where the support moves. With ``replaces_step`` a step that moves the support takes
-    no step of the optimiser; with ``restarts`` a weight dropped and grown in one move starts again at 0. ``after`` is
-    called with the number of the step at its end.
+    ``start`` ranks the weights before the first step; without it they are drawn at random, and scaled for the inputs
+    that are left. ``observe`` is called at every step while the gradients are still dense, and so is ``grow`` where the
+    support moves. With ``replaces_step`` a step that moves the support takes no step of the optimiser; with
+    ``restarts`` a weight dropped and grown in one move starts again at 0. ``after`` is called with the number of the
+    step at its end, ``finish`` when the training ends before the plan does.
     """
 
     drop: Score
     grow: Score
-    start: Score
+    start: Score | None = None
     observe: Callable[[Part], None] | None = None
     replaces_step: bool = False
     restarts: bool = False
     after: Callable[[int], None] | None = None
+    finish: Callable[[], None] | None = None
 
 
 class Choices(TypedDict, total=False):
@@ -63,32 +73,39 @@ class Choices(TypedDict, total=False):
     masks: Mapping[str, Tensor] | None
     layers: Choice | None
     allocation: str | Allocation
+    fan_in: str
     seed: int
 
 
-class Sparsifier:
+class Sparsifier(Optimizer):
     """Keeps ``model`` within a number of nonzeros while ``optimizer`` trains it.
 
     Exactly one of ``density`` (share of the prunable weights), ``nonzeros`` (their number, met exactly) and ``masks``
     (by name, as :attr:`masks` gives them) sets the budget. ``layers(name, module)`` says which weights are pruned (see
     :data:`~sparelu.train.sparsifier.prunable.KINDS`); ``allocation`` is "uniform", "er", "erk", "global", or a
     function; ``plan`` says when the support moves, ``rule`` how. All random choices come from a generator seeded with
-    ``seed``.
+    ``seed``. A support drawn at random has its weights scaled for the inputs that each unit has left (``fan_in``
+    "active"; "all" leaves them) unless the optimiser has trained them already.
+
+    From its construction on every step of ``optimizer`` is one of the sparsifier: call ``optimizer.step()`` or
+    :meth:`step`, with a closure, a GradScaler or a trainer. It can stand for the optimiser, so that schedulers take it.
+    States are loaded in any order: until the first step :meth:`load_state_dict` gives back what construction changed.
 
     Laws: after construction and after every step, weights and every optimiser slot of their shape are exactly zero off
-    the support; the number of living weights is the one the plan asks for. The same holds on every process of a
+    the support; the number of active weights is the one the plan asks for. The same holds on every process of a
     DistributedDataParallel model: process 0 decides. Gradients are zero off the support after ``step``.
 
     On a CPU make Adam with ``fused=True``: with masks or without, its step then takes less than half the time.
 
-    Raises ``ValueError`` for a budget that does not fit, a model that cannot be pruned, and an optimiser that does not
-    hold the model's weights; warns with :class:`LayerCollapseWarning` when a layer is left without weights.
+    Raises ``ValueError`` for a budget that does not fit, a model that cannot be pruned, one that another sparsifier
+    keeps, and an optimiser that does not hold the model's weights. Warns with :class:`LayerCollapseWarning` when a
+    layer is left without weights, and with :class:`NoUpdateWarning` when the plan never moves the support.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         *,
         rule: Rule,
         plan: Plan,
@@ -98,21 +115,55 @@ class Sparsifier:
         masks: Mapping[str, Tensor] | None = None,
         layers: Choice | None = None,
         allocation: str | Allocation = "erk",
+        fan_in: str = "active",
         seed: int = 0,
     ) -> None:
         if total_steps < 1:
             raise ValueError(f"total_steps must be at least 1, got {total_steps}")
-        self.model, self.optimizer = model, optimizer
-        self.rule, self.plan, self.total_steps = rule, plan, total_steps
+        if fan_in not in ("active", "all"):
+            raise ValueError(f"fan_in must be 'active' or 'all', got {fan_in!r}")
         self.parts = parts_of(model, layers)
-        check_optimizer(self.parts, optimizer)
+        self.model, self.optimizer = model, inner_optimizer(optimizer)
+        self.rule, self.plan, self.total_steps = rule, plan, total_steps
+        check_optimizer(self.parts, self.optimizer)
         self._modules = module_names(unwrapped(model))
         self.steps = 0
         self.generator = seeded(seed)
         self._collapsed: set[str] = set()
         self._zeros = Zeros(self.parts.values())
+        self._hooks = OptimizerHooks(self.optimizer, self)
+        self._moves: list[Move] = []
+        self._growth: Masks = {}
+        self._first: FirstState | None = None
         self.pools = self._pools(density, nonzeros, masks, allocation)
-        self._commit(self._start() if masks is None else dict(masks))
+        self.attach()
+        try:
+            self._begin(masks, fan_in)
+        except BaseException:
+            self._let_go()
+            raise
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The optimiser's."""
+        share_scaler_state(self, self.optimizer)
+        return self.optimizer.param_groups
+
+    @property
+    def state(self) -> Any:  # type: ignore[override]
+        """The optimiser's."""
+        return self.optimizer.state
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        """The optimiser's."""
+        return self.optimizer.defaults
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Asked by a GradScaler before it steps: it divides the gradients by the scale itself."""
+        share_scaler_state(self, self.optimizer)
+        return False
 
     @property
     def masks(self) -> Masks:
@@ -120,38 +171,79 @@ class Sparsifier:
         return {n: p.mask for n, p in self.parts.items()}
 
     @property
+    def active(self) -> int:
+        """Weights of the support."""
+        return sum(p.active for p in self.parts.values())
+
+    @property
     def nonzeros(self) -> int:
-        """Living weights of all parts."""
-        return sum(p.nonzeros for p in self.parts.values())
+        """Weights of the support and any others that are not zero: counted anew, so that it hides nothing."""
+        return sum(p.count_nonzeros() for p in self.parts.values())
 
     @property
     def size(self) -> int:
-        """Prunable weights, living or not."""
+        """Prunable weights, active or not."""
         return sum(p.weight.numel() for p in self.parts.values())
 
     @property
     def density(self) -> float:
-        """Living weights over prunable weights."""
+        """Nonzeros over prunable weights."""
         return self.nonzeros / self.size
 
     @property
-    def visited(self) -> float:
-        """Share of the prunable weights that have lived at some time (R_s of Liu et al., ITOP, 2021)."""
-        return sum(int(p.visited.count_nonzero()) for p in self.parts.values()) / self.size
+    def explored(self) -> float:
+        """Share of the prunable weights that have been active at some time (R_s of Liu et al., ITOP, 2021)."""
+        return sum(int(p.explored.count_nonzero()) for p in self.parts.values()) / self.size
 
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The optimiser's, so that ``torch.amp.GradScaler.step(sparsifier)`` works."""
-        return self.optimizer.param_groups
+    def attach(self) -> None:
+        """Make every step of the optimiser one of this sparsifier, as it is from construction on."""
+        claim({n: p.weight for n, p in self.parts.items()}, self)
+        self._hooks.attach()
+
+    def detach(self) -> None:
+        """Leave model and optimiser as they are now; nothing keeps the zeros any more.
+
+        Warns when more weights are active than the budget has.
+        """
+        budget = sum(p.nonzeros for p in self.pools)
+        if self.active > budget:
+            warnings.warn(
+                f"{self.active} weights are active and the budget is {budget}, since the plan has not ended: call "
+                "finish() before",
+                stacklevel=2,
+            )
+        self._let_go()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One training step: call it after ``loss.backward()``, in place of ``optimizer.step()``.
+        """Take one training step, after ``loss.backward()``: the same as ``optimizer.step()``, which is called.
 
-        Returns what the optimiser's ``step`` returns; None when the support moved instead. An error leaves masks,
-        weights and the count of steps as they were.
+        Returns what it returns. An error leaves masks, weights and the count of steps as they were.
         """
+        if not self._hooks.attached:
+            raise RuntimeError("the sparsifier is detached from its optimizer: call attach() first")
+        return self._hooks.step(closure)
+
+    def finish(self) -> None:
+        """Cut the support to the budget and let it rest from now on: for a training that ends before its plan does."""
+        for part in self.parts.values():
+            part.idle = part.weight.grad is None
+        if self.rule.finish is not None:
+            self.rule.finish()
+        self._move([Move(p.nonzeros, 0) for p in self.pools], {})
+        self.steps = max(self.steps, self.total_steps)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients of all that the optimiser holds."""
+        self.optimizer.zero_grad(set_to_none)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Give the optimiser more to train; it stays dense."""
+        self.optimizer.add_param_group(param_group)
+
+    def before_step(self, optimizer: Optimizer) -> bool:
+        """Do what a step begins with (see :class:`~sparelu.train.sparsifier.optimizer_hooks.Stepped`)."""
         self._check()
-        moves = self._moves()
+        moves = self._planned()
         if moves or self.rule.observe is not None:
             moves = self._resting(moves)
             for part in self.parts.values():
@@ -160,16 +252,33 @@ class Sparsifier:
         if self.rule.observe is not None:
             for part in self.parts.values():
                 self.rule.observe(part)
-        growth = self._growth(moves)
-        result = None
+        self._moves, self._growth = moves, self._growth_scores(moves)
+        self._first = None
+        if moves and self.rule.replaces_step:
+            return True
+        self._zeros.before_step(optimizer, alone=self._hooks.alone())
+        return False
+
+    def before_evaluation(self) -> None:
+        """Clear the gradients of a further evaluation of a closure."""
+        self._zeros.clear_gradients()
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Do what a step ends with."""
+        moves, growth, self._growth = self._moves, self._growth, {}
         if not (moves and self.rule.replaces_step):
-            result = self._zeros.step(self.optimizer, closure)
+            self._zeros.after_step(optimizer)
         if moves:
             self._move(moves, growth)
+            self._zeros.clear_gradients()
         if self.rule.after is not None:
             self.rule.after(self.steps)
         self.steps += 1
-        return result
+        self._opt_called = True  # so that schedulers of this one know that the optimiser has stepped
+
+    def recover(self, optimizer: Optimizer) -> None:
+        """Take back what a step prepared that was interrupted."""
+        self._zeros.recover()
 
     def clip_gradients(self, max_norm: float) -> Tensor:
         """Scale all gradients so that their norm, dropped weights left out, is at most ``max_norm``; the norm before.
@@ -178,7 +287,7 @@ class Sparsifier:
         so clips a sparse model far more than its steps call for. Gradients of dropped weights are scaled alike.
         """
         masks = {id(p.weight): p.mask for p in self.parts.values()}
-        held = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        held = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         living = [p.grad * masks[id(p)] if id(p) in masks else p.grad for p in held]
         norm = torch.nn.utils.get_total_norm(living)
         torch.nn.utils.clip_grads_with_norm_(held, max_norm, norm)
@@ -201,23 +310,55 @@ class Sparsifier:
             "nonzeros": [p.nonzeros for p in self.pools],
             "generator": self.generator.get_state(),
             "masks": self.masks,
-            "visited": {n: p.visited.clone() for n, p in self.parts.items()},
+            "visited": {n: p.explored.clone() for n, p in self.parts.items()},
             "memory": {n: {k: v.clone() for k, v in p.memory.items()} for n, p in self.parts.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a :meth:`state_dict`; the training that follows is the same bit for bit.
 
+        The states of model and optimiser may be loaded before or after, and before or after this was made.
+
         Raises ``ValueError`` when the state is of another method, model, length or budget.
         """
         check_state(state, self.state_dict(), self.parts, [p.nonzeros for p in self.pools])
+        if self._first is not None:
+            self._first.restore()
+            self._first = None
         self.steps = int(state["steps"])
         self.generator.set_state(state["generator"].cpu())
         for name, part in self.parts.items():
             part.keep(state["masks"][name].to(part.weight.device))
-            part.visited = state["visited"][name].to(part.weight.device, copy=True)
+            part.explored = state["visited"][name].to(part.weight.device, copy=True)
             part.memory = {k: v.to(part.weight.device, copy=True) for k, v in state["memory"][name].items()}
         self.apply()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the ``step`` that a scheduler has put in place of this one's."""
+        return {k: v for k, v in self.__dict__.items() if k != "step"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Keep the copied weights sparse where the first ones were kept so."""
+        self.__dict__.update(state)
+        if self._hooks.attached:
+            claim({n: p.weight for n, p in self.parts.items()}, self)
+
+    def _let_go(self) -> None:
+        self._hooks.detach()
+        release((p.weight for p in self.parts.values()), self)
+
+    def _begin(self, masks: Mapping[str, Tensor] | None, fan_in: str) -> None:
+        """Make the first support, and note what was there before."""
+        parts = self.parts.values()
+        first = self._first = FirstState(parts, self.optimizer)
+        trained = any(self.optimizer.state.get(p.weight) for p in parts)
+        self._commit(self._start() if masks is None else dict(masks))
+        if masks is None and self.rule.start is None and fan_in == "active" and not trained:
+            scale_to_active(parts)
+            self.apply()
+        first.settle()
+        if self.rule.after is None:
+            warn_of_no_update(self.plan, self.total_steps, self.pools)
 
     def _check(self) -> None:
         """Raises or warns when the model is not the one of the start."""
@@ -245,14 +386,17 @@ class Sparsifier:
         return tuple(Pool((n,), counts[n], p.weight.numel()) for n, p in self.parts.items())
 
     def _start(self) -> Masks:
-        scores = {n: self.rule.start(p, self.generator) for n, p in self.parts.items()}
+        start = self.rule.start or at_random
+        scores = {n: start(p, self.generator) for n, p in self.parts.items()}
         allowed, chosen = self.masks, {}
         for pool in self.pools:
             chosen.update(pool.select(scores, allowed, self.plan.first(pool.nonzeros, pool.size)))
         return chosen
 
-    def _moves(self) -> list[Move]:
+    def _planned(self) -> list[Move]:
         """One move for each pool, or none at all when the support stays."""
+        if self.steps >= self.total_steps:
+            return []
         moves = [self.plan.move(self.steps, self.total_steps, p.nonzeros, p.size) for p in self.pools]
         if all(m is None for m in moves):
             return []
@@ -268,13 +412,13 @@ class Sparsifier:
             part.idle = not part.weight.requires_grad or (used and part.weight.grad is None)
         rest, changes = [], False
         for pool, move in zip(self.pools, moves, strict=False):
-            living = sum(self.parts[n].nonzeros for n in pool.names)
+            living = sum(self.parts[n].active for n in pool.names)
             idle = move.grow and any(self.parts[n].idle for n in pool.names)
             rest.append(Move(living, 0) if idle else move)
             changes |= rest[-1] != Move(living, 0)
         return rest if changes else []
 
-    def _growth(self, moves: list[Move]) -> Masks:
+    def _growth_scores(self, moves: list[Move]) -> Masks:
         """The scores for growing, while the gradients are dense; none when nothing grows."""
         if not any(m.grow for m in moves):
             return {}
@@ -314,7 +458,7 @@ class Sparsifier:
                 torch.distributed.broadcast(shared, group=group, group_src=0)
                 mask = shared.bool()
             part.keep(mask)
-            if not part.nonzeros and name not in self._collapsed:
+            if not part.active and name not in self._collapsed:
                 self._collapsed.add(name)
                 part.warn_of_collapse()
         self._zeros.moved(self.optimizer)

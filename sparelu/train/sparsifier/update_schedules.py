@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sparelu.train.sparsifier.decay import cosine, cubic
 
@@ -14,8 +15,14 @@ class Move:
     grow: int
 
 
+class NoUpdateWarning(UserWarning):
+    """A plan never moves the support in the steps that a training has."""
+
+
 class Plan(ABC):
     """What happens at each step to a pool of ``size`` weights with room for ``nonzeros``."""
+
+    moves: ClassVar[bool] = True
 
     @abstractmethod
     def first(self, nonzeros: int, size: int) -> int:
@@ -29,6 +36,8 @@ class Plan(ABC):
 @dataclass(frozen=True)
 class Fixed(Plan):
     """The support never changes."""
+
+    moves: ClassVar[bool] = False
 
     def first(self, nonzeros: int, size: int) -> int:
         """All of the budget."""

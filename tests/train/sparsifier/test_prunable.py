@@ -140,7 +140,7 @@ def test_tensors_of_any_width_are_cleared_and_lifted(dtype: torch.dtype, width: 
     mask = torch.rand(5, 37, generator=torch.Generator().manual_seed(0)) < 0.4
     part.keep(mask)
     assert torch.equal(part.mask, mask)
-    assert part.nonzeros == int(mask.sum())
+    assert part.active == int(mask.sum())
     t = torch.full((5, 37), -1.5, dtype=dtype)
     t[~mask] = torch.tensor([torch.nan, torch.inf, 2.0]).repeat(185)[: int((~mask).sum())].to(dtype)
     part.clear([t])
