@@ -37,6 +37,14 @@ def _data(inputs: int, classes: int = 0) -> Data:
     return Data(x, np.abs(x[:, 0]) + rng.standard_normal(60))
 
 
+def _student(d: int, dtype: torch.dtype = torch.float64) -> tuple[Network, Data]:
+    """As many neurons as inputs, on the targets of the orthonormal teacher."""
+    rng = np.random.default_rng(d)
+    x = rng.standard_normal((60, d))
+    net = Network.two_layer(np.eye(d) + 0.1 * rng.standard_normal((d, d)), np.ones(d))
+    return net.to(dtype), Data(x, np.maximum(x, 0).sum(axis=1))
+
+
 CASES: dict[str, Callable[[], tuple[Network, Data]]] = {
     "one input": lambda: (_network((1, 8, 1)), _data(1)),
     "two inputs, deep": lambda: (_network((2, 5, 4, 1)), _data(2)),
@@ -44,6 +52,9 @@ CASES: dict[str, Callable[[], tuple[Network, Data]]] = {
     "affine part": lambda: (_network((4, 6, 1), skip=True), _data(4)),
     "three classes": lambda: (_network((4, 8, 3)), _data(4, 3)),
     "two classes, float32": lambda: (_network((4, 8, 5, 1)).to(torch.float32), _data(4, 2)),
+    "student": lambda: _student(3),
+    "larger student": lambda: _student(5),
+    "student, float32": lambda: _student(4, torch.float32),
     "no weights": lambda: (Network.two_layer(np.zeros((2, 3)), np.zeros(2), output_bias=np.ones(1)), _data(3)),
 }
 

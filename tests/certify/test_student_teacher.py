@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparelu.compress.symmetry import (
+from sparelu.certify.student_teacher import (
     StudentTeacher,
     isotropy,
     reduced_loss,
