@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from sparelu.budget import Budget as Budget
+from sparelu.digest import BlockHashes, joined
+from sparelu.moments import Moments
 from sparelu.networks.network import Layer, Network
 from sparelu.runtime.distributed import ALONE, Ranks
 
@@ -186,9 +188,31 @@ class Data:
 
         Raises :class:`DataError` for NaN or infinity (naming rows), a constant target, or a single class.
         """
-        sums = _Moments(self.inputs), _Moments(self.outputs if self.task == "regression" else 1)
-        seen, start = torch.zeros(len(self.classes)), self.own.start
+        stats, classes, _ = self._pass
+        if self.task == "classification" and classes < 2:
+            raise DataError(
+                f"the target {self.target!r} has one class only ({self.classes[0]!r}): at least two are needed"
+            )
+        if self.task == "regression" and not stats.y_sd.any():
+            raise DataError(f"the target {self.target!r} is constant ({stats.y_mean[0]:g}): there is nothing to fit")
+        return stats
+
+    @property
+    def digest(self) -> str:
+        """What these rows are by their content (:mod:`sparelu.digest`), from the pass of :attr:`statistics`.
+
+        All rows and targets, their order, names and types count; where the rows lie, and what the data are called,
+        does not. All ranks get the same. Raises :class:`DataError` for NaN or infinity.
+        """
+        return self._pass[2]
+
+    @cached_property
+    def _pass(self) -> tuple[Statistics, int, str]:
+        """Statistics, how many classes occur, and the digest."""
+        sums = Moments(self.inputs), Moments(self.outputs if self.task == "regression" else 1)
+        seen, hashes, start = torch.zeros(len(self.classes)), BlockHashes(self.n, self.inputs), self.own.start
         for x, y in self.chunks():
+            hashes.add(start, x, y)
             _check_finite(x, start, "inputs", self.names)
             _check_finite(y.reshape(len(y), -1), start, "the target", (self.target,))
             sums[0].add(x)
@@ -196,14 +220,18 @@ class Data:
             if self.task == "classification":
                 seen[torch.from_numpy(np.unique(y))] = 1
             start += len(x)
-        if self.task == "classification" and int(torch.count_nonzero(self.ranks.sum(seen))) < 2:
-            raise DataError(
-                f"the target {self.target!r} has one class only ({self.classes[0]!r}): at least two are needed"
-            )
+        if (rest := hashes.rest(start)).start < rest.stop:
+            hashes.add(start, np.asarray(self.x[rest]), np.asarray(self.y[rest]))
+        self.ranks.sum(hashes.hashes)
+        count = int(torch.count_nonzero(self.ranks.sum(seen)))
         stats = Statistics(*sums[0].result(self.ranks), *sums[1].result(self.ranks))
-        if self.task == "regression" and not stats.y_sd.any():
-            raise DataError(f"the target {self.target!r} is constant ({stats.y_mean[0]:g}): there is nothing to fit")
-        return stats
+        return stats, count, hashes.digest(self._form)
+
+    @property
+    def _form(self) -> list[Any]:
+        """All of the data but their numbers, as JSON values."""
+        kinds = [np.dtype(rows.dtype).str for rows in (self.x, self.y)]
+        return [*self.x.shape, *self.y.shape, self.task, self.target, self.names, self.classes, self.image, kinds]
 
     @cached_property
     def ranges(self) -> tuple[np.ndarray, np.ndarray]:
@@ -274,6 +302,11 @@ class Split:
     how: str
     test_rows: np.ndarray | None
     scored: str = "test"
+
+    @property
+    def digest(self) -> str:
+        """What the rows of both parts are by their content, as :attr:`Data.digest` has it."""
+        return self.train.digest if self.scored == "training" else joined(self.train.digest, self.test.digest)
 
     def share(self, ranks: Ranks) -> "Split":
         """Both parts as :meth:`Data.share` has them."""
@@ -358,31 +391,6 @@ def _scale_outputs(layer: Layer, sd: np.ndarray, mean: np.ndarray) -> Layer:
     where = layer.outputs_of_values
     bias = layer.dense_bias() * scale + torch.as_tensor(mean)
     return Layer.from_triplets(layer.shape, where, layer.indices, layer.values * scale[where.long()], bias)
-
-
-class _Moments:
-    """Mean and standard deviation of columns, pooled over chunks (Chan, Golub & LeVeque 1983)."""
-
-    def __init__(self, columns: int) -> None:
-        self.n = 0
-        self.mean = np.zeros(columns)
-        self.square = np.zeros(columns)
-
-    def add(self, part: np.ndarray) -> None:
-        part = part.astype(np.float64, copy=False)
-        mean = part.mean(axis=0)
-        gap, total = mean - self.mean, self.n + len(part)
-        self.square += ((part - mean) ** 2).sum(axis=0) + gap**2 * self.n * len(part) / total
-        self.mean += gap * len(part) / total
-        self.n = total
-
-    def result(self, ranks: Ranks) -> tuple[np.ndarray, np.ndarray]:
-        """Of the rows of all ranks, pooled about the mean of the first rank."""
-        count = ranks.total(self.n)
-        centre = ranks.from_first(torch.from_numpy(self.mean.copy())).numpy()
-        mean = centre + ranks.sum(torch.from_numpy(self.n * (self.mean - centre))).numpy() / count
-        square = ranks.sum(torch.from_numpy(self.square + self.n * (self.mean - mean) ** 2)).numpy()
-        return mean, np.sqrt(square / count)
 
 
 def _check_finite(part: np.ndarray, start: int, what: str, names: Sequence[str]) -> None:

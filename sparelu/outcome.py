@@ -30,7 +30,10 @@ class Assumption:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A claim of ``value`` in ``unit`` about a network, under ``assumptions``; ``vacuous`` when it says nothing."""
+    """A claim of ``value`` in ``unit`` about a network, under ``assumptions``; ``vacuous`` when it says nothing.
+
+    ``data`` is the digest (:mod:`sparelu.digest`) of the rows that were at hand, empty where there were none.
+    """
 
     claim: str
     value: float
@@ -38,6 +41,7 @@ class Certificate:
     assumptions: tuple[Assumption, ...] = ()
     vacuous: bool = False
     source: str = ""
+    data: str = ""
 
     @property
     def holds(self) -> bool:

@@ -4,8 +4,8 @@ import functools
 import hashlib
 import math
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,13 @@ import torch
 
 from sparelu import store
 from sparelu.data import Budget, Data, Standardisation
+from sparelu.digest import changed
 from sparelu.method import Certifier, Compressor, Fitter, Refusal
 from sparelu.networks.network import Network, zero_network
 from sparelu.oracle import Oracle
 from sparelu.outcome import Certificate, Iterate, Solution, State, Status
 from sparelu.runtime.distributed import RankLost, Ranks
 from sparelu.runtime.resources import Meter
-
-ROUNDING = 1e-11
-"""Relative difference up to which two statistics of the same rows are one."""
 
 
 @dataclass(frozen=True)
@@ -209,36 +207,24 @@ class _Keeper:
 
 def _restore(path: Path, identity: State, meter: Meter, rng: np.random.Generator, progress: _Progress) -> Any:
     state = store.load_state(path)
-    if state["identity"] != identity["identity"] or not _same_rows(state["rows"], identity["rows"]):
-        raise store.StoreError(
-            f"{path}: belongs to a fit with other data, method, budget or seed; "
-            "give the same ones to resume, or another output folder to start anew"
-        )
+    advice = "give the same ones to resume, or another output folder to start anew"
+    if "data_digest" not in state:
+        raise store.StoreError(f"{path}: is no checkpoint, or one of an older sparelu, which did not say of which data")
+    if state["data_digest"] != identity["data_digest"]:
+        which = changed("what it was fitted to", state["data_digest"], identity["data_digest"])
+        raise store.StoreError(f"{path}: belongs to a fit with other data: {which}; {advice}")
+    if state["identity"] != identity["identity"]:
+        raise store.StoreError(f"{path}: belongs to a fit with another method, budget or seed; {advice}")
     meter.seconds = state["seconds"]
     rng.bit_generator.state = state["rng"]
     progress.history.extend(state["history"])
     return state["method"]
 
 
-def _same_rows(kept: State, found: State) -> bool:
-    """Whether statistics agree but for the rounding of sums in another order, as another number of ranks makes them."""
-    gaps = {name: np.abs(np.asarray(kept[name]) - found[name]) for name in ("x", "y")}
-    return all(bool((gap <= ROUNDING * np.abs(found[name]).sum(axis=0)).all()) for name, gap in gaps.items())
-
-
 def _identity(method: Fitter, data: Data, budget: Budget, seed: int, standardise: bool) -> State:
     """What a checkpoint must have in common with the fit that goes on from it."""
-    s = data.statistics
-    parts = [
-        method.name,
-        repr(method.changed()),
-        repr(budget),
-        str(seed),
-        str(standardise),
-        str((data.n, data.inputs)),
-    ]
-    digest = hashlib.sha256("|".join(parts).encode()).hexdigest()
-    return {"identity": digest, "rows": {"x": np.stack([s.mean, s.sd]), "y": np.stack([s.y_mean, s.y_sd])}}
+    parts = [method.name, repr(method.changed()), repr(budget), str(seed), str(standardise)]
+    return {"identity": hashlib.sha256("|".join(parts).encode()).hexdigest(), "data_digest": data.digest}
 
 
 def _solution(
@@ -254,7 +240,7 @@ def _solution(
     claims: tuple[Certificate, ...] = ()
     network = zero_network(data.inputs, data.outputs, dtype=data.dtype)
     if progress.last is not None and progress.status is not Status.diverged:
-        network, claims = progress.last.network(), progress.last.certificates()
+        network, claims = progress.last.network(), _about(progress.last.certificates(), data)
         network = network if way is None else way.fold(network)
     allowed = budget.count(data.inputs, data.outputs, data.image)
     return Solution(
@@ -276,6 +262,7 @@ def _solution(
         about={
             "data": data.name,
             "target": data.target,
+            "data_digest": data.digest,
             "rows": data.n,
             "inputs": data.inputs,
             "image": None if data.image is None else list(data.image),
@@ -303,7 +290,9 @@ def compress(
     meter = Meter()
     with meter.running():
         small, claims = method.compress(network, budget, data, generator(seed, "compress", method.name))
-    about: Mapping[str, Any] = {} if data is None else {"data": data.name, "target": data.target, "rows": data.n}
+    about: Mapping[str, Any] = {}
+    if data is not None:
+        about = {"data": data.name, "target": data.target, "rows": data.n, "data_digest": data.digest}
     described: dict[str, Any] = (
         {} if data is None else {"task": data.task, "classes": data.classes, "names": data.names}
     )
@@ -318,7 +307,7 @@ def compress(
         kept,
         meter.seconds,
         meter.peak_memory,
-        certificates=claims,
+        certificates=_about(claims, data),
         versions=versions(),
         about=about,
         **described,
@@ -330,4 +319,9 @@ def certify(method: Certifier, network: Network, data: Data | None = None, *, se
     reason = method.refuses(network, data)
     if reason is not None:
         raise Refusal(f"{method.name} cannot certify this: {reason}")
-    return method.certify(network, data, generator(seed, "certify", method.name))
+    return _about([method.certify(network, data, generator(seed, "certify", method.name))], data)[0]
+
+
+def _about(claims: Sequence[Certificate], data: Data | None) -> tuple[Certificate, ...]:
+    """The claims, each saying of which data it speaks."""
+    return tuple(claims) if data is None else tuple(replace(claim, data=data.digest) for claim in claims)

@@ -20,8 +20,8 @@ from sparelu.networks.convolution import Convolution
 from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Assumption, Certificate, Solution, State, Status
 
-FORMAT = 2
-"""Version of the file format; a reader takes its own and every older one. 2 has convolutions."""
+FORMAT = 3
+"""Version of the file format; a reader takes its own and every older one. 2 has convolutions, 3 claims with data."""
 
 GEOMETRY = ("image", "side", "stride", "padding")
 """What is stored of a convolution beside its kernel."""

@@ -19,8 +19,8 @@ LEVELS = [
     ("oracle_cache",),
     ("data",),
     ("budget",),
-    ("networks",),
-    ("gaussian", "topk", "runtime", "settings", "plugins"),
+    ("networks", "moments"),
+    ("gaussian", "topk", "runtime", "settings", "plugins", "digest"),
 ]
 """Folders and files of one line never import each other, but for those of TOGETHER."""
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}

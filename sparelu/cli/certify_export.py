@@ -10,9 +10,10 @@ from rich.table import Table
 
 from sparelu import catalogue
 from sparelu.cli import flags
-from sparelu.cli.session import console, size
-from sparelu.data import Split
-from sparelu.experiments.trials.run_folder import RunFolder
+from sparelu.cli.session import console, errors, size
+from sparelu.data import DataError, Split
+from sparelu.digest import changed
+from sparelu.experiments.trials.run_folder import DATA, RunFolder
 from sparelu.experiments.trials.trial import Trial
 from sparelu.experiments.write_run import write_result
 from sparelu.method import Certifier
@@ -21,9 +22,15 @@ from sparelu.run import certify
 
 
 def data_of(request: dict[str, Any]) -> tuple[Trial, Split]:
-    """The trial of a run and its data, read again."""
+    """The trial of a run and its data, read again. Raises :class:`DataError` when they are not what was fitted."""
     trial = Trial.of(request)
-    return trial, trial.split()
+    split = trial.split()
+    kept = request.get(DATA)
+    if kept is not None and kept != split.digest:
+        raise DataError(f"{changed(trial.data, kept, split.digest)}: fit the new data, or put the old data back")
+    if kept is None and not trial.has_known_data:
+        errors.print("the run was made before its data were identified: whether they are the same is not known")
+    return trial, split
 
 
 def certify_command(run: Path, method: str | None, extra: Sequence[str], as_json: bool) -> None:

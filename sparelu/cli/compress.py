@@ -16,7 +16,7 @@ from sparelu.data import Budget, Split
 from sparelu.experiments.figures.curves import save
 from sparelu.experiments.formatting import score as worded
 from sparelu.experiments.report.compression_curve import Curve, Width, gap_and_variance, share, width_figure
-from sparelu.experiments.trials.run_folder import RunFolder
+from sparelu.experiments.trials.run_folder import DATA, RunFolder
 from sparelu.experiments.trials.trial import Evaluated, evaluate_solution, score_name
 from sparelu.experiments.write_run import write_result
 from sparelu.method import Compressor, Refusal, SettingError
@@ -75,7 +75,7 @@ def compress_command(
     folder = RunFolder(out or run.with_name(f"{run.name}-{_neurons(chosen)}-neurons"))
     whole = {**request, "compressed": {"from": str(run), "method": method, "neurons": neurons, "tolerance": tolerance}}
     curve = _curve(search, chosen, tolerance)
-    with folder.opened(whole, resume=False):
+    with folder.opened({**whole, DATA: split.digest}, resume=False):
         write_result(folder, chosen.solution, whole, _result(search, chosen, curve))
         picture, _ = save(width_figure(curve), folder.path / PICTURE)
     console.print(_table(search, chosen, curve))
@@ -160,7 +160,8 @@ def _result(search: _Search, chosen: Evaluated, curve: Curve) -> dict[str, Any]:
     found = [j for _, j in sorted(search.found.items())]
     rows = [{**j.row(), "chosen": j is chosen} for j in found]
     rows.append({**search.before.row(), "label": "original", "chosen": False})
-    return {**chosen.result(), "why": "", "rows": rows, "mean_image": None, "widths": asdict(curve)}
+    told = {"why": "", "rows": rows, "mean_image": None, "widths": asdict(curve), DATA: search.split.digest}
+    return {**chosen.result(), **told}
 
 
 def _table(search: _Search, chosen: Evaluated, curve: Curve) -> Table:

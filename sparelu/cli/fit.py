@@ -18,7 +18,7 @@ from sparelu.data import Split
 from sparelu.experiments.options import BudgetChoice, TrialOptions
 from sparelu.experiments.trials import budget_path
 from sparelu.experiments.trials.one_standard_error import choose_budget
-from sparelu.experiments.trials.run_folder import RunFolder, key
+from sparelu.experiments.trials.run_folder import DATA, RunFolder, key
 from sparelu.experiments.trials.trial import Evaluated, Trial, pick_device, score_name
 from sparelu.experiments.write_run import write_run
 from sparelu.method import Refusal
@@ -69,7 +69,8 @@ def _fit(trial: Trial, extra: Sequence[str], choice: BudgetChoice, options: FitO
     default = Path("runs") / f"{Path(trial.data).stem}-{trial.method}-{key(request)}"
     folder = RunFolder(options.out or default)
     job = _Job(replace(trial, method=name), why, split, choice, options, folder, request)
-    with folder.opened(request, options.resume) if ranks.first else nullcontext():
+    held = {**request, DATA: split.digest}  # asked of all ranks
+    with folder.opened(held, options.resume) if ranks.first else nullcontext():
         fitted, rows = (_fit_path if options.path else _fit_once)(job)
     if options.json and ranks.first:
         print(json.dumps({"folder": str(folder.path), "rows": rows}, indent=1))

@@ -30,6 +30,7 @@ def sweep_command(
             engine=_engine(engine, workers, threads, scheduler),
             watch=lambda row, done, _: bar.update(done, _words(row)),
             stop=stop,
+            tell=lambda words: errors.print(words, markup=False, highlight=False, soft_wrap=True),
         )
         stopped = stop()
     if as_json:

@@ -17,13 +17,17 @@ Seed = Annotated[int, Rule("decides all random numbers", low=0, high=2**32 - 3)]
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set by name. ``downloads`` says what is fetched, in words, and ``size`` how many bytes that is."""
+    """A data set by name. ``downloads`` says what is fetched, in words, and ``size`` how many bytes that is.
+
+    ``reads_files``: the data are not decided by its code and parameters alone.
+    """
 
     name: str
     summary: str
     function: Callable[..., Data]
     downloads: str = ""
     size: int = 0
+    reads_files: bool = False
 
     @property
     def parameters(self) -> tuple[Setting, ...]:

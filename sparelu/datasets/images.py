@@ -204,7 +204,9 @@ def _jpeg_npz(path: Path) -> Arrays:
 
 
 DIGITS = Dataset("digits", "1797 images of 8 x 8 pixels, ten classes", digits)
-MNIST = Dataset("mnist", "70000 images of 28 x 28 pixels, ten classes", mnist, "four gzipped IDX files", MNIST_BYTES)
+MNIST = Dataset(
+    "mnist", "70000 images of 28 x 28 pixels, ten classes", mnist, "four gzipped IDX files", MNIST_BYTES, True
+)
 CIFAR10 = Dataset(
-    "cifar10", "60000 images of 32 x 32 x 3 pixels, ten classes", cifar10, "a gzipped archive", CIFAR10_BYTES
+    "cifar10", "60000 images of 32 x 32 x 3 pixels, ten classes", cifar10, "a gzipped archive", CIFAR10_BYTES, True
 )

@@ -64,4 +64,4 @@ def _photograph() -> tuple[np.ndarray, np.ndarray, str]:
     return pixels, np.stack([row, column, channel], axis=1), f"{data.name} photograph"
 
 
-PICTURE = Dataset("picture", "pixels of one image on Fourier features of their coordinates", picture)
+PICTURE = Dataset("picture", "pixels of one image on Fourier features of their coordinates", picture, reads_files=True)

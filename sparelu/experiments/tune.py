@@ -19,7 +19,7 @@ from sparelu.experiments.options import Plan, check_select
 from sparelu.experiments.sweeps.sweep import Row, joblib_engine, run_row, sweep
 from sparelu.experiments.trials.folds import fold_numbers
 from sparelu.experiments.trials.one_standard_error import Validated, best, choose_budget, loss_of
-from sparelu.experiments.trials.run_folder import RunFolder
+from sparelu.experiments.trials.run_folder import DATA, RunFolder
 from sparelu.experiments.trials.task import Task
 from sparelu.experiments.trials.trial import Evaluated, Trial
 from sparelu.experiments.tuning.optuna_search import Study, checked_pruner
@@ -71,7 +71,7 @@ def tune(
     named = replace(trial, method=name, nonzeros=None)
     _check(plan, named, rows)
     request = {**trial.request(), "tune": plan.request()}
-    with folder.opened(request, resume):
+    with folder.opened({**request, DATA: rows.digest}, resume):
         losses = _FoldLosses(folder.path / TABLE, workers, watch, stop)
         curve = choose_budget(_curve(named, plan, losses), plan.select)
         taken = next(p for p in curve if p.chosen)

@@ -15,7 +15,7 @@ from sparelu.experiments.report.function_chart import drawn_rows, function_chart
 from sparelu.experiments.report.live_network import input_namer
 from sparelu.experiments.report.run_report import CrossValidation, Point, write_report
 from sparelu.experiments.trials.one_standard_error import Validated
-from sparelu.experiments.trials.run_folder import RunFolder
+from sparelu.experiments.trials.run_folder import DATA, RunFolder
 from sparelu.experiments.trials.trial import Evaluated
 from sparelu.outcome import Solution
 
@@ -35,7 +35,7 @@ def write_run(
     ``rows`` are the networks on the curve, as :meth:`~sparelu.experiments.trials.trial.Evaluated.row` with ``chosen``
     and, where there is one, ``label``; ``notes`` are added to the result.
     """
-    result = {**evaluated.result(), **notes, "rows": list(rows), "mean_image": _mean_image(split)}
+    result = {**evaluated.result(), **notes, "rows": list(rows), "mean_image": _mean_image(split), DATA: split.digest}
     if split.scored == "training":
         result["score_name"] = f"training {result['score_name']}"
     if (drawn := drawn_rows(split.train)) is not None:
@@ -80,7 +80,8 @@ def _write_report(
     image = solution.about.get("image")
     mean = None if image is None or not result.get("mean_image") else np.reshape(result["mean_image"], image)
     why = {"method chosen because": result["why"]} if result["why"] else {}
-    extra = {"request": json.dumps(request), **why}
+    asked = {name: value for name, value in request.items() if name != DATA}
+    extra = {"request": json.dumps(asked), **why}
     validation = None
     if "validation" in result:
         curve = tuple(Validated.of(row) for row in result["validation"])

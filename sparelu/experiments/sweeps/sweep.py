@@ -17,14 +17,14 @@ import platform
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from sparelu.experiments.trials.run_folder import key
+from sparelu.experiments.trials.run_folder import DATA, key
 from sparelu.experiments.trials.task import Row, Task
 from sparelu.method import Refusal
 from sparelu.outcome import Status
@@ -90,18 +90,19 @@ def sweep(
     watch: Callable[[Row, int, int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     rerun: bool = False,
+    tell: Callable[[str], None] = lambda words: None,
 ) -> list[Row]:
     """Run the trials that ``path`` has no result of (with ``rerun``: all of them); all their rows, in their order.
 
     ``engine`` maps trials to rows in any order: :func:`in_process` (default), :func:`joblib_engine` or
-    :func:`dask_engine`. ``watch`` sees each new row, the number done and the number wanted. Raises ``ValueError`` when
+    :func:`dask_engine`. ``watch`` sees each new row, the number done and the number wanted. A row of a file that has
+    changed since is run again, and ``tell`` hears of it. Raises ``ValueError`` when
     another process is writing ``path``.
     """
     table = Table(Path(path))
     wanted = {trial_key(t): t for t in trials}
     with table.held():
-        done = set() if rerun else {row["key"] for row in table.rows() if row["status"] != "failed"}
-        left = [t for k, t in wanted.items() if k not in done]
+        left = list(wanted.values()) if rerun else _left(wanted, table.rows(), tell)
         count = len(wanted) - len(left)
         for row in (engine or in_process)(left):
             table.append(row)
@@ -112,6 +113,20 @@ def sweep(
                 break
         now = {row["key"]: row for row in table.rows()}
     return [now[k] for k in wanted if k in now]
+
+
+def _left(wanted: Mapping[str, Task], rows: Iterable[Row], tell: Callable[[str], None]) -> list[Task]:
+    """The tasks without a result, or with one of data that have changed since, which ``tell`` hears of."""
+    done = {row["key"]: row for row in rows if row["status"] != "failed" and row["key"] in wanted}
+    stale: dict[str, list[str]] = {}
+    for name, row in done.items():
+        with contextlib.suppress(OSError, ValueError):  # data that cannot be read are not known to be others
+            if words := wanted[name].data_changed(row.get(DATA)):
+                stale.setdefault(words, []).append(name)
+    for words, names in stale.items():
+        tell(f"{words}; {len(names)} row(s) are computed anew")
+    again = {name for names in stale.values() for name in names}
+    return [task for name, task in wanted.items() if name not in done or name in again]
 
 
 def run_row(trial: Task, threads: int | None = None) -> Row:

@@ -9,8 +9,9 @@ from sparelu import store
 from sparelu.data import Budget, Split
 from sparelu.experiments.trials.folds import fold_numbers, fold_split
 from sparelu.experiments.trials.one_standard_error import Validated, loss_of
+from sparelu.experiments.trials.run_folder import DATA
 from sparelu.experiments.trials.trial import Evaluated, Trial, evaluate_solution
-from sparelu.outcome import Iterate, Status
+from sparelu.outcome import Iterate, Solution, Status
 from sparelu.run import Checkpoint
 
 
@@ -68,13 +69,18 @@ class BudgetPath:
                 losses.append(loss_of(held.test, self.split.train.task))
             yield Step(whole, Validated(s, tuple(losses), self.trial.settings))
 
+    def _is_of(self, kept: Solution, split: Split) -> bool:
+        """Whether a finished fit is of these rows; those of files count only where they say so."""
+        told = kept.about.get(DATA)
+        return told == split.train.digest or (told is None and self.trial.has_known_data)
+
     def _fit(
         self, s: int, split: Split, mark: str, watch: Callable[[int, Iterate], None] | None, stop: Callable[[], bool]
     ) -> Evaluated:
         done = self.folder / f"{s}{mark}.safetensors"
         trial = replace(self.trial, nonzeros=s)
-        if done.is_file():
-            return evaluate_solution(store.load(done), split, "")
+        if done.is_file() and self._is_of(kept := store.load(done), split):
+            return evaluate_solution(kept, split, "")
         checkpoint = Checkpoint(self.folder / f"{s}{mark}.checkpoint")
         see = None if watch is None else lambda iterate: watch(s, iterate)
         evaluated = trial.run(split, checkpoint=checkpoint, resume=True, watch=see, stop=stop)

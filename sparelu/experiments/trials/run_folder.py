@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sparelu import store
+from sparelu.digest import changed
 from sparelu.outcome import Solution
 
 MODEL, REQUEST, RESULT, HISTORY, CHECKPOINT, REPORT = (
@@ -22,6 +23,10 @@ MODEL, REQUEST, RESULT, HISTORY, CHECKPOINT, REPORT = (
     "checkpoint.safetensors",
     "report.html",
 )
+
+
+DATA = "data_digest"
+"""Entry of a request or a row: the digest of its data, which stands beside the address and is no part of it."""
 
 
 class FolderError(ValueError):
@@ -63,8 +68,8 @@ class RunFolder:
     def opened(self, request: Mapping[str, Any], resume: bool) -> Iterator[None]:
         """Hold the folder for a run of ``request``: new, or the same request again with ``resume``.
 
-        Raises :class:`FolderError` when another process holds it, it holds another run, or ``resume`` was not
-        asked for.
+        Raises :class:`FolderError` when another process holds it, it holds another run or one on other data (the
+        request's entry :data:`DATA`, where both have one), or ``resume`` was not asked for.
         """
         self._check(request, resume)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -84,17 +89,24 @@ class RunFolder:
             return
         if not (self.path / REQUEST).is_file():
             raise FolderError(f"{self.path} is not empty and is not a run: give another folder with --out")
-        held = json.loads((self.path / REQUEST).read_text())
-        same = canonical_json(held) == canonical_json(request)
-        if resume and not same:
-            changed = sorted(k for k in {*held, *request} if held.get(k) != json.loads(canonical_json(request)).get(k))
-            raise FolderError(
-                f"{self.path} holds a run with another {', '.join(changed)}: repeat the same command to resume it, "
-                "or give another folder with --out"
-            )
-        if not resume:
+        if resume:
+            self._check_same(self._read_json(REQUEST), json.loads(canonical_json(request)))
+        else:
             raise FolderError(
                 f"{self.path} already holds a run: add --resume to go on with it, or give another folder with --out"
+            )
+
+    def _check_same(self, held: dict[str, Any], request: dict[str, Any]) -> None:
+        kept, found = (given.pop(DATA, None) for given in (held, request))
+        if different := sorted(k for k in {*held, *request} if held.get(k) != request.get(k)):
+            raise FolderError(
+                f"{self.path} holds a run with another {', '.join(different)}: repeat the same command to resume it, "
+                "or give another folder with --out"
+            )
+        if kept is not None and found is not None and kept != found:
+            raise FolderError(
+                f"{self.path} holds a run on other data: {changed(str(request.get('data')), str(kept), found)}; give "
+                "another folder with --out to fit the new data, or put the old data back to resume"
             )
 
     def write(self, solution: Solution, result: Mapping[str, Any]) -> int:

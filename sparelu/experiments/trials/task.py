@@ -35,6 +35,13 @@ class Task(ABC):
         """The seeds by what they decide."""
 
     @abstractmethod
+    def data_changed(self, kept: str | None) -> str:
+        """How the data differ from those of a row with the digest ``kept``, in words; empty where they do not.
+
+        Raises what reading the data raises.
+        """
+
+    @abstractmethod
     def outcome(self) -> Row:
         """Run it. Raises :class:`~sparelu.method.Refusal` when it does not apply, anything else when it fails."""
 
@@ -71,6 +78,10 @@ class Call(Task):
     def seeds(self) -> dict[str, int]:
         """The setting ``seed``, where there is one."""
         return {"seed": self.settings["seed"]} if "seed" in self.settings else {}
+
+    def data_changed(self, kept: str | None) -> str:
+        """Empty: the settings say all."""
+        return ""
 
     def outcome(self) -> Row:
         """Call the function. Raises ``TypeError`` when it returns what JSON does not know."""

@@ -4,16 +4,18 @@ import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from sparelu import catalogue, datasets, store
 from sparelu.data import Data, Split
+from sparelu.digest import changed
 from sparelu.experiments.evaluate import Measurement, evaluate
 from sparelu.experiments.options import TrialOptions
 from sparelu.experiments.trials.folds import fold_split
-from sparelu.experiments.trials.run_folder import canonical_json
+from sparelu.experiments.trials.run_folder import DATA, canonical_json
 from sparelu.experiments.trials.task import Row, Task
 from sparelu.method import configured
 from sparelu.outcome import Iterate, Solution
@@ -48,8 +50,24 @@ class Trial(TrialOptions, Task):
 
     def outcome(self) -> Row:
         """Fit and judge; the data are kept for the next trial on them."""
-        evaluated = self.run(_split(_data_key(self), self.folds, self.fold))
-        return evaluated.result() | {"psnr": evaluated.test.psnr}
+        place = _data_key(self)
+        evaluated = self.run(_split(place, self.folds, self.fold))
+        return evaluated.result() | {"psnr": evaluated.test.psnr, DATA: _whole(place).digest}
+
+    def data_changed(self, kept: str | None) -> str:
+        """Return how the data, of any fold, differ; rows without a digest stand where the data have a known name."""
+        if self.has_known_data:
+            if kept is None or not datasets.DATASETS[self.data].reads_files:
+                return ""
+        elif kept is None:
+            return f"{self.data}: kept results that do not say of which data they are"
+        found = _whole(_data_key(self)).digest
+        return "" if kept == found else changed(self.data, kept, found)
+
+    @property
+    def has_known_data(self) -> bool:
+        """Say whether the data are a named set; else they are a file, which may change while the address stays."""
+        return self.data in datasets.DATASETS
 
     @classmethod
     def of(cls, request: Mapping[str, Any]) -> "Trial":
@@ -76,7 +94,7 @@ class Trial(TrialOptions, Task):
 
     def standardised(self) -> bool:
         """Say whether inputs are standardised: as asked, else exactly when the data come from a file."""
-        return self.data not in datasets.DATASETS if self.standardise is None else self.standardise
+        return not self.has_known_data if self.standardise is None else self.standardise
 
     def choose_method(self, data: Data) -> tuple[str, str]:
         """Return the name of the method, and why ``auto`` chose it (empty when it was named)."""
@@ -150,7 +168,15 @@ class Evaluated:
 
 def _data_key(trial: Trial) -> str:
     deciding = ("data", "parameters", "target", "task", "seed", "test_fraction", "device")
-    return canonical_json({name: getattr(trial, name) for name in deciding})
+    return canonical_json({**{name: getattr(trial, name) for name in deciding}, "file": _as_it_stands(trial)})
+
+
+def _as_it_stands(trial: Trial) -> list[int]:
+    """What tells that a file was written again, within one process; it is read again then."""
+    if trial.has_known_data or not Path(trial.data).exists():
+        return []
+    found = Path(trial.data).stat()
+    return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 @functools.lru_cache(maxsize=2)
