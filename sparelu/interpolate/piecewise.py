@@ -77,14 +77,14 @@ class Piecewise(Fitter):
     ) -> Generator[Iterate, None, Status]:
         """Yield one iterate: the function at the strength that was given or chosen."""
         series = Series.of(*line(data))
-        allowed = min(budget.count(1, 1) or budget.hidden[0], budget.hidden[0])
-        cap = largest_strength(series)
+        binds, most = False, min(budget.count(1, 1) or budget.hidden[0], budget.hidden[0])
+        allowed, cap = most, largest_strength(series)
         strengths = np.geomspace(cap, cap * self.ratio, self.grid)
         if self.strength is not None:
             strengths = np.array([self.strength])
         elif budget.count(1, 1) is None:
-            last = self._cross_validated(line(data), strengths, allowed, rng)
-            strengths = strengths[: last + 1]
+            last, tried, binds = self._cross_validated(line(data), strengths, most, rng)
+            strengths, allowed = strengths[: last + 1], min(tried, most)
         kept: tuple[Denoised, Curve, float] | None = None
         over: Curve | None = None
         for strength, solution in zip(strengths, path(series, strengths), strict=True):
@@ -96,7 +96,7 @@ class Piecewise(Fitter):
             kept = self._first(series, allowed, cap)
         if self.refit:
             kept = kept[0], _polished(series, kept[1], over, allowed), kept[2]
-        yield self._iterate(series, *kept, data)
+        yield self._iterate(series, *kept, data, most if binds else None)
         return Status.converged
 
     def _first(self, series: Series, allowed: int, cap: float) -> tuple[Denoised, Curve, float]:
@@ -109,33 +109,40 @@ class Piecewise(Fitter):
             strength *= 2
 
     def _cross_validated(
-        self, points: tuple[np.ndarray, np.ndarray], strengths: np.ndarray, allowed: int, rng: np.random.Generator
-    ) -> int:
-        """Return the number of the strength that cross-validation takes.
+        self, points: tuple[np.ndarray, np.ndarray], strengths: np.ndarray, most: int, rng: np.random.Generator
+    ) -> tuple[int, int, bool]:
+        """Choose a strength by cross-validation: its number, the most knots that a fold has at it, and whether the best
+        was the last before ``most`` ended the paths.
 
-        A fold's path ends where even the sparsest interpolant, of at least half as many knots, is over ``allowed``.
+        A fold's path ends where even the sparsest interpolant, of at least half as many knots, is over ``most``. On
+        short series the strength is near the noise: the folds may have one knot where all rows together have a dozen,
+        which no fold has tried.
         """
         x, y = points
         fold = rng.permutation(np.arange(x.size) % self.folds)
-        errors = np.full((self.folds, strengths.size), np.nan)
+        errors, knots = np.full((2, self.folds, strengths.size), np.nan)
         for k in range(self.folds):
             rest = Series.of(x[fold != k], y[fold != k])
             if rest.x.size < 3 or not (fold == k).any():
                 continue
             for i, solution in enumerate(path(rest, strengths * rest.w.sum() / x.size)):
-                if solution.knots.size > min(2 * allowed, rest.x.size // 2):
+                if solution.knots.size > min(2 * most, rest.x.size // 2):
                     break
                 found = curve(rest, solution, self.refit)
-                errors[k, i] = np.mean((found(x[fold == k]) - y[fold == k]) ** 2)
-        usable = ~np.isnan(errors[~np.isnan(errors[:, 0])]).any(axis=0)
-        kept = errors[~np.isnan(errors[:, 0])][:, usable]
+                errors[k, i], knots[k, i] = np.mean((found(x[fold == k]) - y[fold == k]) ** 2), found.knots.size
+        seen = ~np.isnan(errors[:, 0])
+        usable = ~np.isnan(errors[seen]).any(axis=0)
+        kept = errors[seen][:, usable]
         mean, error = kept.mean(axis=0), kept.std(axis=0, ddof=1) / np.sqrt(len(kept))
         best = int(mean.argmin())
-        if self.rule == "best":
-            return best
-        return int(np.flatnonzero(mean <= mean[best] + error[best])[0])
+        ended = best == len(mean) - 1 < strengths.size - 1 and 2 * most < x.size // 2
+        if self.rule == "one-standard-error":
+            best = int(np.flatnonzero(mean <= mean[best] + error[best])[0])
+        return best, int(knots[seen, best].max()), ended
 
-    def _iterate(self, series: Series, solution: Denoised, found: Curve, strength: float, data: Data) -> Iterate:
+    def _iterate(
+        self, series: Series, solution: Denoised, found: Curve, strength: float, data: Data, bound: int | None
+    ) -> Iterate:
         x, y = line(data)
         loss = float(np.mean((found(x) - y) ** 2))
         numbers = {"strength": strength, "knots": float(found.knots.size), "gap": solution.gap}
@@ -146,7 +153,7 @@ class Piecewise(Fitter):
             lambda: found.network(),
             dict,
             numbers,
-            lambda: _claims(solution, least, found.knots.size),
+            lambda: _claims(solution, least, found.knots.size, bound),
         )
 
 
@@ -158,14 +165,20 @@ def _polished(series: Series, within: Curve, over: Curve | None, allowed: int) -
     return min(choices, key=lambda c: c.error(series))
 
 
-def _claims(solution: Denoised, least: int, knots: int) -> tuple[Certificate, ...]:
+def _claims(solution: Denoised, least: int, knots: int, bound: int | None) -> tuple[Certificate, ...]:
+    """State the gap, and the least knots; ``bound`` is the width that kept cross-validation from taking more."""
     settled = Assumption("the denoised values are optimal", "checked", f"relative duality gap {solution.gap:.1e}")
+    free = Assumption(
+        "the number of knots was free to be chosen",
+        "checked" if bound is None else "violated",
+        "no bound was met" if bound is None else f"cross-validation took all {bound} that `hidden` allows: widen it",
+    )
     return (
         Certificate("relative duality gap of the denoised values", solution.gap, "share of the objective"),
         Certificate(
             f"no minimiser of the penalised loss has fewer knots; this function has {knots}",
             float(least),
             "knots",
-            (settled,),
+            (settled, free),
         ),
     )

@@ -119,3 +119,27 @@ def test_repeated_inputs_are_averaged_and_bad_ones_refused() -> None:
     solution = fit(Piecewise(strength=1e-6, refit=False), Data(x, y), Budget((9,)))
     assert solution.network(x[::2]).numpy()[:, 0] == pytest.approx(y[::2] + 0.1, abs=1e-4)
     assert "three different inputs" in str(Piecewise().refuses(Data(x[:4], y[:4]), Budget((9,))))
+
+
+def test_short_series_get_no_more_knots_than_their_folds_tried() -> None:
+    """A level that falls once, as the flow of the Nile did: a dozen knots of noise must not be fitted."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        x = np.arange(100.0)
+        y = np.where(x < 28, 1100.0, 850.0) + 120 * rng.standard_normal(100)
+        solution = fit(Piecewise(), Data(x[:, None], y), Budget((100,)), seed=seed)
+        assert solution.network.nonzeros <= 5
+        level = np.where(x < 28, 1100.0, 850.0)
+        gap = solution.network(x[:, None]).numpy()[:, 0] - level
+        assert np.sqrt(np.mean(gap**2)) < np.std(level)
+
+
+def test_a_bound_that_binds_is_said() -> None:
+    x = np.linspace(0, 1, 300)
+    data = Data(x[:, None], np.sin(40 * x))
+    few = fit(Piecewise(grid=20, folds=3), data, Budget((5,)))
+    assert few.network.nonzeros <= 5
+    assert not few.certificates[1].holds
+    assert "all 5 that `hidden` allows" in few.certificates[1].assumptions[1].evidence
+    asked = fit(Piecewise(grid=20, folds=3), data, Budget((20,), nonzeros=5))
+    assert asked.certificates[1].holds
