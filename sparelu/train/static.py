@@ -1,11 +1,13 @@
 """Supports that never move, and pruning by magnitude at once or step by step, on any module."""
 
+from functools import partial
 from typing import Unpack
 
 from torch.nn import Module
 from torch.optim import Optimizer
 
-from sparelu.train.sparsifier.scores import at_random, by_magnitude
+from sparelu.train.sparsifier.checks import inner_optimizer
+from sparelu.train.sparsifier.scores import Score, at_random, by_curved_magnitude, by_magnitude
 from sparelu.train.sparsifier.sparsifier import Choices, Rule, Sparsifier
 from sparelu.train.sparsifier.update_schedules import Fixed, Gradual, Plan
 
@@ -35,11 +37,23 @@ class Magnitude(Sparsifier):
 class GradualMagnitude(Sparsifier):
     """Dense at first; the smallest weights go step by step (Zhu and Gupta, To prune, or not to prune, 2017).
 
-    The authors prune every layer to the same density: ``allocation="uniform"``.
+    The authors prune every layer to the same density: ``allocation="uniform"``. With ``curvature`` the order is that of
+    |w| v^(curvature/2), v the mean squared gradient that the optimiser keeps: 0.5 does better than the magnitude in
+    ``sparelu fit --method gmp``, 1 is Optimal Brain Damage.
     """
 
     def __init__(
-        self, model: Module, optimizer: Optimizer, *, total_steps: int, plan: Plan = GRADUAL, **choices: Unpack[Choices]
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        *,
+        total_steps: int,
+        plan: Plan = GRADUAL,
+        curvature: float = 0.0,
+        **choices: Unpack[Choices],
     ) -> None:
-        rule = Rule(by_magnitude, at_random, by_magnitude)
+        drop: Score = by_magnitude
+        if curvature:
+            drop = partial(by_curved_magnitude, optimizer=inner_optimizer(optimizer), power=curvature)
+        rule = Rule(drop, at_random, by_magnitude)
         super().__init__(model, optimizer, rule=rule, plan=plan, total_steps=total_steps, **choices)

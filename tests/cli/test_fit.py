@@ -238,6 +238,6 @@ def test_images_through_convolutions(tmp_path: Path, monkeypatch) -> None:
     shown = invoke("show", "run")
     assert "1 (convolution 3 x 3)" in shown.stdout
     assert invoke("export", "run", "--format", "c").exit_code == OK
-    refused = invoke("fit", "digits", *shape, "--method", "gmp", "--out", "other")
+    refused = invoke("fit", "digits", *shape, "--method", "imp", "--out", "other")
     assert refused.exit_code == REFUSED
     assert "it fits no convolutions" in refused.stderr

@@ -51,6 +51,7 @@ class IterativePruning(Training):
 
     name: ClassVar[str] = "imp"
     question: ClassVar[str] = "train"
+    sums_over_rows: ClassVar[bool] = True
     paper: ClassVar[str] = "Frankle and Carbin, The lottery ticket hypothesis, 2019"
 
     gradients: str = setting("fair", "how much training", choices=("fair", "published"))

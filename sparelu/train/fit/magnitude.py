@@ -1,15 +1,83 @@
 """Pruning by magnitude: gradually while the network learns, or at once between two trainings."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
+import numpy as np
+import torch
+from torch import nn
+
+from sparelu.data import Budget, Data
 from sparelu.method import setting
-from sparelu.train.fit.masked_training import MaskedTraining
+from sparelu.outcome import State
+from sparelu.train.fit.masked_training import CUTS, MaskedRun, PruningSchedule
+from sparelu.train.fit.training import FLOOR, RATE, Run, Training, allowance
+from sparelu.train.fit.with_sparsifier import Recipe, SparsifierRun, Task
 from sparelu.train.sparsifier.decay import cosine, cubic
+from sparelu.train.sparsifier.sparsifier import Choices, Sparsifier
+from sparelu.train.sparsifier.update_schedules import Move, Plan
+from sparelu.train.static import GradualMagnitude
+
+
+def run_of(
+    method: Training,
+    schedule: PruningSchedule,
+    data: Data,
+    budget: Budget,
+    rng: np.random.Generator,
+    start: State | None,
+) -> Run:
+    """Begin a fit: on matrices that shrink with the support, or on the engine where the network convolves.
+
+    On the engine a weight that has lost its path stays, since convolutions have a path through every place.
+    """
+    if not budget.channels:
+        return MaskedRun(method, schedule, data, budget, rng, start)
+    allowed = allowance(data, budget)
+    recipe = Recipe(
+        _all_in_one_ranking,
+        partial(_pruner, schedule=schedule),
+        schedule.step_size,
+        partial(schedule.penalty, allowed=allowed),
+    )
+    return SparsifierRun(method, recipe, data, budget, rng, start)
+
+
+def _all_in_one_ranking(task: Task) -> Choices:
+    return {"nonzeros": task.nonzeros, "allocation": "global", "seed": task.seed}
+
+
+def _pruner(
+    module: nn.Module, optimizer: torch.optim.Optimizer, total_steps: int, schedule: PruningSchedule, **choices: Any
+) -> Sparsifier:
+    plan = Following(schedule.living, max(1, total_steps // CUTS))
+    return GradualMagnitude(
+        module, optimizer, total_steps=total_steps, plan=plan, curvature=schedule.curvature, **choices
+    )
 
 
 @dataclass(frozen=True)
-class GradualPruning(MaskedTraining):
+class Following(Plan):
+    """As many weights as ``living`` says for the share of the training, every ``every`` steps and at the last."""
+
+    living: Callable[[float, int, int], int]
+    every: int
+
+    def first(self, nonzeros: int, size: int) -> int:
+        """All weights."""
+        return size
+
+    def move(self, step: int, total: int, nonzeros: int, size: int) -> Move | None:
+        """The cut after ``step``."""
+        if (step + 1) % self.every and step + 1 != total:
+            return None
+        return Move(self.living((step + 1) / total, size, nonzeros), 0)
+
+
+@dataclass(frozen=True)
+class GradualPruning(Training):
     """Gradual magnitude pruning: the number of living weights falls from all to the budget while the network learns.
 
     Over the share ``until`` of the training the number falls as in Zhu and Gupta, with power 5 in place of 3; then the
@@ -30,11 +98,19 @@ class GradualPruning(MaskedTraining):
 
     name: ClassVar[str] = "gmp"
     question: ClassVar[str] = "train"
+    convolves: ClassVar[bool] = True
+    sums_over_rows: ClassVar[bool] = True
     paper: ClassVar[str] = "Zhu and Gupta, To prune, or not to prune, 2017"
 
+    rate: float = RATE
+    floor: float = FLOOR
+    curvature: float = setting(0.5, "cut by |w| v^(this/2), v the mean squared gradient; 0: by |w|", low=0, high=2)
     l1: float = setting(0.13, "factor of the mean |w| of as many weights as the budget has", low=0)
     until: float = setting(0.7, "share of the training in which the budget is reached", above=0, high=1)
     power: float = setting(5.0, "of the schedule of the number of weights; 3: cubic", above=0)
+
+    def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> Run:
+        return run_of(self, self, data, budget, rng, start)
 
     def living(self, progress: float, weights: int, allowed: int) -> int:
         """Falls from all to the budget at ``until``."""
@@ -50,7 +126,7 @@ class GradualPruning(MaskedTraining):
 
 
 @dataclass(frozen=True)
-class OneShotPruning(MaskedTraining):
+class OneShotPruning(Training):
     """One-shot magnitude pruning: train dense, cut to the budget by |w| at once, train the survivors.
 
     Both trainings start at the full step size. All layers compete in one ranking, and a weight without a path is not
@@ -59,10 +135,17 @@ class OneShotPruning(MaskedTraining):
 
     name: ClassVar[str] = "magnitude"
     question: ClassVar[str] = "train"
+    convolves: ClassVar[bool] = True
+    sums_over_rows: ClassVar[bool] = True
     paper: ClassVar[str] = "Han, Pool, Tran and Dally, Learning both weights and connections, 2015"
 
+    rate: float = RATE
+    floor: float = FLOOR
     curvature: float = setting(0.0, "cut by |w| v^(this/2), v the mean squared gradient; 0: by |w|", low=0, high=2)
     dense: float = setting(0.5, "share of the training before the cut", above=0, below=1)
+
+    def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> Run:
+        return run_of(self, self, data, budget, rng, start)
 
     def living(self, progress: float, weights: int, allowed: int) -> int:
         """All, then the budget."""

@@ -1,13 +1,11 @@
 """Training under a mask whose size falls by a schedule: what gradual and one-shot pruning share."""
 
 import math
-from abc import abstractmethod
-from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from sparelu.data import Budget, Data
-from sparelu.method import setting
 from sparelu.networks.network import Network
 from sparelu.outcome import Iterate, State
 from sparelu.train.fit.batches import Feed
@@ -25,41 +23,41 @@ SHRINK = 0.8
 """The matrices are made anew when their first can shrink to this share."""
 
 
-@dataclass(frozen=True)
-class MaskedTraining(Training):
-    """Adam under a mask. The schedules are the subclass's.
+@runtime_checkable
+class PruningSchedule(Protocol):
+    """What pruning by a mask whose size falls asks of a method; ``progress`` is that of the training, in 0..1."""
+
+    @property
+    def curvature(self) -> float:
+        """Return the power of the mean squared gradient in the score, twice."""
+
+    def living(self, progress: float, weights: int, allowed: int) -> int:
+        """Return how many of the counted ``weights`` are active."""
+
+    def step_size(self, progress: float) -> float:
+        """Return Adam's step size."""
+
+    def penalty(self, progress: float, allowed: int) -> float:
+        """Return the factor of the sum of |w| that is added to the loss."""
+
+
+class MaskedRun(Run):
+    """One fit under way: ``done`` epochs, with the mean ``loss`` of the last.
 
     A weight that is cut stays 0. Inputs and units that lose their last weight leave the matrices, so that late steps
     are cheap. No more units of a layer are trained than the budget has nonzeros: more could not live.
     """
 
-    rate: float = setting(0.01, "step size of Adam at the start", above=0)
-    floor: float = setting(0.01, "share of the step size that is left at the end", low=0, high=1)
-    curvature: float = setting(0.5, "cut by |w| v^(this/2), v the mean squared gradient; 0: by |w|", low=0, high=2)
-
-    @abstractmethod
-    def living(self, progress: float, weights: int, allowed: int) -> int:
-        """How many of the counted ``weights`` live at ``progress`` in 0..1 of the training."""
-
-    @abstractmethod
-    def step_size(self, progress: float) -> float:
-        """Adam's step size."""
-
-    @abstractmethod
-    def penalty(self, progress: float, allowed: int) -> float:
-        """The factor of the sum of |w| that is added to the loss."""
-
-    def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> "_Run":
-        return _Run(self, data, budget, rng, start)
-
-
-class _Run(Run):
-    """One fit under way: ``done`` epochs, with the mean ``loss`` of the last."""
-
     def __init__(
-        self, method: MaskedTraining, data: Data, budget: Budget, rng: np.random.Generator, start: State | None
+        self,
+        method: Training,
+        schedule: PruningSchedule,
+        data: Data,
+        budget: Budget,
+        rng: np.random.Generator,
+        start: State | None,
     ) -> None:
-        self.method, self.loss_of = method, loss_of(data)
+        self.method, self.schedule, self.loss_of = method, schedule, loss_of(data)
         self.allowed = allowance(data, budget)
         self.rounds = method.passes(data, self.allowed)
         self.total = self.rounds * method.minibatches(data)
@@ -74,13 +72,13 @@ class _Run(Run):
 
     def advance(self, rng: np.random.Generator) -> None:
         """One pass over the rows."""
-        method, net, losses = self.method, self.net, []
-        for x, y in self.feed.batches(method.batch, rng):
+        schedule, net, losses = self.schedule, self.net, []
+        for x, y in self.feed.batches(self.method.batch, rng):
             progress = net.step / self.total
             losses.append(self.ranks.mean(net.gradient, net.backward(x, y, self.loss_of), len(x)))
             if not math.isfinite(losses[-1]):
                 break
-            net.adam(method.step_size(progress), method.penalty(progress, self.allowed))
+            net.adam(schedule.step_size(progress), schedule.penalty(progress, self.allowed))
             if net.step % max(1, self.total // CUTS) == 0 or net.step == self.total:
                 self.cut()
         self.done += 1
@@ -89,11 +87,11 @@ class _Run(Run):
     def cut(self) -> None:
         """Bring the mask to the size that the schedule has for now."""
         net = self.net
-        k = self.method.living(net.step / self.total, self.weights, self.allowed)
+        k = self.schedule.living(net.step / self.total, self.weights, self.allowed)
         if k >= self.left:
             return
         part = net.counted
-        score = curved_magnitude(gauge_free(net), net.square[part], self.method.curvature)
+        score = curved_magnitude(gauge_free(net), net.square[part], self.schedule.curvature)
         net.keep(selection(net, score, k))
         self.left = net.nonzeros
         rows, units = (len(places) for places in net.read()[:2])

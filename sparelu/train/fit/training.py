@@ -2,9 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,12 +35,21 @@ class Run(ABC):
         """What there is after ``done`` rounds."""
 
 
+Check = Callable[[Any, Data, Budget], str | None]
+"""A method, data and a budget to the reason why it cannot serve them."""
+
+RATE: float = setting(0.01, "step size of Adam at the start", above=0)
+FLOOR: float = setting(0.01, "share of the step size that is left at the end", low=0, high=1)
+"""Settings of several methods; each writes those that it has into its row."""
+
+
 @dataclass(frozen=True)
 class Training(Fitter):
     """Length, refusals and rounds of training by minibatches."""
 
-    sums_over_rows: ClassVar[bool] = True
     convolves: ClassVar[bool] = False
+    checks: ClassVar[tuple[Check, ...]] = ()
+    """What a method refuses beside that."""
 
     epochs: int | None = setting(None, "passes over the rows; none: 100 up to 1000 nonzeros, 60 above", low=1)
     batch: int = setting(128, "rows of a minibatch; those that do not fill one wait for the next pass", low=1)
@@ -54,7 +63,7 @@ class Training(Fitter):
         layers, allowed = len(budget.channels) + len(budget.hidden) + 1, allowance(data, budget)
         if allowed < layers and not (layers == 2 and data.outputs == 1):
             return f"a path through {layers} layers takes {layers} nonzeros and the budget is {allowed}: ask for more"
-        return None
+        return next((reason for check in self.checks if (reason := check(self, data, budget))), None)
 
     @abstractmethod
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> Run:

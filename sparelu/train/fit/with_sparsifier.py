@@ -1,14 +1,13 @@
 """The engine behind the verb ``fit``: Adam on a module that a :class:`Sparsifier` keeps sparse.
 
-What the methods have in common is here; what makes each is in :mod:`~sparelu.train.fit.sparsifier_methods`.
+What the methods have in common is here; what makes each is its row in
+:mod:`~sparelu.train.fit.sparsifier_methods`.
 """
 
 import math
 import warnings
-from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,14 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparelu.data import Budget, Data
-from sparelu.method import setting
 from sparelu.networks.network import Network
 from sparelu.outcome import Iterate, State
 from sparelu.train.fit.batches import Feed
 from sparelu.train.fit.models import body_of
 from sparelu.train.fit.training import Run, Training, allowance
-from sparelu.train.sparsifier.decay import cosine
-from sparelu.train.sparsifier.layer_densities import Masks
 from sparelu.train.sparsifier.prunable import Choice
 from sparelu.train.sparsifier.sparsifier import Choices, Sparsifier
 from sparelu.train.sparsifier.update_schedules import NoUpdateWarning
@@ -45,43 +41,45 @@ class Task:
     seed: int
 
 
+def _nothing(progress: float) -> float:
+    return 0.0
+
+
+def _as_it_is(network: Network) -> Network:
+    return network
+
+
 @dataclass(frozen=True)
-class EngineTraining(Training):
-    """Adam, its step size falling along half a cosine, within the support that the engine moves or keeps."""
+class Recipe:
+    """What makes a method of the loop.
 
-    sums_over_rows: ClassVar[bool] = False
-    convolves: ClassVar[bool] = True
+    ``start`` says where the support begins: masks, or a number of nonzeros and their allocation. ``sparsifier`` makes
+    the sparsifier of (module, optimizer, total_steps=..., **choices). ``rate`` is Adam's step size and ``penalty`` the
+    factor of the sum of |w| over the prunable weights, both of the progress in 0..1. ``deliver`` is done to a trained
+    network before it is returned. With ``fixed`` the support never moves, so that a resumed fit need not find it again.
+    """
 
-    rate: float = setting(0.01, "step size of Adam at the start", above=0)
-    floor: float = setting(0.01, "share of the step size that is left at the end", low=0, high=1)
-
-    @abstractmethod
-    def choices(self, task: Task) -> Choices:
-        """Where the support starts: masks, or a number of nonzeros and their allocation."""
-
-    @abstractmethod
-    def engine(self, module: nn.Module, optimizer: torch.optim.Optimizer, total: int, choices: Choices) -> Sparsifier:
-        """The sparsifier of the training."""
-
-    def finished(self, network: Network) -> Network:
-        """What is returned of a trained network."""
-        return network
-
-    def resumed(self, task: Task, masks: Masks) -> Choices:
-        """What :meth:`choices` gave when the fit began; ``masks`` are those of the state to go on from."""
-        return self.choices(task)
-
-    def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> "_Run":
-        return _Run(self, data, budget, rng, start)
+    start: Callable[[Task], Choices]
+    sparsifier: Callable[..., Sparsifier]
+    rate: Callable[[float], float]
+    penalty: Callable[[float], float] = _nothing
+    deliver: Callable[[Network], Network] = _as_it_is
+    fixed: bool = False
 
 
-class _Run(Run):
+class SparsifierRun(Run):
     """One fit under way: ``done`` epochs, with the mean ``loss`` of the last."""
 
     def __init__(
-        self, method: EngineTraining, data: Data, budget: Budget, rng: np.random.Generator, start: State | None
+        self,
+        method: Training,
+        recipe: Recipe,
+        data: Data,
+        budget: Budget,
+        rng: np.random.Generator,
+        start: State | None,
     ) -> None:
-        self.method, self.objective = method, objective_of(data)
+        self.method, self.recipe, self.objective = method, recipe, objective_of(data)
         self.allowed = allowance(data, budget)
         self.rounds = method.passes(data, self.allowed)
         self.total = self.rounds * method.minibatches(data)
@@ -93,11 +91,11 @@ class _Run(Run):
             self.seed, self.done, self.loss = start["seed"], start["done"], start["loss"]
         self.feed = Feed(data, self.body.columns)
         self.module = self.body.module
-        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=method.rate, fused=True)
+        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=recipe.rate(0.0), fused=True)
         self.sparsifier = self._engine(rng, start)
 
     def _engine(self, rng: np.random.Generator, start: State | None) -> Sparsifier:
-        method, pruned = self.method, self.body.pruned
+        recipe, pruned = self.recipe, self.body.pruned
         task = Task(
             self.module,
             len(self.body.columns),
@@ -107,13 +105,16 @@ class _Run(Run):
             lambda size: next(self.feed.batches(size, rng)),
             self.seed,
         )
-        choices = method.choices(task) if start is None else method.resumed(task, start["sparsifier"]["masks"])
+        if start is not None and recipe.fixed:
+            choices: Choices = {"masks": start["sparsifier"]["masks"]}
+        else:
+            choices = recipe.start(task)
         choices["layers"] = task.layers
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NoUpdateWarning)  # a share of a few weights may be none
-            sparsifier = method.engine(self.module, self.optimizer, self.total, choices)
+            sparsifier = recipe.sparsifier(self.module, self.optimizer, total_steps=self.total, **choices)
         if start is not None:
-            self.body.load(start["body"])  # the engine has cut it to its own start
+            self.body.load(start["body"])
             slots = {int(i): dict(s) for i, s in start["slots"].items()}
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
@@ -122,28 +123,33 @@ class _Run(Run):
 
     def advance(self, rng: np.random.Generator) -> None:
         """One pass over the rows."""
-        method, losses = self.method, []
-        for x, y in self.feed.batches(method.batch, rng):
-            rate = cosine(self.sparsifier.steps / self.total, method.rate, method.floor * method.rate)
-            self.optimizer.param_groups[0]["lr"] = rate
+        recipe, losses = self.recipe, []
+        for x, y in self.feed.batches(self.method.batch, rng):
+            progress = self.sparsifier.steps / self.total
+            self.optimizer.param_groups[0]["lr"] = recipe.rate(progress)
             self.optimizer.zero_grad()
             loss = self.objective(self.module(x), y)
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
                 break
             loss.backward()
-            self.sparsifier.step()
+            self._add_penalty(recipe.penalty(progress))
+            self.optimizer.step()
         self.done += 1
         self.loss = float(np.mean(losses))
 
+    def _add_penalty(self, factor: float) -> None:
+        """Add the gradient of ``factor`` times the sum of |w|."""
+        for part in self.sparsifier.parts.values() if factor else ():
+            if part.weight.grad is not None:
+                part.weight.grad.add_(part.weight.detach().sign(), alpha=factor)
+
     def network(self) -> Network:
         """The network within the budget, on the scale of the targets."""
-        return self.method.finished(
-            self.body.network(self.sparsifier.masks, self.allowed, self.feed.mean, self.feed.sd)
-        )
+        return self.recipe.deliver(self.body.network(self.sparsifier.masks, self.allowed, self.feed.mean, self.feed.sd))
 
     def state(self) -> State:
-        """All that :class:`_Run` starts from."""
+        """All that :class:`SparsifierRun` starts from."""
         slots = self.optimizer.state_dict()["state"]
         return {
             "done": self.done,

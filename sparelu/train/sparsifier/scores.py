@@ -1,10 +1,19 @@
 """How much a weight matters: the larger the score, the later it is pruned. Any shape in, the same shape out."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from sparelu.topk import largest_mask
 from sparelu.train.sparsifier.prunable import Part
+
+Score = Callable[[Part, torch.Generator], Tensor]
+"""A number for every weight of a part, the larger the better; the generator is the sparsifier's own.
+
+A weight with minus infinity is never chosen.
+"""
 
 
 def magnitude(weight: Tensor) -> Tensor:
@@ -37,6 +46,23 @@ DECAY = 0.9
 def by_magnitude(part: Part, generator: torch.Generator) -> Tensor:
     """|w|."""
     return magnitude(part.weight.detach())
+
+
+def by_curved_magnitude(part: Part, generator: torch.Generator, optimizer: Optimizer, power: float) -> Tensor:
+    """|w| v^(power/2), v the mean (Adam, RMSprop) or summed (Adagrad) square of the gradient that ``optimizer`` keeps.
+
+    Before its first step |w|. Raises ``ValueError`` for an optimiser that keeps no squares.
+    """
+    state = optimizer.state.get(part.weight)
+    if not state:
+        return magnitude(part.weight.detach())
+    kept = [state[name] for name in ("exp_avg_sq", "square_avg", "sum") if name in state]
+    if not kept:
+        raise ValueError(
+            f"{type(optimizer).__name__} keeps no squared gradients, which curvature={power:g} ranks weights by: use "
+            "Adam, RMSprop or Adagrad, or curvature=0"
+        )
+    return curved_magnitude(part.weight.detach(), kept[0], power)
 
 
 def by_magnitude_of_its_sign(part: Part, generator: torch.Generator) -> Tensor:

@@ -33,15 +33,9 @@ from sparelu.train.sparsifier.layer_densities import Allocation, Masks, Pool, po
 from sparelu.train.sparsifier.mask_enforcement import Zeros
 from sparelu.train.sparsifier.optimizer_hooks import OptimizerHooks, claim, release, share_scaler_state
 from sparelu.train.sparsifier.prunable import Choice, Part, parts_of, process_group, seeded, unwrapped
-from sparelu.train.sparsifier.scores import at_random
+from sparelu.train.sparsifier.scores import Score, at_random
 from sparelu.train.sparsifier.sparse_init import FirstState, scale_to_active
 from sparelu.train.sparsifier.update_schedules import Move, Plan
-
-Score = Callable[[Part, torch.Generator], Tensor]
-"""A number for every weight of a part, the larger the better; the generator is the sparsifier's own.
-
-A weight with minus infinity is never chosen.
-"""
 
 
 @dataclass(frozen=True)

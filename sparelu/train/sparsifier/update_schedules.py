@@ -96,10 +96,11 @@ class Gradual(Plan):
     every: int = 100
     begin: float = 0.0
     until: float = 0.75
+    power: float = 3.0
 
     def __post_init__(self) -> None:
-        if self.every < 1 or not 0 <= self.begin < self.until <= 1:
-            raise ValueError(f"{self} needs every >= 1 and 0 <= begin < until <= 1")
+        if self.every < 1 or not 0 <= self.begin < self.until <= 1 or self.power <= 0:
+            raise ValueError(f"{self} needs every >= 1, 0 <= begin < until <= 1 and power > 0")
 
     def first(self, nonzeros: int, size: int) -> int:
         """All weights."""
@@ -111,7 +112,7 @@ class Gradual(Plan):
         if not begin <= step <= end or ((step - begin) % self.every and step != end):
             return None
         progress = (step - begin) / (end - begin) if end > begin else 1.0
-        return Move(round(cubic(progress, size, nonzeros)), 0)
+        return Move(round(cubic(progress, size, nonzeros, self.power)), 0)
 
 
 ITOP_SET = Exploration(every=1500, fraction=0.5, last=0.005, until=1.0)

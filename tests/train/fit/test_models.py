@@ -69,7 +69,7 @@ def test_a_network_above_the_budget_keeps_its_largest_weights() -> None:
     assert float(kept.min()) >= float(sizes.topk(50).values.min())
 
 
-@pytest.mark.parametrize("name", ["mest", "snip", "synflow"])
+@pytest.mark.parametrize("name", ["mest", "snip", "synflow", "gmp", "magnitude"])
 def test_every_method_of_the_engine_fits_them(name: str) -> None:
     solution = fit(fitter(name, **QUICK, rate=0.02), stripes(), BUDGET, standardise=True)
     assert solution.network.nonzeros == round(0.3 * 390)
@@ -123,7 +123,7 @@ def test_the_estimators_take_images() -> None:
 @pytest.mark.parametrize(
     ("name", "budget", "image", "message"),
     [
-        ("gmp", BUDGET, (6, 5, 2), "it fits no convolutions: choose a method of sparse training such as rigl"),
+        ("imp", BUDGET, (6, 5, 2), "it fits no convolutions: choose a method of sparse training such as rigl"),
         ("aiht", BUDGET, (6, 5, 2), "it fits no convolutions"),
         ("rigl", BUDGET, None, "need images, and these rows are 60 plain inputs: give Data an `image`"),
         ("rigl", Budget((6,), nonzeros=2, channels=(4, 5)), (6, 5, 2), "a path through 4 layers takes 4 nonzeros"),
@@ -164,3 +164,14 @@ def test_the_first_weights_are_of_the_variance_of_he() -> None:
         assert isinstance(layer, (nn.Conv2d, nn.Linear))
         inputs = layer.weight[0].numel()
         assert float(layer.weight.detach().var()) == pytest.approx(2 / inputs, rel=0.1)
+
+
+def test_convolutions_are_pruned_along_the_schedule_of_the_method() -> None:
+    """By hand: 390 weights to 117 by 0.7 of the way with power 5; at once in the middle for one shot."""
+    history = fit(fitter("gmp", **QUICK, rate=0.02), stripes(), BUDGET).history
+    first = history[0]
+    assert first["nonzeros"] == round(117 + 273 * (1 - first["progress"] / 0.7) ** 5)
+    assert all(row["nonzeros"] == 117 for row in history if row["progress"] >= 0.7)
+    history = fit(fitter("magnitude", **QUICK, rate=0.02), stripes(), BUDGET).history
+    assert {row["nonzeros"] for row in history} == {390, 117}
+    assert all((row["nonzeros"] == 390) == (row["progress"] < 0.5) for row in history)
