@@ -1,6 +1,7 @@
 """The command ``sparelu``. Heavy imports wait until a command runs, so that --help is instant."""
 
 import json as json_text
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -217,6 +218,7 @@ def _print_table(table: Any, rows: list[dict[str, Any]], json: bool) -> None:
 
 def main() -> None:
     """Run the command line."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     app(prog_name="sparelu")
 
 

@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint
@@ -75,11 +76,17 @@ def declarations() -> Declarations:
         kept = json.loads(KEPT.read_text())
         if kept["sources"] == sources:
             return _read(kept)
+    read_now = not _was_imported()
     found = _made()
     with contextlib.suppress(OSError):
-        if not found.broken:  # what was missing may be there the next time
+        # what was imported earlier may be of other files than those of now; what was missing may be there next time
+        if read_now and not found.broken:
             _keep({"sources": sources, **asdict(found)})
     return found
+
+
+def _was_imported() -> bool:
+    return "sparelu.catalogue" in sys.modules
 
 
 def _keep(content: dict[str, Any]) -> None:

@@ -56,11 +56,10 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
 
 
-@pytest.fixture(autouse=True)
-def _kept() -> None:
-    """Another test may have been the first; here the declarations are there already, as from the second command on."""
-    declarations.declarations.cache_clear()
-    declarations.declarations()
+@pytest.fixture(autouse=True, scope="module")
+def _kept(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The first command of all may be slow: here there was one before."""
+    run(tmp_path_factory.mktemp("first"), "methods")
 
 
 @pytest.mark.parametrize("arguments", LISTS, ids=" ".join)
@@ -119,6 +118,7 @@ def test_a_changed_source_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Like byte code, what is kept is for one state of the files."""
     kept = tmp_path / "kept.json"
     monkeypatch.setattr(declarations, "KEPT", kept)
+    monkeypatch.setattr(declarations, "_was_imported", lambda: False)
     declarations.declarations.cache_clear()
     first = declarations.declarations()
     content = json.loads(kept.read_text())
@@ -132,12 +132,18 @@ def test_a_changed_source_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         declarations.declarations.cache_clear()
         assert declarations.declarations() == first
         assert json.loads(kept.read_text())["sources"] == ["method.py 1 2"]
+    monkeypatch.setattr(declarations, "_was_imported", lambda: True)
+    kept.unlink()
+    declarations.declarations.cache_clear()
+    assert declarations.declarations() == first
+    assert not kept.exists(), "what was imported earlier may be of other files than those of now"
     declarations.declarations.cache_clear()
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(declarations, "KEPT", tmp_path / "file" / "kept.json")
+    monkeypatch.setattr(declarations, "_was_imported", lambda: False)
     declarations.declarations.cache_clear()
     assert "gmp" in declarations.declarations().methods
     assert (tmp_path / "file").read_text() == ""

@@ -1,5 +1,6 @@
 """A page of HTML that needs nothing but itself: templates, inlined charts, and the filters that print numbers."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,19 @@ FILTERS = ("count", "counted", "duration", "initial", "plain", "score", "setting
 
 
 def render(template: str, context: Mapping[str, Any]) -> bytes:
-    """The page of a template in ``templates/``; every text is escaped."""
+    """Return the page of a template in ``templates/``; every text is escaped."""
+    return _environment().get_template(template).render(context).encode()
+
+
+def render_section(name: str, template: str, context: Mapping[str, Any]) -> Markup:
+    """Return one section of a page, of the text ``template`` or, where that is empty, of ``sections/NAME.html``."""
+    environment = _environment()
+    found = environment.from_string(template) if template else environment.get_template(f"sections/{name}.html")
+    return Markup(found.render(context))
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sparelu.experiments.report", "templates"),
         autoescape=True,
@@ -25,7 +38,7 @@ def render(template: str, context: Mapping[str, Any]) -> bytes:
     )
     for name in FILTERS:
         environment.filters[name] = getattr(text, name)
-    return environment.get_template(template).render(context).encode()
+    return environment
 
 
 def embedded(charts: Mapping[str, Model], tables: bool = False) -> dict[str, Any]:
