@@ -1,17 +1,31 @@
 """SET as its authors drop: a Fitter on the engine in one file, ``sparelu/train/fit/signed_set.py``."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from sparelu.train.dynamic import at_random, by_magnitude_of_its_sign
-from sparelu.train.fit.sparsifier_methods import PlannedTraining
+import numpy as np
+
+from sparelu.data import Budget, Data
+from sparelu.outcome import State
+from sparelu.train.fit.sparsifier_methods import (
+    ALLOCATION,
+    EVERY,
+    FAN_IN,
+    FRACTION,
+    UNTIL,
+    draw_support,
+    half_cosine,
+)
+from sparelu.train.fit.training import FLOOR, RATE, Training
+from sparelu.train.fit.with_sparsifier import Recipe, SparsifierRun
+from sparelu.train.sparsifier.scores import at_random, by_magnitude_of_its_sign
 from sparelu.train.sparsifier.sparsifier import Rule, Sparsifier
+from sparelu.train.sparsifier.update_schedules import Exploration
 
 
 @dataclass(frozen=True)
-class SignedSETTraining(PlannedTraining):
+class SignedSETTraining(Training):
     """Drop the same share of the positive and of the negative weights by magnitude, grow at random.
 
     Source: Mocanu et al., Scalable training of artificial neural networks, 2018, as their code does it. Departs from
@@ -21,7 +35,20 @@ class SignedSETTraining(PlannedTraining):
     name: ClassVar[str] = "set-signed"
     question: ClassVar[str] = "train"
     paper: ClassVar[str] = "Mocanu et al., Scalable training of artificial neural networks, 2018"
+    convolves: ClassVar[bool] = True
 
-    moves: ClassVar[Callable[..., Sparsifier]] = partial(
-        Sparsifier, rule=Rule(by_magnitude_of_its_sign, at_random, at_random)
-    )
+    rate: float = RATE
+    floor: float = FLOOR
+    allocation: str = ALLOCATION
+    fan_in: str = FAN_IN
+    every: int = EVERY
+    fraction: float = FRACTION
+    until: float = UNTIL
+
+    def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
+        """Draw the support, say what moves it, and how the step size falls."""
+        support = partial(draw_support, allocation=self.allocation, fan_in=self.fan_in)
+        plan = Exploration(every=self.every, fraction=self.fraction, until=self.until)
+        moving = partial(Sparsifier, rule=Rule(by_magnitude_of_its_sign, at_random), plan=plan)
+        recipe = Recipe(support, moving, half_cosine(self.rate, self.floor))
+        return SparsifierRun(self, recipe, data, budget, rng, start)
