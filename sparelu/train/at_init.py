@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sparelu.train.sparsifier.layer_densities import Allocation, Masks, Pool, erk, pools
-from sparelu.train.sparsifier.prunable import Choice, Part, parts_of, seeded, unwrapped
+from sparelu.train.sparsifier.prunable import Part, parts_of, seeded, unwrapped
+from sparelu.train.sparsifier.selection import Choice
 
 Loss = Callable[[nn.Module], Tensor]
 """The loss of a module on the batch, or the batches, to score with."""

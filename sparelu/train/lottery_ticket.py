@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from sparelu.train.sparsifier.decay import removals
 from sparelu.train.sparsifier.layer_densities import Allocation, Masks, pools
-from sparelu.train.sparsifier.prunable import Choice, parts_of, unwrapped
+from sparelu.train.sparsifier.prunable import parts_of, unwrapped
+from sparelu.train.sparsifier.selection import Choice
 
 Train = Callable[[nn.Module, Masks, int, int | None], None]
 """Trains a module within masks, from a step to another (None: to the end), with an optimiser of its own.

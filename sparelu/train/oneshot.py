@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from sparelu.topk import largest, largest_mask
 from sparelu.train.sparsifier.layer_densities import Allocation, Masks, pools
-from sparelu.train.sparsifier.prunable import Choice, Part, parts_of, unwrapped
+from sparelu.train.sparsifier.prunable import Part, parts_of, unwrapped
+from sparelu.train.sparsifier.selection import Choice
 
 Run = Callable[[nn.Module], Any]
 """Passes the calibration rows through a module; what it returns is not used."""

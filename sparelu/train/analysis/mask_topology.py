@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from sparelu.networks.network import Layer, Network
 from sparelu.train.analysis.spectra import COORDINATE, Convention, Topology, topology
-from sparelu.train.sparsifier.prunable import Choice, Part, parts_of
+from sparelu.train.sparsifier.prunable import Part, parts_of
+from sparelu.train.sparsifier.selection import Choice
 
 NUMBERS = ("gap", "relative_gap", "imdb", "weighted_gap", "imsg", "length")
 """What is compared; ``length`` is that of the full-spectrum coordinate."""

@@ -21,7 +21,8 @@ from sparelu.train.analysis.mask_topology import part_edges
 from sparelu.train.analysis.spectra import COORDINATE, Convention, Topology, topology
 from sparelu.train.at_init import Loss, shuffled, snip, synflow
 from sparelu.train.sparsifier.layer_densities import Allocation, Masks, Pool, Shapes
-from sparelu.train.sparsifier.prunable import Choice, parts_of, seeded, unwrapped
+from sparelu.train.sparsifier.prunable import parts_of, seeded, unwrapped
+from sparelu.train.sparsifier.selection import Choice
 
 CRITERIA = ("imdb", "gap")
 

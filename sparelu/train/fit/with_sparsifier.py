@@ -20,7 +20,7 @@ from sparelu.outcome import Iterate, State
 from sparelu.train.fit.batches import Feed
 from sparelu.train.fit.models import body_of
 from sparelu.train.fit.training import Run, Training, allowance
-from sparelu.train.sparsifier.prunable import Choice
+from sparelu.train.sparsifier.selection import Choice
 from sparelu.train.sparsifier.sparsifier import Choices, Sparsifier
 from sparelu.train.sparsifier.update_schedules import NoUpdateWarning
 

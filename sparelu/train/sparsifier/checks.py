@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparelu.train.sparsifier.layer_densities import Pool
-from sparelu.train.sparsifier.prunable import KINDS, Part
+from sparelu.train.sparsifier.prunable import Part
+from sparelu.train.sparsifier.selection import Selection, is_prunable, weight_names
 from sparelu.train.sparsifier.update_schedules import NoUpdateWarning, Plan
 
 Parts = Mapping[str, Part]
@@ -66,14 +67,34 @@ def module_names(model: nn.Module) -> frozenset[str]:
     return frozenset(name for name, _ in model.named_modules())
 
 
-def warn_of_new_layers(known: Set[str], model: nn.Module) -> None:
+def warn_of_new_layers(known: Set[str], model: nn.Module, selection: Selection) -> None:
     """Warn of prunable layers that are not among the ``known`` modules: nothing keeps them sparse."""
-    new = [n for n, module in model.named_modules() if n not in known and isinstance(module, KINDS)]
+    new = [n for n, m in model.named_modules() if n not in known and is_prunable(m) and selection.chooses(n, m)]
     if new:
         warnings.warn(
             f"{', '.join(new)} joined the model after the sparsifier was made and stays dense: to prune it, make the "
             "optimizer and the sparsifier anew",
             stacklevel=4,
+        )
+
+
+def frozen_weights(model: nn.Module, selection: Selection) -> dict[str, Tensor]:
+    """Return the weights by name that were left out only because they are frozen."""
+    chosen = [(n, m) for n, m in model.named_modules() if selection.chooses(n, m)]
+    found = {f"{n}.{k}".lstrip("."): m._parameters.get(k) for n, m in chosen for k in weight_names(m)}
+    return {n: w for n, w in found.items() if w is not None and not w.requires_grad}
+
+
+def warn_of_unfrozen(frozen: dict[str, Tensor]) -> None:
+    """Warn once of weights that train now though they were ``frozen`` when the sparsifier was made."""
+    new = [n for n, w in frozen.items() if w.requires_grad]
+    if new:
+        for name in new:
+            del frozen[name]
+        warnings.warn(
+            f"{', '.join(new)} was frozen when the sparsifier was made and stays dense now that it trains: to prune "
+            "it, make the sparsifier after unfreezing",
+            stacklevel=5,
         )
 
 
@@ -92,7 +113,7 @@ def check_masks(parts: Parts, masks: Mapping[str, Tensor]) -> None:
 
 def check_state(state: Mapping[str, Any], own: Mapping[str, Any], parts: Parts, wanted: Sequence[int]) -> None:
     """Raises ``ValueError`` when ``state`` is not one that continues ``own``, with ``wanted`` nonzeros in each pool."""
-    missing = sorted(own.keys() - state.keys()) if isinstance(state, Mapping) else ["masks"]
+    missing = sorted(own.keys() - state.keys() - {"updates"}) if isinstance(state, Mapping) else ["masks"]
     if missing:
         raise ValueError(f"this is no state of a sparsifier: it has no {missing[0]!r}; give what state_dict() returned")
     if state["method"] != own["method"]:

@@ -7,6 +7,7 @@ each other. The numbers of the pools add up to the number asked for, exactly.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from numbers import Integral, Real
 
 import torch
@@ -141,6 +142,28 @@ def pools(shapes: Shapes, density: float | None, nonzeros: int | None, choice: s
     if k is None or not 1 <= k <= size:
         raise ValueError(f"the layers have {size} weights: ask for 1 to {size} nonzeros, not {k}")
     return tuple(allocation(choice)(shapes, k))
+
+
+def pools_by_name(shapes: Shapes, densities: Mapping[str, float]) -> tuple[Pool, ...]:
+    """Return a pool for each weight with the density of the first name or pattern that is its own or its layer's.
+
+    Raises ``ValueError`` for a weight without a density, a name without a weight, and a density not in 0..1.
+    """
+    wanted: dict[str, float] = {}
+    used: set[str] = set()
+    for name in shapes:
+        layer = name.rpartition(".")[0]
+        own = next((p for p in densities if fnmatchcase(name, p) or fnmatchcase(layer, p)), None)
+        if own is None:
+            raise ValueError(f"density has no entry for {name}: add one for it, or '*' for all others at the end")
+        wanted[name] = densities[own]
+        used.add(own)
+    if unused := [p for p in densities if p not in used]:
+        raise ValueError(f"density has an entry for {unused[0]!r}, which is no weight, or has one before it already")
+    for name, density in wanted.items():
+        if not 0 < density <= 1:
+            raise ValueError(f"density must be above 0 and at most 1, got {density} for {name}")
+    return tuple(Pool((n,), max(1, round(wanted[n] * math.prod(s))), math.prod(s)) for n, s in shapes.items())
 
 
 def _total(shapes: Shapes) -> int:

@@ -1,7 +1,6 @@
 """The weights of a module that can be pruned, and what is kept beside each: mask, places explored, memory of scores."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,32 +10,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from sparelu.nn.support import WHOLE
-
-ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-"""Weights of a MultiheadAttention beside its ``out_proj``, which is a Linear of its own."""
-
-KINDS: tuple[type[nn.Module], ...] = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-    nn.MultiheadAttention,
-    nn.RNNBase,
-    nn.RNNCellBase,
-)
-"""Layers whose weights are pruned unless the caller chooses others. Biases and normalisations are left alone."""
+from sparelu.train.sparsifier.selection import Choice, Names, Selection
 
 PROBES = 32
 """Places of a weight that are looked at for writes that torch does not count, as those through ``.data``."""
 
 SALT = 0x5350415253
 """Sets the numbers of a sparsifier apart from others of the same seed."""
-
-Choice = Callable[[str, nn.Module], bool]
-"""Name and module to whether its weights are pruned."""
 
 
 class LayerCollapseWarning(UserWarning):
@@ -208,17 +188,10 @@ def process_group(model: nn.Module) -> Any:
     return groups[0] if groups else None
 
 
-def weight_names(module: nn.Module) -> tuple[str, ...]:
-    """Names of the parameters of a layer that are pruned."""
-    if isinstance(module, nn.MultiheadAttention):
-        return tuple(key for key in ATTENTION if module._parameters[key] is not None)
-    if isinstance(module, nn.RNNBase):
-        return tuple(key for key in module._flat_weights_names if key.startswith("weight_"))
-    return ("weight_ih", "weight_hh") if isinstance(module, nn.RNNCellBase) else ("weight",)
-
-
-def parts_of(model: nn.Module, layers: Choice | None = None) -> dict[str, Part]:
-    """The weights to prune by name, each once: those of :data:`KINDS` that train, or of the ``layers`` chosen.
+def parts_of(
+    model: nn.Module, layers: Choice | None = None, exclude: Choice = (), parameters: Names = ()
+) -> dict[str, Part]:
+    """Return the weights to prune by name, each once: those that train of the :class:`Selection`.
 
     A weight shared by several chosen layers goes by the first one's name and counts once. Raises ``ValueError`` when
     there is none, when one is shared with a module that is not chosen, has no shape yet, or is computed from others.
@@ -226,22 +199,22 @@ def parts_of(model: nn.Module, layers: Choice | None = None) -> dict[str, Part]:
     if not isinstance(model, nn.Module):
         raise ValueError(f"the model must be a torch.nn.Module, got {type(model).__name__}: give model, then optimizer")
     model = unwrapped(model)
+    selection = Selection(layers, exclude, parameters)
     parts: dict[int, Part] = {}
-    for name, module in model.named_modules():
-        if not (layers(name, module) if layers else isinstance(module, KINDS)):
-            continue
-        for key in weight_names(module):
-            weight = _weight(name, module, key)
-            if weight.requires_grad and weight.numel():
-                parts.setdefault(id(weight), Part(f"{name}.{key}".lstrip("."), module, weight))
+    chosen = set()
+    for name, module, key in selection.places(model):
+        weight = _weight(name, module, key)
+        chosen.add((name, key))
+        if weight.requires_grad and weight.numel():
+            parts.setdefault(id(weight), Part(f"{name}.{key}".lstrip("."), module, weight))
     if not parts:
         raise ValueError(
-            "the model has no prunable layer: none of Linear, Conv, ConvTranspose, MultiheadAttention, RNN, LSTM and "
-            "GRU with a weight that requires gradients"
+            "the model has no prunable layer: none of Linear, Bilinear, Conv, ConvTranspose, MultiheadAttention, RNN, "
+            "LSTM and GRU with a weight that requires gradients. Name others with `layers` or `parameters`"
             if layers is None
             else "`layers` chooses no layer whose weight requires gradients"
         )
-    _refuse_shared(model, parts, layers)
+    _refuse_shared(model, parts, chosen)
     return {p.name: p for p in parts.values()}
 
 
@@ -255,6 +228,11 @@ def _weight(name: str, module: nn.Module, key: str) -> nn.Parameter:
             f"the {key} of {layer} is not a parameter of its own (it has none, or weight_norm, a parametrization or "
             "torch.nn.utils.prune computes it): remove that first, or leave the layer out with `layers`"
         )
+    if type(weight).__name__ == "DTensor" or type(weight).__name__ == "FlatParameter":
+        raise ValueError(
+            f"the {key} of {layer} is a {type(weight).__name__}: it is sharded over processes by FSDP (fully_shard), "
+            "and a mask needs all of a weight. Train with DistributedDataParallel, or leave the layer out by `exclude`"
+        )
     if weight.device.type == "meta" or weight.dtype.itemsize not in WHOLE:
         raise ValueError(
             f"the {key} of {layer} is {weight.dtype} on {weight.device}: give it a real device and a dtype of at most "
@@ -263,17 +241,17 @@ def _weight(name: str, module: nn.Module, key: str) -> nn.Parameter:
     return weight
 
 
-def _refuse_shared(model: nn.Module, parts: dict[int, Part], layers: Choice | None) -> None:
+def _refuse_shared(model: nn.Module, parts: dict[int, Part], chosen: set[tuple[str, str]]) -> None:
     start = {p.weight.data_ptr(): p for p in parts.values()}
     for name, module in model.named_modules():
-        chosen = layers(name, module) if layers else isinstance(module, KINDS)
         for key, parameter in module._parameters.items():
             if parameter is None or parameter.numel() == 0:
                 continue
             part = start.get(parameter.data_ptr())
-            if part is None or (id(parameter) == id(part.weight) and chosen):
+            if part is None or (id(parameter) == id(part.weight) and (name, key) in chosen):
                 continue
             raise ValueError(
-                f"{part.name} shares its memory with {name}.{key}, which is not pruned: choose both layers or neither "
-                "with layers=lambda name, module: ..., or give the two their own weights"
+                f"{part.name} shares its memory with {f'{name}.{key}'.lstrip('.')}, which is not pruned: choose both "
+                f"with layers=[...] or parameters=[{part.name!r}, '{name}.{key}'], leave both out with "
+                f"exclude=[{part.name.rpartition('.')[0]!r}], or give the two their own weights"
             )

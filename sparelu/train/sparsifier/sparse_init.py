@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sparelu.train.sparsifier.prunable import Part
+from sparelu.train.sparsifier.selection import is_prunable, is_transformers_conv1d
 
 
 def scale_to_active(parts: Iterable[Part]) -> None:
@@ -49,9 +50,13 @@ def _scale(part: Part) -> Tensor:
     """For every weight (broadcast): the root of the inputs of its unit over those that are active.
 
     Weights are (outputs, inputs, ...); those of transposed convolutions are (inputs, outputs of a group, ...), with the
-    inputs group by group.
+    inputs group by group, and those of GPT-2 (inputs, outputs). Of embeddings and raw parameters nothing is known: 1.
     """
     mask = part.mask
+    if is_transformers_conv1d(part.module):
+        return _root(mask, (0,))
+    if not is_prunable(part.module):
+        return torch.ones(())
     if not getattr(part.module, "transposed", False):
         return _root(mask.flatten(1), (1,)).reshape(-1, *[1] * (mask.ndim - 1))
     groups = int(getattr(part.module, "groups", 1))

@@ -12,8 +12,7 @@ step is hooked, so that the loop may be anybody's: with a GradScaler, a closure,
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,62 +23,38 @@ from sparelu.train.sparsifier.checks import (
     check_model,
     check_optimizer,
     check_state,
+    frozen_weights,
     inner_optimizer,
     module_names,
     warn_of_new_layers,
     warn_of_no_update,
+    warn_of_unfrozen,
 )
-from sparelu.train.sparsifier.layer_densities import Allocation, Masks, Pool, pools
+from sparelu.train.sparsifier.layer_densities import Allocation, Masks, Pool, pools, pools_by_name
 from sparelu.train.sparsifier.mask_enforcement import Zeros
 from sparelu.train.sparsifier.optimizer_hooks import OptimizerHooks, claim, release, share_scaler_state
-from sparelu.train.sparsifier.prunable import Choice, Part, parts_of, process_group, seeded, unwrapped
-from sparelu.train.sparsifier.scores import Score, at_random
+from sparelu.train.sparsifier.prunable import parts_of, process_group, seeded, unwrapped
+from sparelu.train.sparsifier.rule import Choices as Choices
+from sparelu.train.sparsifier.rule import Rule as Rule
+from sparelu.train.sparsifier.scores import at_random
+from sparelu.train.sparsifier.selection import Choice, Names, Selection
 from sparelu.train.sparsifier.sparse_init import FirstState, scale_to_active
+from sparelu.train.sparsifier.summary import Row, rows_of, table_of
 from sparelu.train.sparsifier.update_schedules import Move, Plan
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A method: the active with the lowest ``drop`` go, those of all others with the highest ``grow`` come.
-
-    ``start`` ranks the weights before the first step; without it they are drawn at random, and scaled for the inputs
-    that are left. ``observe`` is called at every step while the gradients are still dense, and so is ``grow`` where the
-    support moves. With ``replaces_step`` a step that moves the support takes no step of the optimiser; with
-    ``restarts`` a weight dropped and grown in one move starts again at 0. ``after`` is called with the number of the
-    step at its end, ``finish`` when the training ends before the plan does.
-    """
-
-    drop: Score
-    grow: Score
-    start: Score | None = None
-    observe: Callable[[Part], None] | None = None
-    replaces_step: bool = False
-    restarts: bool = False
-    after: Callable[[int], None] | None = None
-    finish: Callable[[], None] | None = None
-
-
-class Choices(TypedDict, total=False):
-    """What can be chosen for every method: see :class:`Sparsifier`."""
-
-    density: float | None
-    nonzeros: int | None
-    masks: Mapping[str, Tensor] | None
-    layers: Choice | None
-    allocation: str | Allocation
-    fan_in: str
-    seed: int
 
 
 class Sparsifier(Optimizer):
     """Keeps ``model`` within a number of nonzeros while ``optimizer`` trains it.
 
-    Exactly one of ``density`` (share of the prunable weights), ``nonzeros`` (their number, met exactly) and ``masks``
-    (by name, as :attr:`masks` gives them) sets the budget. ``layers(name, module)`` says which weights are pruned (see
-    :data:`~sparelu.train.sparsifier.prunable.KINDS`); ``allocation`` is "uniform", "er", "erk", "global", or a
-    function; ``plan`` says when the support moves, ``rule`` how. All random choices come from a generator seeded with
-    ``seed``. A support drawn at random has its weights scaled for the inputs that each unit has left (``fan_in``
-    "active"; "all" leaves them) unless the optimiser has trained them already.
+    Exactly one of ``density`` (share of the prunable weights, or one for each by name or pattern), ``nonzeros`` (their
+    number, met exactly) and ``masks`` (by name, as :attr:`masks` gives them) sets the budget. ``layers`` says which are
+    pruned: names of modules, patterns of names, or a function of name and module; by default those of
+    :data:`~sparelu.train.sparsifier.selection.KINDS`. ``exclude`` leaves some out, in the same words, and
+    ``parameters`` adds those of any module by name; :meth:`summary` shows what has come of it. ``allocation`` spreads
+    one density over the layers: "uniform", "er", "erk", "global", or a function. ``plan`` says when the support moves,
+    ``rule`` how. All random choices come from a generator seeded with ``seed``. A support drawn at random has its
+    weights scaled for the inputs that each unit has left (``fan_in`` "active"; "all" leaves them) unless the optimiser
+    has trained them already.
 
     From its construction on every step of ``optimizer`` is one of the sparsifier: call ``optimizer.step()`` or
     :meth:`step`, with a closure, a GradScaler or a trainer. It can stand for the optimiser, so that schedulers take it.
@@ -104,10 +79,12 @@ class Sparsifier(Optimizer):
         rule: Rule,
         plan: Plan,
         total_steps: int,
-        density: float | None = None,
+        density: float | Mapping[str, float] | None = None,
         nonzeros: int | None = None,
         masks: Mapping[str, Tensor] | None = None,
         layers: Choice | None = None,
+        exclude: Choice = (),
+        parameters: Names = (),
         allocation: str | Allocation = "erk",
         fan_in: str = "active",
         seed: int = 0,
@@ -116,12 +93,14 @@ class Sparsifier(Optimizer):
             raise ValueError(f"total_steps must be at least 1, got {total_steps}")
         if fan_in not in ("active", "all"):
             raise ValueError(f"fan_in must be 'active' or 'all', got {fan_in!r}")
-        self.parts = parts_of(model, layers)
+        self.parts = parts_of(model, layers, exclude, parameters)
+        self.selection = Selection(layers, exclude, parameters)
         self.model, self.optimizer = model, inner_optimizer(optimizer)
         self.rule, self.plan, self.total_steps = rule, plan, total_steps
         check_optimizer(self.parts, self.optimizer)
         self._modules = module_names(unwrapped(model))
-        self.steps = 0
+        self._frozen = frozen_weights(unwrapped(model), self.selection)
+        self.steps = self.updates = 0
         self.generator = seeded(seed)
         self._collapsed: set[str] = set()
         self._zeros = Zeros(self.parts.values())
@@ -265,6 +244,7 @@ class Sparsifier(Optimizer):
         if moves:
             self._move(moves, growth)
             self._zeros.clear_gradients()
+            self.updates += 1
         if self.rule.after is not None:
             self.rule.after(self.steps)
         self.steps += 1
@@ -273,6 +253,29 @@ class Sparsifier(Optimizer):
     def recover(self, optimizer: Optimizer) -> None:
         """Take back what a step prepared that was interrupted."""
         self._zeros.recover()
+
+    def summary(self) -> str:
+        """Return a table of all parameters: how many are active, which are dense, and why."""
+        return table_of(self.rows())
+
+    def rows(self) -> list[Row]:
+        """Return the lines of :meth:`summary` as values."""
+        return list(rows_of(self.model, self.parts, self.selection))
+
+    def numbers(self) -> dict[str, float]:
+        """Return what to log of a training: densities, of all and of each weight, explored share, moves so far."""
+        found = {"density": self.density, "explored": self.explored, "moves": float(self.updates)}
+        return found | {f"density/{n}": p.active / p.weight.numel() for n, p in self.parts.items()}
+
+    def __repr__(self) -> str:
+        """Say what is sparse and what is not."""
+        dense = sum(r.size for r in self.rows() if r.reason)
+        state = "" if self._hooks.attached else ", detached"
+        return (
+            f"{type(self).__name__}({self.active:,} of {self.size:,} weights active in {len(self.parts)} layers, "
+            f"budget {sum(p.nonzeros for p in self.pools):,}; {dense:,} other parameters dense; step "
+            f"{self.steps:,} of {self.total_steps:,}{state})"
+        )
 
     def clip_gradients(self, max_norm: float) -> Tensor:
         """Scale all gradients so that their norm, dropped weights left out, is at most ``max_norm``; the norm before.
@@ -300,6 +303,7 @@ class Sparsifier(Optimizer):
         return {
             "method": type(self).__name__,
             "steps": self.steps,
+            "updates": self.updates,
             "total_steps": self.total_steps,
             "nonzeros": [p.nonzeros for p in self.pools],
             "generator": self.generator.get_state(),
@@ -319,7 +323,7 @@ class Sparsifier(Optimizer):
         if self._first is not None:
             self._first.restore()
             self._first = None
-        self.steps = int(state["steps"])
+        self.steps, self.updates = int(state["steps"]), int(state.get("updates", 0))
         self.generator.set_state(state["generator"].cpu())
         for name, part in self.parts.items():
             part.keep(state["masks"][name].to(part.weight.device))
@@ -359,16 +363,22 @@ class Sparsifier(Optimizer):
         model = unwrapped(self.model)
         check_model(self.parts, model)
         if sum(1 for _ in model.modules()) != len(self._modules):
-            warn_of_new_layers(self._modules, model)
+            warn_of_new_layers(self._modules, model, self.selection)
             self._modules = module_names(model)
+        if self._frozen:
+            warn_of_unfrozen(self._frozen)
 
     def _pools(
         self,
-        density: float | None,
+        density: float | Mapping[str, float] | None,
         nonzeros: int | None,
         masks: Mapping[str, Tensor] | None,
         choice: str | Allocation,
     ) -> tuple[Pool, ...]:
+        if isinstance(density, Mapping):
+            if nonzeros is not None or masks is not None:
+                raise ValueError("give exactly one of density, nonzeros and masks")
+            return pools_by_name({n: tuple(p.weight.shape) for n, p in self.parts.items()}, density)
         if masks is None:
             return pools({n: tuple(p.weight.shape) for n, p in self.parts.items()}, density, nonzeros, choice)
         if density is not None or nonzeros is not None:
