@@ -96,43 +96,45 @@ class Data:
 
     @property
     def n(self) -> int:
-        """Number of rows, those of other ranks too."""
+        """Return number of rows, those of other ranks too."""
         return self.x.shape[0]
 
     @property
     def own(self) -> slice:
-        """The rows of this rank."""
+        """Return the rows of this rank."""
         return self.ranks.rows(self.n)
 
     @property
     def inputs(self) -> int:
-        """Number of input columns."""
+        """Return number of input columns."""
         return self.x.shape[1]
 
     @property
     def outputs(self) -> int:
-        """Outputs a network needs: targets; classes; or one for two classes (positive means the second)."""
+        """Return outputs a network needs: targets; classes; or one for two classes (positive means the second)."""
         if self.task == "classification":
             return 1 if len(self.classes) == 2 else len(self.classes)
         return 1 if len(self.y.shape) == 1 else self.y.shape[1]
 
     @property
     def dtype(self) -> torch.dtype:
-        """float64 when the inputs are, else float32."""
+        """Return float64 when the inputs are, else float32."""
         return torch.float64 if np.dtype(self.x.dtype) == np.float64 else torch.float32
 
     @property
     def in_memory(self) -> bool:
-        """Whether the inputs are an array that is not mapped from a file."""
+        """Say whether the inputs are an array that is not mapped from a file."""
         return isinstance(self.x, np.ndarray) and not isinstance(self.x, np.memmap)
 
     @property
     def chunk(self) -> int:
-        """Rows of one piece of :meth:`chunks`."""
+        """Return rows of one piece of :meth:`chunks`."""
         return min(CHUNK, max(256, CHUNK_NUMBERS // self.inputs))
 
     def chunks(self, rows: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Consecutive pieces (x, y) of :attr:`own` rows, at most ``rows`` (default: :attr:`chunk`) each, in order."""
+        """Yield consecutive pieces (x, y) of :attr:`own` rows, at most ``rows`` (default: :attr:`chunk`) each, in
+        order.
+        """
         size, own = rows or self.chunk, self.own
         for start in range(own.start, own.stop, size):
             piece = slice(start, min(start + size, own.stop))
@@ -145,7 +147,7 @@ class Data:
         dtype: torch.dtype | None = None,
         whole: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass in minibatches (x (b, d), y (b, k) or labels (b,)) on ``device``.
+        """Yield one pass in minibatches (x (b, d), y (b, k) or labels (b,)) on ``device``.
 
         With ``rng`` the rows are shuffled: all of them when in memory, else pieces of ``chunk`` rows in random
         order and the rows within each, so that the file is read in long runs. The last batch of a piece may be smaller;
@@ -166,7 +168,7 @@ class Data:
                     yield self._tensors(x[rows], y[rows], dtype)
 
     def tensors(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-        """All :attr:`own` rows at once: x (n, d) and y (n, k), or labels (n,) of int64."""
+        """Return all :attr:`own` rows at once: x (n, d) and y (n, k), or labels (n,) of int64."""
         return self._tensors(np.asarray(self.x[self.own]), np.asarray(self.y[self.own]), dtype)
 
     def _tensors(self, x: np.ndarray, y: np.ndarray, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
@@ -174,7 +176,7 @@ class Data:
         return torch.tensor(x, dtype=d, device=self.device), self._target_tensor(y, d)
 
     def targets(self) -> Tensor:
-        """The targets of all :attr:`own` rows alone, as :meth:`tensors` gives them."""
+        """Return the targets of all :attr:`own` rows alone, as :meth:`tensors` gives them."""
         return self._target_tensor(np.asarray(self.y[self.own]), self.dtype)
 
     def _target_tensor(self, y: np.ndarray, dtype: torch.dtype) -> Tensor:
@@ -184,7 +186,7 @@ class Data:
 
     @cached_property
     def statistics(self) -> Statistics:
-        """Means and standard deviations, from one checked pass over the rows.
+        """Return means and standard deviations, from one checked pass over the rows.
 
         Raises :class:`DataError` for NaN or infinity (naming rows), a constant target, or a single class.
         """
@@ -199,7 +201,7 @@ class Data:
 
     @property
     def digest(self) -> str:
-        """What these rows are by their content (:mod:`sparelu.digest`), from the pass of :attr:`statistics`.
+        """Return what these rows are by their content (:mod:`sparelu.digest`), from the pass of :attr:`statistics`.
 
         All rows and targets, their order, names and types count; where the rows lie, and what the data are called,
         does not. All ranks get the same. Raises :class:`DataError` for NaN or infinity.
@@ -208,7 +210,7 @@ class Data:
 
     @cached_property
     def _pass(self) -> tuple[Statistics, int, str]:
-        """Statistics, how many classes occur, and the digest."""
+        """Return statistics, how many classes occur, and the digest."""
         sums = Moments(self.inputs), Moments(self.outputs if self.task == "regression" else 1)
         seen, hashes, start = torch.zeros(len(self.classes)), BlockHashes(self.n, self.inputs), self.own.start
         for x, y in self.chunks():
@@ -229,13 +231,13 @@ class Data:
 
     @property
     def _form(self) -> list[Any]:
-        """All of the data but their numbers, as JSON values."""
+        """Return all of the data but their numbers, as JSON values."""
         kinds = [np.dtype(rows.dtype).str for rows in (self.x, self.y)]
         return [*self.x.shape, *self.y.shape, self.task, self.target, self.names, self.classes, self.image, kinds]
 
     @cached_property
     def ranges(self) -> tuple[np.ndarray, np.ndarray]:
-        """Least and largest value of every input, each (d,), in float64."""
+        """Return least and largest value of every input, each (d,), in float64."""
         low, high = np.full(self.inputs, np.inf), np.full(self.inputs, -np.inf)
         for x, _ in self.chunks():
             low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
@@ -243,11 +245,11 @@ class Data:
         return -ends[: self.inputs], ends[self.inputs :]
 
     def share(self, ranks: Ranks) -> "Data":
-        """The same rows, of which every rank works on its part; all ranks must have the same."""
+        """Return the same rows, of which every rank works on its part; all ranks must have the same."""
         return replace(self, ranks=ranks, test=None if self.test is None else self.test.share(ranks))
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "Data":
-        """The named rows alone; of a source that is not in memory, a view that reads them when asked."""
+        """Return the named rows alone; of a source that is not in memory, a view that reads them when asked."""
         index = np.asarray(rows)
         x = self.x[index] if self.in_memory else Taken(self.x, index)
         y = self.y[index] if isinstance(self.y, np.ndarray) else Taken(self.y, index)
@@ -275,7 +277,7 @@ class Data:
         return Split(self.take(np.sort(order[held:])), self.take(test), how, test)
 
     def standardised(self) -> tuple["Data", "Standardisation"]:
-        """Inputs (and regression targets) with mean 0 and standard deviation 1, and the way back."""
+        """Return inputs (and regression targets) with mean 0 and standard deviation 1, and the way back."""
         s = self.statistics
         regression = self.task == "regression"
         way = Standardisation(
@@ -305,11 +307,11 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """What the rows of both parts are by their content, as :attr:`Data.digest` has it."""
+        """Return what the rows of both parts are by their content, as :attr:`Data.digest` has it."""
         return self.train.digest if self.scored == "training" else joined(self.train.digest, self.test.digest)
 
     def share(self, ranks: Ranks) -> "Split":
-        """Both parts as :meth:`Data.share` has them."""
+        """Share both parts as :meth:`Data.share` has them."""
         return replace(self, train=self.train.share(ranks), test=self.test.share(ranks))
 
 
@@ -365,7 +367,7 @@ class Standardisation:
     y_sd: np.ndarray | None = None
 
     def fold(self, network: Network) -> Network:
-        """The network on raw inputs (and raw targets) that equals ``network`` on standardised ones.
+        """Return the network on raw inputs (and raw targets) that equals ``network`` on standardised ones.
 
         W (x - m)/s + b = (W/s) x + (b - W m/s), so the support does not change; the same for the skip part.
         """
@@ -406,6 +408,6 @@ def _check_finite(part: np.ndarray, start: int, what: str, names: Sequence[str])
 
 
 def labels(scores: Tensor, classes: Sequence[Any]) -> np.ndarray:
-    """Predicted labels from network outputs (n, k): the largest, or for two classes the sign of the only one."""
+    """Predict labels from network outputs (n, k): the largest, or for two classes the sign of the only one."""
     index = (scores[:, 0] > 0).long() if len(classes) == 2 else scores.argmax(dim=1)
     return np.asarray(classes)[index.cpu().numpy()]

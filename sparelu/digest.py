@@ -27,7 +27,7 @@ HEX = 32
 
 
 def block_rows(columns: int) -> int:
-    """Rows of a block of so many columns."""
+    """Return rows of a block of so many columns."""
     return min(BLOCK_ROWS, max(16, BLOCK_NUMBERS // columns))
 
 
@@ -40,7 +40,7 @@ class BlockHashes:
         self._open: tuple[Any, ...] = ()
 
     def add(self, start: int, x: np.ndarray, y: np.ndarray) -> None:
-        """The rows from number ``start`` on, which follow those that were added before: x (n, d), y (n,) or (n, k)."""
+        """Add the rows from number ``start`` on, which follow those that were added before: x (n, d), y (n,) or (n, k)."""
         end = start + len(x)
         at = start if self._open else -(-start // self.size) * self.size
         while at < end:
@@ -55,11 +55,11 @@ class BlockHashes:
             at = stop
 
     def rest(self, end: int) -> slice:
-        """The rows from ``end`` on that the last block still wants."""
+        """Return the rows from ``end`` on that the last block still wants."""
         return slice(end, min(self.rows, -(-end // self.size) * self.size) if self._open else end)
 
     def digest(self, form: Any) -> str:
-        """The digest, once all blocks are there; ``form`` is JSON values."""
+        """Return the digest, once all blocks are there; ``form`` is JSON values."""
         parts = [self.hashes[:, i].contiguous().numpy().tobytes() for i in (0, 1)]
         return "-".join(_hex(part) for part in (*parts, json.dumps(form, default=str).encode()))
 
@@ -74,12 +74,12 @@ def _hex(content: bytes) -> str:
 
 
 def joined(first: str, second: str) -> str:
-    """The digest of two sets of rows together, training and test rows, part by part."""
+    """Return the digest of two sets of rows together, training and test rows, part by part."""
     return "-".join(_hex(f"{a}{b}".encode()) for a, b in zip(first.split("-"), second.split("-"), strict=True))
 
 
 def difference(kept: str, found: str) -> str:
-    """What of the data differs between two digests, in words; empty when they are the same."""
+    """Return what of the data differs between two digests, in words; empty when they are the same."""
     if kept == found:
         return ""
     pairs = list(zip(PARTS, kept.split("-"), found.split("-"), strict=False))
@@ -87,7 +87,7 @@ def difference(kept: str, found: str) -> str:
 
 
 def changed(what: str, kept: str, found: str) -> str:
-    """A sentence that ``what`` is not what it was, with the first digits of both digests."""
+    """Return a sentence that ``what`` is not what it was, with the first digits of both digests."""
     return f"{what} has changed: {difference(kept, found)} ({_short(kept)} before, {_short(found)} now)"
 
 

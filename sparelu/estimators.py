@@ -86,7 +86,7 @@ class _SparseReLU(BaseEstimator):
         self.n_iter_ = len(solution.history)
 
     def _scores(self, X: Any) -> np.ndarray:
-        """Network outputs (n, k) for raw rows."""
+        """Return network outputs (n, k) for raw rows."""
         check_is_fitted(self)
         x = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
         outputs: np.ndarray = self.network_(x).numpy()
@@ -165,7 +165,7 @@ class SparseReLURegressor(MultiOutputMixin, RegressorMixin, _SparseReLU):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predictions for rows ``X`` (n, d): shape (n,) for one target, (n, k) for several."""
+        """Return predictions for rows ``X`` (n, d): shape (n,) for one target, (n, k) for several."""
         scores = self._scores(X)
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
@@ -198,7 +198,7 @@ class SparseReLUClassifier(ClassifierMixin, _SparseReLU):
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Network outputs for rows ``X`` (n, d): one score for each class (n, k), or (n,) for two classes.
+        """Return network outputs for rows ``X`` (n, d): one score for each class (n, k), or (n,) for two classes.
 
         Of two classes a positive score means the second.
         """
@@ -206,7 +206,9 @@ class SparseReLUClassifier(ClassifierMixin, _SparseReLU):
         return scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities (n, k) of the classes: softmax of the scores, or their logistic function for two classes."""
+        """Return probabilities (n, k) of the classes: softmax of the scores, or their logistic function for two
+        classes.
+        """
         scores = self.decision_function(X)
         if scores.ndim == 1:
             return np.stack([expit(-scores), expit(scores)], axis=1)
@@ -214,7 +216,7 @@ class SparseReLUClassifier(ClassifierMixin, _SparseReLU):
         return probabilities
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable label of each row of ``X`` (n, d)."""
+        """Return the most probable label of each row of ``X`` (n, d)."""
         scores = self.decision_function(X)
         index = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
         labels: np.ndarray = self.classes_[index]

@@ -41,7 +41,7 @@ class Support:
 
     @classmethod
     def of(cls, network: Network) -> "Support":
-        """Of the network as it stands, over the inputs that are read; a neuron without weights has no column."""
+        """Read the support of a network as it stands, over the inputs in use; neurons without weights have no column."""
         hidden = network.layers[0].to(torch.float64, "cpu")
         w = hidden.dense().numpy()
         linear = np.zeros(0, dtype=np.int64)
@@ -55,11 +55,11 @@ class Support:
 
     @property
     def size(self) -> int:
-        """Number of columns."""
+        """Return number of columns."""
         return self.neuron.size + self.linear.size
 
     def gram(self, gate: str = "step") -> np.ndarray:
-        """Population Gram matrix (s + l, s + l) under x ~ N(0, I), neurons' columns first.
+        """Return population Gram matrix (s + l, s + l) under x ~ N(0, I), neurons' columns first.
 
         An ungated column is one with the gate of a constant: E[1{h.x + b >= 0} x x'] = Phi(b') I - b' phi(b') h^ h^',
         b' = b/|h|, and I between linear columns. ``gate="sign"`` (without biases) is sign(h.x), whose columns are
@@ -106,7 +106,7 @@ class Identifiability:
 
 
 def identifiability(network: Network) -> Identifiability:
-    """Pairs of neurons of the first layer whose hyperplanes agree to 1e-9, the tolerance of the canonical form."""
+    """Find pairs of neurons of the first layer whose hyperplanes agree to 1e-9, the tolerance of the canonical form."""
     s = Support.of(network)
     vectors = np.column_stack([s.generators, s.biases])
     unit = vectors / np.linalg.norm(s.generators, axis=1, keepdims=True)
@@ -124,7 +124,7 @@ def identifiability(network: Network) -> Identifiability:
 
 
 def visible(network: Network, x: np.ndarray) -> Network:
-    """The network of one hidden layer as rows ``x`` (n, d) can know it: what is affine on all of them is affine.
+    """Return the network of one hidden layer as rows ``x`` (n, d) can know it: what is affine on all of them is affine.
 
     A neuron that is active on every row, or on none, or reads one input of two values alone, is an affine function
     there, as far as anyone can tell who sees those rows. Nor can they tell where no more rows lie on one side of its
@@ -162,14 +162,14 @@ def visible(network: Network, x: np.ndarray) -> Network:
 
 
 def extremes(gram: np.ndarray) -> tuple[float, float]:
-    """alpha and beta: least and largest eigenvalue; a least one within rounding of zero is zero."""
+    """Return alpha and beta: least and largest eigenvalue; a least one within rounding of zero is zero."""
     values = np.linalg.eigvalsh(gram)
     rounding = len(gram) * float(np.finfo(np.float64).eps) * float(values[-1])
     return (0.0 if values[0] <= 10 * rounding else float(values[0])), float(values[-1])
 
 
 def sample_size(support: Support, alpha: float, delta: float, inputs: int) -> float:
-    """(k/alpha)^2 (s log(e p d / s) + log 1/delta), k the neurons of the support and p d its dictionary.
+    """Return (k/alpha)^2 (s log(e p d / s) + log 1/delta), k the neurons of the support and p d its dictionary.
 
     So many rows, times an absolute constant that is not known, suffice for restricted strong convexity at level s
     (rows of the gated design are sub-Gaussian with constant sqrt k).
@@ -180,7 +180,7 @@ def sample_size(support: Support, alpha: float, delta: float, inputs: int) -> fl
 
 
 def unsuited(network: Network) -> str | None:
-    """Why no constants are computed: depth, size, or no support."""
+    """Return why no constants are computed: depth, size, or no support."""
     if len(network.layers) != 2:
         return f"recovery constants are for one hidden layer, the network has {len(network.hidden)}"
     hidden = network.compact().layers[0]
@@ -197,7 +197,7 @@ def unsuited(network: Network) -> str | None:
 
 
 def condition(network: Network, data: Data | None, delta: float) -> Certificate:
-    """beta/alpha of the canonical support under standard normal inputs, and what it needs to hold on ``data``.
+    """Return beta/alpha of the canonical support under standard normal inputs, and what it needs to hold on ``data``.
 
     ``delta`` is the probability with which the sample-size condition may fail. Only for networks that
     :func:`unsuited` has no word against.
@@ -235,7 +235,7 @@ def _rows(support: Support, alpha: float, data: Data, delta: float) -> Assumptio
 
 
 def _gaussian(data: Data) -> Assumption:
-    """Means, covariances and fourth moments of the inputs within five standard errors of those of N(0, I)."""
+    """Return means, covariances and fourth moments of the inputs within five standard errors of those of N(0, I)."""
     n, d = data.n, data.inputs
     mean, second, fourth = np.zeros(d), np.zeros((d, d)), np.zeros(d)
     for part, _ in data.chunks():
@@ -251,7 +251,8 @@ def _gaussian(data: Data) -> Assumption:
 
 
 def _empirical(net: Network, data: Data) -> Assumption:
-    """The same constants on the rows: the least eigenvalue decides whether weights on these gates are determined.
+    """Return the same constants on the rows: the least eigenvalue decides whether weights on these gates are
+    determined.
 
     More rows cannot make columns dependent, so rows are added up only until the columns are seen to be independent.
     """

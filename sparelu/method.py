@@ -58,11 +58,11 @@ class Method:
             object.__setattr__(self, s.name, s.check(self.name, getattr(self, s.name)))
 
     def settings(self) -> dict[str, Any]:
-        """All settings by name, JSON values only."""
+        """Return all settings by name, JSON values only."""
         return {s.name: _plain(getattr(self, s.name)) for s in settings_of(self)}
 
     def changed(self) -> dict[str, Any]:
-        """The settings that are not at their default: what addresses a result by content."""
+        """Return the settings that are not at their default: what addresses a result by content."""
         return {s.name: _plain(getattr(self, s.name)) for s in settings_of(self) if getattr(self, s.name) != s.default}
 
 
@@ -101,7 +101,7 @@ class Fitter(Method, ABC):
 
     @abstractmethod
     def refuses(self, data: Data, budget: Budget) -> str | None:
-        """Why this method cannot serve the data or the budget, with the way out; None when it can."""
+        """Return why this method cannot serve the data or the budget, with the way out; None when it can."""
 
     @abstractmethod
     def steps(
@@ -119,13 +119,13 @@ class Compressor(Method, ABC):
 
     @abstractmethod
     def refuses(self, network: Network, budget: Budget, data: Data | None) -> str | None:
-        """Why this network cannot be compressed so; None when it can."""
+        """Return why this network cannot be compressed so; None when it can."""
 
     @abstractmethod
     def compress(
         self, network: Network, budget: Budget, data: Data | None, rng: np.random.Generator
     ) -> tuple[Network, tuple[Certificate, ...]]:
-        """A network within ``budget`` (``budget.hidden`` neurons at most), and what is claimed of it."""
+        """Return a network within ``budget`` (``budget.hidden`` neurons at most), and what is claimed of it."""
 
 
 class Certifier(Method, ABC):
@@ -133,15 +133,17 @@ class Certifier(Method, ABC):
 
     @abstractmethod
     def refuses(self, network: Network, data: Data | None) -> str | None:
-        """Why nothing can be said; None when something can."""
+        """Return why nothing can be said; None when something can."""
 
     @abstractmethod
     def certify(self, network: Network, data: Data | None, rng: np.random.Generator) -> Certificate:
-        """The claim, its value and its assumptions."""
+        """Return the claim, its value and its assumptions."""
 
 
 def configured(kind: type[Method], values: dict[str, Any]) -> Any:
-    """The method with the named settings. Raises :class:`SettingError` naming an unknown one and the nearest known."""
+    """Return the method with the named settings. Raises :class:`SettingError` naming an unknown one and the nearest
+    known.
+    """
     known = {s.name for s in settings_of(kind)}
     for key in values:
         if key not in known:
@@ -156,7 +158,9 @@ def budget_reason(
     depth: tuple[int, int] = (1, 10**6),
     convolutions: bool = False,
 ) -> str | None:
-    """The common reasons to refuse: no budget where one is needed, one that does not fit, or a shape out of range."""
+    """Return the common reasons to refuse: no budget where one is needed, one that does not fit, or a shape out of
+    range.
+    """
     if budget.channels and not convolutions:
         return (
             "it fits no convolutions: choose a method of sparse training such as rigl or chase, or leave out `channels`"

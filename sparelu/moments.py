@@ -24,7 +24,9 @@ class Moments:
         self.n = total
 
     def result(self, ranks: Ranks) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation (columns,) of the rows of all ranks, pooled about the mean of the first rank."""
+        """Return mean and standard deviation (columns,) of the rows of all ranks, pooled about the mean of the first
+        rank.
+        """
         count = ranks.total(self.n)
         centre = ranks.from_first(torch.from_numpy(self.mean.copy())).numpy()
         mean = centre + ranks.sum(torch.from_numpy(self.n * (self.mean - centre))).numpy() / count

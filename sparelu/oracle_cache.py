@@ -40,7 +40,7 @@ class AnswerCache:
         self._answers = [records["answer"].astype(np.float64)]
 
     def __len__(self) -> int:
-        """Number of distinct rows answered."""
+        """Return number of distinct rows answered."""
         return len(self._place)
 
     def find(self, x: Float[np.ndarray, "n inputs"]) -> tuple[list[bytes], np.ndarray]:

@@ -45,7 +45,7 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """Whether no assumption is violated."""
+        """Say whether no assumption is violated."""
         return all(a.state != "violated" for a in self.assumptions)
 
 
@@ -105,7 +105,7 @@ class Solution:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def predict(self, x: Any) -> np.ndarray:
-        """Predictions for raw rows ``x`` (n, d): labels (n,), numbers (n,), or (n, k) for several targets."""
+        """Return predictions for raw rows ``x`` (n, d): labels (n,), numbers (n,), or (n, k) for several targets."""
         scores: Tensor = self.network(x)
         if self.task == "classification":
             return labels(scores, self.classes)

@@ -25,11 +25,8 @@ NEEDED = {
     "population": ("from sparelu.compress.population import Population", 12),
 }
 """What a method is imported by, and the files of the package that this may read."""
-VERBS = frozenset((Path(__file__).parent / "verbs.txt").read_text().split())
-"""Verbs that docstrings open with."""
-INTERFACES = {
-    "fit": "the verb and the estimators' method",
-}
+VERBS = frozenset((TESTS / "verbs.txt").read_text().split())
+"""Verbs that docstrings open with; "return" and its like, not "the" and "number of"."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,9 @@ def homonyms(files: Iterable[Source]) -> dict[str, list[str]]:
     places: dict[str, list[str]] = defaultdict(list)
     for s in files:
         for node in s.tree.body:
-            if isinstance(node, (*Function.__args__, ast.ClassDef)) and not node.name.startswith("_"):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and not node.name.startswith(
+                "_"
+            ):
                 places[node.name].append(s.path.relative_to(ROOT).as_posix())
     return {name: where for name, where in sorted(places.items()) if len(set(where)) > 1}
 

@@ -22,7 +22,7 @@ from sparelu.run import certify
 
 
 def data_of(request: dict[str, Any]) -> tuple[Trial, Split]:
-    """The trial of a run and its data, read again. Raises :class:`DataError` when they are not what was fitted."""
+    """Read the data of a run again; its trial and they. Raises :class:`DataError` when they are not what was fitted."""
     trial = Trial.of(request)
     split = trial.split()
     kept = request.get(DATA)
@@ -64,7 +64,7 @@ def _plain(claim: Certificate) -> dict[str, Any]:
 
 
 def print_claims(claims: Sequence[Certificate]) -> None:
-    """A table of claims, values and assumptions."""
+    """Print a table of claims, values and assumptions."""
     table = Table(title="What may be claimed", title_justify="left")
     for heading in ("claim", "value", "assumptions"):
         table.add_column(heading)

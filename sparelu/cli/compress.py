@@ -40,14 +40,14 @@ class _Search:
     found: dict[tuple[int, ...], Evaluated]
 
     def at(self, hidden: tuple[int, ...]) -> Evaluated:
-        """The network of at most these widths, judged. Raises :class:`Refusal` as the method does."""
+        """Return the network of at most these widths, judged. Raises :class:`Refusal` as the method does."""
         if hidden not in self.found:
             small = compress(self.compressor, self.solution.network, Budget(hidden), self.split.train, seed=self.seed)
             self.found[hidden] = evaluate_solution(_with_names(small, self.solution), self.split)
         return self.found[hidden]
 
     def within(self, m: int, tolerance: float) -> bool:
-        """Whether ``m`` neurons keep the training score."""
+        """Say whether ``m`` neurons keep the training score."""
         try:
             return self.before.train.score - self.at((m,)).train.score <= tolerance
         except Refusal:
@@ -84,7 +84,7 @@ def compress_command(
 
 
 def _searched(search: _Search, wanted: tuple[int, ...] | None, tolerance: float | None) -> Evaluated:
-    """The network that is asked for, with those of the error curve found on the way.
+    """Return the network that is asked for, with those of the error curve found on the way.
 
     The curve has the halvings of one hidden layer's width; those that the method refuses are left out of it.
     """
@@ -105,7 +105,7 @@ def _searched(search: _Search, wanted: tuple[int, ...] | None, tolerance: float 
 
 
 def _fewest(search: _Search, width: int, tolerance: float, bar: Bar) -> int:
-    """The fewest neurons tried that keep the score, bisecting below them down to the next that do not."""
+    """Return the fewest neurons tried that keep the score, bisecting below them down to the next that do not."""
     tried = [hidden[0] for hidden in search.found]
     enough = min((m for m in tried if search.within(m, tolerance)), default=width)
     less = max((m for m in tried if m < enough), default=0)
@@ -133,7 +133,7 @@ def _neurons(judged: Evaluated) -> int:
 
 
 def _curve(search: _Search, chosen: Evaluated, tolerance: float | None) -> Curve:
-    """One width for each network found: those of equal neurons are one."""
+    """Return one width for each network found: those of equal neurons are one."""
     before = search.before
     name = score_name(search.solution.task)
     networks = {_neurons(j): j for _, j in sorted(search.found.items()) if j is not chosen} | {_neurons(chosen): chosen}

@@ -16,7 +16,7 @@ COMMON = (
 
 
 def method_settings(extra: Sequence[str], method: Declaration) -> dict[str, Any]:
-    """Settings from ``--name value`` or ``--name=value`` pairs.
+    """Return settings from ``--name value`` or ``--name=value`` pairs.
 
     Raises :class:`SettingError` naming an unknown flag and the nearest known one, or a value that breaks its rule.
     """
@@ -59,7 +59,7 @@ def ranges(given: Sequence[str]) -> dict[str, str]:
 
 
 def data_source(text: str) -> tuple[str, dict[str, str]]:
-    """A data set's name or path, and parameters given as ``name:key=value,key=value``."""
+    """Return a data set's name or path, and parameters given as ``name:key=value,key=value``."""
     name, colon, rest = text.partition(":")
     if not colon or "=" not in rest:
         return text, {}
@@ -95,7 +95,7 @@ def named_method(name: str) -> Declaration:
 
 
 def whole_numbers(text: str, what: str) -> tuple[int, ...]:
-    """A list such as ``100`` or ``300,100``. Raises :class:`SettingError`."""
+    """Return a list such as ``100`` or ``300,100``. Raises :class:`SettingError`."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -103,5 +103,5 @@ def whole_numbers(text: str, what: str) -> tuple[int, ...]:
 
 
 def channels(text: str | None) -> tuple[int, ...]:
-    """The flag ``--channels``; none without it."""
+    """Return the flag ``--channels``; none without it."""
     return () if text is None else whole_numbers(text, "--channels")

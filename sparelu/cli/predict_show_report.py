@@ -44,7 +44,7 @@ def predict_command(run: Path, data: str, out: Path | None) -> None:
 
 
 def _rows(data: str, solution: Solution) -> Rows:
-    """The inputs of a named data set, or the columns of a file that the model was trained on."""
+    """Return the inputs of a named data set, or the columns of a file that the model was trained on."""
     name, parameters = data_source(data)
     if name in DATASETS:
         return DATASETS[name].load(0, {**parameters}).x
@@ -84,7 +84,7 @@ def show_command(run: Path, everything: bool, as_json: bool) -> None:
 
 
 def solution_summary(solution: Solution) -> dict[str, Any]:
-    """Counts, settings and layers as JSON values."""
+    """Return counts, settings and layers as JSON values."""
     net = solution.network.compact()
     return {
         "method": solution.method,
@@ -100,7 +100,7 @@ def solution_summary(solution: Solution) -> dict[str, Any]:
 
 
 def layer_table(network: Network) -> Printed:
-    """One row for each layer: shape, weights, density, biases, bytes."""
+    """Return one row for each layer: shape, weights, density, biases, bytes."""
     table = Printed(title="Layers", title_justify="left")
     for heading in ("layer", "inputs", "outputs", "nonzeros", "density", "biases"):
         table.add_column(heading, justify="left" if heading == "layer" else "right")
@@ -120,7 +120,7 @@ def layer_table(network: Network) -> Printed:
 
 
 def neuron_table(solution: Solution, network: Network, limit: int | None) -> Printed:
-    """Which inputs feed each neuron of the first layer, strongest first, and what it feeds."""
+    """Return which inputs feed each neuron of the first layer, strongest first, and what it feeds."""
     first = network.layers[0]
     shown = range(first.shape[0])[:limit]
     left = first.shape[0] - len(shown)

@@ -62,7 +62,7 @@ def _fail(message: str, code: int) -> None:
 
 @contextlib.contextmanager
 def together(device: str, timeout: float) -> Iterator["Ranks"]:
-    """The ranks that torchrun started, of which the first speaks; what ends several of them is said once."""
+    """Yield the ranks that torchrun started, of which the first speaks; what ends several of them is said once."""
     from sparelu.runtime.distributed import RankLost, joined
 
     with joined(device, timeout) as ranks:
@@ -79,7 +79,7 @@ def together(device: str, timeout: float) -> Iterator["Ranks"]:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
-    """A question that turns true at the first Ctrl-C or SIGTERM; a second one stops at once."""
+    """Yield a question that turns true at the first Ctrl-C or SIGTERM; a second one stops at once."""
     asked: list[int] = []
 
     def ask(number: int, _frame: Any) -> None:
@@ -130,7 +130,7 @@ class Bar:
 
 
 def size(count: float) -> str:
-    """Bytes in the unit that reads best."""
+    """Return bytes in the unit that reads best."""
     if count < 1000:
         return f"{count:.0f} B"
     power = min(3, int(math.log10(count)) // 3)

@@ -57,7 +57,7 @@ def _words(row: Row) -> str:
 
 
 def rows_table(rows: list[Row], title: str) -> Printed:
-    """The first rows as they are read by people: what was asked, and what came of it."""
+    """Return the first rows as they are read by people: what was asked, and what came of it."""
     table = Printed(title=title, title_justify="left")
     for heading in ("data", "method", "hidden", "budget", "seed", "nonzeros", "score", "seconds", "status"):
         table.add_column(heading, justify="left" if heading in ("data", "method", "status") else "right")

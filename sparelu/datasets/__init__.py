@@ -32,7 +32,8 @@ def load(
     seed: int = 0,
     **parameters: Any,
 ) -> Data:
-    """Data of a known name with its ``parameters`` (values, or texts as a command line gives them), or of a file.
+    """Return data of a known name with its ``parameters`` (values, or texts as a command line gives them), or of a
+    file.
 
     ``target`` and ``task`` are for files (:func:`~sparelu.datasets.tables.read_table`); ``seed`` is for names whose
     data are drawn at random. Raises :class:`~sparelu.data.DataError` for an unknown name or a file that cannot be

@@ -32,7 +32,7 @@ class Parsed:
 
 
 def open_npy(path: Path) -> np.ndarray:
-    """The matrix (n, columns), mapped from the file.
+    """Return the matrix (n, columns), mapped from the file.
 
     Raises :class:`~sparelu.data.DataError` for Python objects, another number of dimensions, or no rows.
     """
@@ -51,7 +51,7 @@ def open_npy(path: Path) -> np.ndarray:
 
 
 def read_npy(path: Path, target: str | int | None) -> Parsed:
-    """The target is a column number, the last when not given; inputs keep their numbers as names x0, x1, ..."""
+    """Return the target is a column number, the last when not given; inputs keep their numbers as names x0, x1, ..."""
     array = open_npy(path)
     columns = array.shape[1]
     try:
@@ -69,7 +69,7 @@ def read_npy(path: Path, target: str | int | None) -> Parsed:
 
 
 def npy_inputs(path: Path, names: Sequence[str]) -> tuple[Rows, str | None]:
-    """Inputs of a matrix with one column for each name, or with the target column still among them."""
+    """Return inputs of a matrix with one column for each name, or with the target column still among them."""
     array = open_npy(path)
     dtype, columns = float_type(array.dtype, path), array.shape[1]
     if columns == len(names):
@@ -82,7 +82,7 @@ def npy_inputs(path: Path, names: Sequence[str]) -> tuple[Rows, str | None]:
 
 
 def float_type(dtype: np.dtype[Any], path: Path) -> np.dtype[Any]:
-    """The float type that holds the numbers exactly: float32 for up to 16 bits and for float32, else float64.
+    """Return the float type that holds the numbers exactly: float32 for up to 16 bits and for float32, else float64.
 
     Raises :class:`~sparelu.data.DataError` for anything but real numbers and booleans.
     """
@@ -92,7 +92,7 @@ def float_type(dtype: np.dtype[Any], path: Path) -> np.dtype[Any]:
 
 
 def open_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays by name. Raises :class:`~sparelu.data.DataError` when one holds Python objects or is damaged."""
+    """Read all arrays by name. Raises :class:`~sparelu.data.DataError` when one holds Python objects or is damaged."""
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is not an NPZ file, or is cut short: write it with numpy.savez")
     try:
@@ -103,7 +103,7 @@ def open_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_npz(path: Path, target: str | int | None) -> Parsed:
-    """Arrays x and y (or X/Y, data/target, x_train/y_train with x_test/y_test); ``target`` names another y.
+    """Return arrays x and y (or X/Y, data/target, x_train/y_train with x_test/y_test); ``target`` names another y.
 
     Rows of more than one dimension are images: they are laid flat, and their shape is kept.
     """
@@ -121,7 +121,7 @@ def read_npz(path: Path, target: str | int | None) -> Parsed:
 
 
 def npz_inputs(path: Path, names: Sequence[str]) -> tuple[Rows, str | None]:
-    """The inputs array, or the test inputs where the file has only these; as many columns as names."""
+    """Return the inputs array, or the test inputs where the file has only these; as many columns as names."""
     arrays = open_npz(path)
     key = _found(path, arrays, (*X_NAMES, "x_test", "X_test"), "inputs")
     x, _ = _flat(path, arrays[key])
@@ -141,7 +141,7 @@ def _found(path: Path, arrays: dict[str, np.ndarray], wanted: Sequence[str], wha
 
 
 def _flat(path: Path, x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...] | None]:
-    """Rows laid flat in a float type, and the image shape where a row had one."""
+    """Return rows laid flat in a float type, and the image shape where a row had one."""
     if x.ndim == 0 or len(x) == 0:
         raise DataError(f"{path} has no rows: the inputs have shape {x.shape}")
     flat = x.reshape(len(x), -1).astype(float_type(x.dtype, path), copy=False)

@@ -34,12 +34,12 @@ class ColumnFile:
 
     @property
     def names(self) -> list[str]:
-        """The column names, in order."""
+        """Return the column names, in order."""
         return list(self.schema.names)
 
 
 def open_parquet(path: Path) -> ColumnFile:
-    """Raises :class:`~sparelu.data.DataError` when the file is not Parquet."""
+    """Raise :class:`~sparelu.data.DataError` when the file is not Parquet."""
     import pyarrow.parquet as pq
 
     def column(name: str) -> "pyarrow.ChunkedArray":
@@ -100,7 +100,7 @@ def _is_number(text: str) -> bool:
 
 
 def _ragged(path: Path, names: list[str] | None, delimiter: str) -> str | None:
-    """Which rows have another number of cells than the first line; None when all have the same."""
+    """Return which rows have another number of cells than the first line; None when all have the same."""
     rows: list[tuple[int, int]] = []
     with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
         lines = (cells for cells in csv.reader(file, delimiter=delimiter) if cells)
@@ -121,7 +121,7 @@ def _checked(file: ColumnFile) -> ColumnFile:
 
 
 def pick(target: str | int | None, names: Sequence[str], path: Path) -> int:
-    """The position of the target column, by name, or by number from 0 (from -1 at the end backwards).
+    """Return the position of the target column, by name, or by number from 0 (from -1 at the end backwards).
 
     Raises :class:`~sparelu.data.DataError` naming the nearest column.
     """
@@ -154,7 +154,7 @@ def check_inputs(file: ColumnFile, names: Sequence[str]) -> None:
 
 
 def kind_of(arrow: Any) -> str:
-    """What an Arrow type holds: number, text, dates or times, or values that are neither."""
+    """Return what an Arrow type holds: number, text, dates or times, or values that are neither."""
     import pyarrow.types as t
 
     if t.is_dictionary(arrow):
@@ -179,7 +179,7 @@ def _first_text(name: str, column: "pyarrow.ChunkedArray") -> str:
 
 
 def labels_of(file: ColumnFile, name: str) -> np.ndarray:
-    """The target column whole: float64, int64, bool, or an object array of texts.
+    """Return the target column whole: float64, int64, bool, or an object array of texts.
 
     Raises :class:`~sparelu.data.DataError` when a label is missing, or the column holds neither numbers nor text.
     """

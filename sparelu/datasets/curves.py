@@ -28,7 +28,7 @@ def curve(
     noise: Annotated[float, Rule("standard deviation of N(0, 1) noise added to y", low=0)] = 0.0,
     seed: Seed = 0,
 ) -> Data:
-    """One input x (n, 1) and one output y (n,), float64, x increasing.
+    """Return one input x (n, 1) and one output y (n,), float64, x increasing.
 
     "plateau" is the peak and plateau of Nakhleh & Nowak (2025): six points whose sparsest interpolant has three
     neurons. The others are functions on an even grid over [0, 1]; "convex" has one curvature sign throughout.
@@ -49,7 +49,7 @@ def uniform(
     inputs: Annotated[int, Rule("number of inputs d", low=1)] = 50,
     seed: Seed = 0,
 ) -> Data:
-    """Inputs x (N, d) and then labels y (N,), all uniform on [-1, 1], float32, by PyTorch's generator.
+    """Return inputs x (N, d) and then labels y (N,), all uniform on [-1, 1], float32, by PyTorch's generator.
 
     PyTorch's seed is 20 + ``seed``: the defaults are the points of the multivariate experiment of Nakhleh & Nowak
     (2025), who seed with 20.

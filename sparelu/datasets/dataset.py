@@ -31,11 +31,11 @@ class Dataset:
 
     @property
     def parameters(self) -> tuple[Setting, ...]:
-        """The declared parameters, in order."""
+        """Return the declared parameters, in order."""
         return parameters_of(self.function)
 
     def load(self, seed: int, values: dict[str, Any]) -> Data:
-        """The data for these parameters; texts, as a command line gives them, are read by the declaration.
+        """Return the data for these parameters; texts, as a command line gives them, are read by the declaration.
 
         Raises :class:`~sparelu.method.SettingError` for an unknown parameter, naming the nearest, or a bad value.
         """
@@ -53,7 +53,7 @@ def _known(key: str, known: dict[str, Setting]) -> str:
 
 
 def parameters_of(function: Callable[..., Any]) -> tuple[Setting, ...]:
-    """The parameters of a function whose annotations carry a :class:`~sparelu.method.Rule`."""
+    """Return the parameters of a function whose annotations carry a :class:`~sparelu.method.Rule`."""
     hints = typing.get_type_hints(function, include_extras=True)
     found = []
     for name, p in inspect.signature(function).parameters.items():

@@ -23,7 +23,7 @@ class Remote:
 
 
 def local_folder() -> Path | None:
-    """The folder that the setting SPARELU_DATA names, None when it is not set.
+    """Return the folder that the setting SPARELU_DATA names, None when it is not set.
 
     Raises :class:`~sparelu.data.DataError` when there is no such folder.
     """
@@ -36,7 +36,7 @@ def local_folder() -> Path | None:
 
 
 def local_file(*names: str) -> Path | None:
-    """The first of ``names`` in the folder SPARELU_DATA; None when it is not set.
+    """Return the first of ``names`` in the folder SPARELU_DATA; None when it is not set.
 
     Raises :class:`~sparelu.data.DataError` when the folder holds none of them.
     """
@@ -53,7 +53,7 @@ def local_file(*names: str) -> Path | None:
 
 
 def fetch(files: Sequence[Remote], folder: Path | None = None, retries: int = RETRIES) -> list[Path]:
-    """Paths of the files, each downloaded once into ``folder`` (default: the user's cache, under XDG_CACHE_HOME
+    """Return paths of the files, each downloaded once into ``folder`` (default: the user's cache, under XDG_CACHE_HOME
     where that is set) and checked every time.
 
     Every mirror is tried in turn, each ``retries`` times again after a failure.

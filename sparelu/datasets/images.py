@@ -56,7 +56,7 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def digits() -> Data:
-    """1797 images of 8 x 8 pixels, ten classes, from scikit-learn; it has no official test rows."""
+    """Return 1797 images of 8 x 8 pixels, ten classes, from scikit-learn; it has no official test rows."""
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
@@ -65,7 +65,7 @@ def digits() -> Data:
 
 @declared
 def mnist(keep: Keep = None) -> Data:
-    """MNIST: 60000 and 10000 images of 28 x 28 pixels; the decoded arrays are checked against a SHA-256.
+    """Return MNIST: 60000 and 10000 images of 28 x 28 pixels; the decoded arrays are checked against a SHA-256.
 
     Read from the folder SPARELU_DATA (``mnist.npz`` with x_train, y_train, x_test, y_test, or the four original
     files), else downloaded. Raises :class:`~sparelu.data.DataError` when files are missing, wrong or damaged.
@@ -84,7 +84,7 @@ def mnist(keep: Keep = None) -> Data:
 
 @declared
 def cifar10(keep: Keep = None) -> Data:
-    """CIFAR-10: 50000 and 10000 images of 32 x 32 x 3 pixels.
+    """Return CIFAR-10: 50000 and 10000 images of 32 x 32 x 3 pixels.
 
     Downloaded in the binary form, which needs no unpickling; or read from the folder SPARELU_DATA: that archive, or
     ``cifar10_jpeg.npz``, whose images went through JPEG and are in an order of their own: the name is then
@@ -97,7 +97,7 @@ def cifar10(keep: Keep = None) -> Data:
 
 
 def images(arrays: Arrays, classes: Sequence[int | str], name: str, target: str, keep: Keep = None) -> Data:
-    """Data of image arrays, labels 0..len(classes)-1; with ``keep`` only these labels, renumbered in order."""
+    """Return data of image arrays, labels 0..len(classes)-1; with ``keep`` only these labels, renumbered in order."""
     kept = sorted(set(keep)) if keep else list(range(len(classes)))
     if len(kept) < 2:
         raise DataError(f"keep must name at least two classes, got {kept}")
@@ -113,7 +113,7 @@ def images(arrays: Arrays, classes: Sequence[int | str], name: str, target: str,
 
 
 def _files(files: Sequence[Remote]) -> list[Path]:
-    """Downloads, or the same files in the folder SPARELU_DATA with the same check of their hash."""
+    """Return downloads, or the same files in the folder SPARELU_DATA with the same check of their hash."""
     folder = local_folder()
     if folder is None:
         return fetch(files)
@@ -130,13 +130,13 @@ def _files(files: Sequence[Remote]) -> list[Path]:
 
 
 def read_idx_files(paths: Sequence[Path]) -> Arrays:
-    """Training images, training labels, test images, test labels from gzipped IDX files in that order."""
+    """Return training images, training labels, test images, test labels from gzipped IDX files in that order."""
     a, b, c, d = (read_idx(path) for path in paths)
     return a, b, c, d
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An array of bytes from a gzipped IDX file: two zero bytes, type 8, the number of dimensions, the sizes.
+    """Return an array of bytes from a gzipped IDX file: two zero bytes, type 8, the number of dimensions, the sizes.
 
     Raises :class:`~sparelu.data.DataError` for another type, or fewer bytes than the sizes say.
     """
@@ -154,7 +154,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def read_cifar10(path: Path) -> Arrays:
-    """The arrays of the binary archive: records of one label byte and three planes of 32 x 32 pixels."""
+    """Return the arrays of the binary archive: records of one label byte and three planes of 32 x 32 pixels."""
     names = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     try:
@@ -189,7 +189,7 @@ def _npz(path: Path, *keys: str) -> tuple[np.ndarray, ...]:
 
 
 def _jpeg_npz(path: Path) -> Arrays:
-    """Images decoded from ``jpeg_<part>[offset_<part>[i] : offset_<part>[i + 1]]``."""
+    """Return images decoded from ``jpeg_<part>[offset_<part>[i] : offset_<part>[i + 1]]``."""
     from PIL import Image
 
     def part(jpeg: np.ndarray, offset: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ def picture(
     features: Annotated[int, Rule("Fourier features, half of them sines", low=2)] = 1500,
     seed: Seed = 0,
 ) -> Data:
-    """Rows are pixels (of each channel), targets their values in [0, 1], inputs sin(2 pi B u) and cos(2 pi B u).
+    """Return rows are pixels (of each channel), targets their values in [0, 1], inputs sin(2 pi B u) and cos(2 pi B u).
 
     Fridovich-Keil and Pilanci (2026), section 5: u is the integer place (row, column[, channel]), B (features / 2,
     2 or 3) is normal, drawn as published from NumPy's legacy stream ``seed``, so the features equal the published ones

@@ -37,7 +37,7 @@ def planted_network(
     biases: Biases = 0.0,
     seed: Seed = 0,
 ) -> Network:
-    """The network behind :func:`planted`, in float64.
+    """Return the network behind :func:`planted`, in float64.
 
     With one output every hidden layer has ``int(nonzeros / layers)`` weights at random places and the output
     weights are ones (published), random signs or N(0, 1); with more outputs the output layer is one of the sparse
@@ -78,7 +78,7 @@ def planted(
     correlation: Annotated[float, Rule("of neighbouring inputs, for the correlated law", above=-1, below=1)] = 0.5,
     seed: Seed = 0,
 ) -> Data:
-    """Inputs x (n, d) float32 and labels of :func:`planted_network`, (n,) or (n, k) float32; test rows apart.
+    """Return inputs x (n, d) float32 and labels of :func:`planted_network`, (n,) or (n, k) float32; test rows apart.
 
     Laws of x: gaussian N(0, 1) (published); uniform on [-sqrt 3, sqrt 3]; bernoulli, pixels 0 or 1 with equal
     chance; correlated, N(0, 1) with correlation ``correlation ** |i - j|``; heavy, Student's t with 3
@@ -111,7 +111,7 @@ def planted(
 
 
 def _sparse_layer(inputs: int, outputs: int, nonzeros: int, stream: np.random.RandomState) -> Layer:
-    """Weights at positions of the (inputs, outputs) matrix, counted along its rows."""
+    """Return weights at positions of the (inputs, outputs) matrix, counted along its rows."""
     total = inputs * outputs
     count = min(total, nonzeros)
     place = stream.choice(total, size=count, replace=False)
@@ -120,7 +120,7 @@ def _sparse_layer(inputs: int, outputs: int, nonzeros: int, stream: np.random.Ra
 
 
 def _output_layer(width: int, live: np.ndarray, law: str, rng: np.random.Generator) -> Layer:
-    """One output weight for each live neuron."""
+    """Return one output weight for each live neuron."""
     n = len(live)
     values = np.ones(n)
     if law == "sign":
@@ -157,7 +157,9 @@ def _inputs(law: str, n: int, d: int, correlation: float, stream: np.random.Rand
 
 
 def _labels(network: Network, x: np.ndarray) -> np.ndarray:
-    """Outputs (n,) or (n, k) in float64, by SciPy's sequential products, which do not depend on the thread count."""
+    """Return outputs (n,) or (n, k) in float64, by SciPy's sequential products, which do not depend on the thread
+    count.
+    """
     small = network.compact()
     layers = [(layer.to_scipy(), layer.dense_bias().numpy()[:, None]) for layer in small.layers]
     parts = []

@@ -66,7 +66,7 @@ class ParquetRows:
         return np.dtype(np.float64)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """The rows of a slice, a list of row numbers in any order, a mask, or one number."""
+        """Return the rows of a slice, a list of row numbers in any order, a mask, or one number."""
         index = np.arange(*rows.indices(self.shape[0])) if isinstance(rows, slice) else np.asarray(rows)
         if index.dtype == bool:
             index = np.flatnonzero(index)
@@ -86,7 +86,7 @@ class ParquetRows:
         return columns_of(table, self.columns)
 
     def _group(self, group: int) -> np.ndarray:
-        """The decoded row group; it becomes the latest, and the oldest go until the rest fit ``CACHE_BYTES``."""
+        """Return the decoded row group; it becomes the latest, and the oldest go until the rest fit ``CACHE_BYTES``."""
         values = self._decoded.pop(group, None)
         if values is None:
             values = self._decode(group)
@@ -97,7 +97,7 @@ class ParquetRows:
 
 
 def read_parquet(path: Path, read: Callable[[], Any]) -> Any:
-    """What ``read`` gives; what Arrow raises for a damaged file as :class:`~sparelu.data.DataError`."""
+    """Return what ``read`` gives; what Arrow raises for a damaged file as :class:`~sparelu.data.DataError`."""
     import pyarrow as pa
 
     try:
@@ -107,7 +107,7 @@ def read_parquet(path: Path, read: Callable[[], Any]) -> Any:
 
 
 def columns_of(table: "pyarrow.Table", names: Sequence[str]) -> np.ndarray:
-    """The named columns of an Arrow table as a float64 matrix (n, columns)."""
+    """Return the named columns of an Arrow table as a float64 matrix (n, columns)."""
     place = {name: i for i, name in enumerate(table.column_names)}
     values = np.empty((table.num_rows, len(names)))
     for i, name in enumerate(names):
@@ -116,7 +116,7 @@ def columns_of(table: "pyarrow.Table", names: Sequence[str]) -> np.ndarray:
 
 
 def as_numbers(column: "pyarrow.ChunkedArray") -> np.ndarray:
-    """An Arrow column of numbers or booleans as float64; missing values become NaN."""
+    """Return an Arrow column of numbers or booleans as float64; missing values become NaN."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
@@ -125,7 +125,7 @@ def as_numbers(column: "pyarrow.ChunkedArray") -> np.ndarray:
 
 
 def settled(x: Rows) -> Rows:
-    """The rows, read into memory when they take at most ``IN_MEMORY_BYTES``."""
+    """Return the rows, read into memory when they take at most ``IN_MEMORY_BYTES``."""
     size = x.shape[0] * x.shape[1] * np.dtype(x.dtype).itemsize
     return np.ascontiguousarray(x[:]) if size <= IN_MEMORY_BYTES else x
 

@@ -27,7 +27,7 @@ class Format:
 
 
 def read_table(path: str | Path, target: str | int | None = None, task: str | None = None) -> Data:
-    """Data of a file, checked: every row once.
+    """Return data of a file, checked: every row once.
 
     ``target`` is a column by name or number (CSV, Parquet; needed), a column number (NPY; the last when not
     given) or the name of an array (NPZ; y when not given). Without ``task``, a target of texts or booleans, or of
@@ -52,7 +52,7 @@ def read_table(path: str | Path, target: str | int | None = None, task: str | No
 
 
 def columns_for(path: str | Path, names: Sequence[str]) -> tuple[Rows, str | None]:
-    """Inputs (n, d) of a file for a model that was fitted on columns ``names``, and a note on what was ignored.
+    """Return inputs (n, d) of a file for a model that was fitted on columns ``names``, and a note on what was ignored.
 
     In CSV and Parquet the columns are found by name, in any order; in NPY and NPZ they are as many as names.
     Raises :class:`~sparelu.data.DataError` naming missing columns, and for values as in :func:`read_table`.
@@ -118,7 +118,7 @@ FORMATS = {
 
 
 def _task(y: np.ndarray) -> str:
-    """The rule of :func:`read_table`."""
+    """Return the rule of :func:`read_table`."""
     if y.dtype.kind not in "iuf":
         return "classification"
     if y.ndim > 1 or not (y.dtype.kind in "iu" or np.array_equal(y, np.floor(y))):
@@ -127,7 +127,7 @@ def _task(y: np.ndarray) -> str:
 
 
 def _classes(parsed: Parsed, file: Path) -> np.ndarray:
-    """The distinct labels in increasing order."""
+    """Return the distinct labels in increasing order."""
     if parsed.y.ndim > 1:
         raise DataError(f"{file}: labels must have one value a row, {parsed.target!r} has shape {parsed.y.shape}")
     _check_target(parsed, parsed.y, file)
@@ -141,7 +141,7 @@ def _classes(parsed: Parsed, file: Path) -> np.ndarray:
 def _part(
     file: Path, parsed: Parsed, x: Rows, y: np.ndarray, classes: np.ndarray | None, test: Data | None = None
 ) -> Data:
-    """Training or test rows, checked; labels as their place among ``classes``."""
+    """Return training or test rows, checked; labels as their place among ``classes``."""
     if len(y) != x.shape[0]:
         raise DataError(f"{file} has {x.shape[0]} rows of inputs and {len(y)} of targets")
     names = parsed.names or tuple(f"x{i}" for i in range(x.shape[1]))

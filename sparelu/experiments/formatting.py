@@ -6,22 +6,22 @@ from typing import Any
 
 
 def count(number: int) -> str:
-    """``1234567`` as ``1,234,567``."""
+    """Return ``1234567`` as ``1,234,567``."""
     return f"{number:,}"
 
 
 def counted(number: int, thing: str, things: str = "") -> str:
-    """``1 input``, ``12 inputs``, ``no inputs``; ``things`` is the plural where it is not made by s."""
+    """Return ``1 input``, ``12 inputs``, ``no inputs``; ``things`` is the plural where it is not made by s."""
     return f"{count(number) if number else 'no'} {thing if number == 1 else things or thing + 's'}"
 
 
 def initial(words: str) -> str:
-    """The words with a capital first letter; the rest stays as it is."""
+    """Return the words with a capital first letter; the rest stays as it is."""
     return words[:1].upper() + words[1:]
 
 
 def size(number: int) -> str:
-    """Bytes in decimal units: ``512 bytes``, ``2.9 kB``, ``1.2 GB``."""
+    """Return bytes in decimal units: ``512 bytes``, ``2.9 kB``, ``1.2 GB``."""
     if number < 1000:
         return f"{number} byte{'' if number == 1 else 's'}"
     power = min(int(math.log10(number) / 3), 4)
@@ -32,7 +32,7 @@ def size(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``85 ms``, ``3.2 s``, ``4 min 5 s``, ``2 h 3 min``."""
+    """Return ``85 ms``, ``3.2 s``, ``4 min 5 s``, ``2 h 3 min``."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 99.5:
@@ -44,24 +44,24 @@ def duration(seconds: float) -> str:
 
 
 def score(value: float, name: str) -> str:
-    """An accuracy or a share in percent, any other score to four digits; ``not measured`` for NaN."""
+    """Return an accuracy or a share in percent, any other score to four digits; ``not measured`` for NaN."""
     if math.isnan(value):
         return "not measured"
     return f"{100 * value:.2f} %" if is_share(name) else f"{value:.4g}"
 
 
 def is_share(name: str) -> bool:
-    """Whether a score of this name is printed in percent."""
+    """Say whether a score of this name is printed in percent."""
     return "accuracy" in name.lower() or "share" in name.lower()
 
 
 def signed(weight: float) -> str:
-    """A weight with its sign, three digits: ``+0.53``, ``−1.2e-05``."""
+    """Return a weight with its sign, three digits: ``+0.53``, ``−1.2e-05``."""
     return ("−" if weight < 0 else "+") + f"{abs(weight):.3g}"
 
 
 def plain(value: Any) -> str:
-    """A setting as it is printed."""
+    """Return a setting as it is printed."""
     match value:
         case None:
             return "none"
@@ -77,5 +77,5 @@ def plain(value: Any) -> str:
 
 
 def settings(values: Mapping[str, Any]) -> str:
-    """Settings by name as they are printed: ``rate 0.01, power 5``."""
+    """Return settings by name as they are printed: ``rate 0.01, power 5``."""
     return ", ".join(f"{name.replace('_', ' ')} {plain(value)}" for name, value in values.items())

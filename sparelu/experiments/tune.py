@@ -110,7 +110,7 @@ class _FoldLosses:
     stop: Callable[[], bool]
 
     def rows(self, trials: Sequence[Trial]) -> list[Row]:
-        """A row for each trial, in order. Raises :class:`Stopped`."""
+        """Return a row for each trial, in order. Raises :class:`Stopped`."""
         engine = joblib_engine(self.workers) if self.workers > 1 else _one_thread
         watch = None if self.watch is None else lambda row, *_: self.watch(row)  # type: ignore[misc]
         found = sweep(trials, self.table, engine=engine, watch=watch, stop=self.stop)
@@ -119,7 +119,7 @@ class _FoldLosses:
         return found
 
     def of_folds(self, trial: Trial, folds: int) -> Iterator[float | str]:
-        """The loss on fold after fold; a refusal or a failure is its reason.
+        """Yield the loss on fold after fold; a refusal or a failure is its reason.
 
         Folds are fitted ``workers`` at a time: one that turns out not to be wanted cost time, and changes nothing.
         """
@@ -144,7 +144,7 @@ def _loss(row: Row) -> float | str:
 
 
 def _curve(trial: Trial, plan: Plan, losses: _FoldLosses) -> list[Validated]:
-    """One point for each budget, at the best of its settings. Raises when no budget has a loss."""
+    """Return one point for each budget, at the best of its settings. Raises when no budget has a loss."""
     budgets = sorted(set(plan.budgets))
     search = _compared if plan.trials == 1 else _searched
     curve = search(trial, budgets, plan, losses)
@@ -154,7 +154,7 @@ def _curve(trial: Trial, plan: Plan, losses: _FoldLosses) -> list[Validated]:
 
 
 def _searched(trial: Trial, budgets: Sequence[int], plan: Plan, losses: _FoldLosses) -> list[Validated]:
-    """The best settings of each budget; the trial's own come first, then the best of the budget before."""
+    """Return the best settings of each budget; the trial's own come first, then the best of the budget before."""
     kind = catalogue.METHODS[trial.method]
     space = search_space(kind, plan.search)
     own = configured(kind, dict(trial.settings)).settings()
@@ -177,13 +177,13 @@ def _on_folds(trial: Trial, folds: int, losses: _FoldLosses, chosen: dict[str, A
 
 
 def _changed(trial: Trial, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The trial's settings with the chosen ones, without those at their default."""
+    """Return the trial's settings with the chosen ones, without those at their default."""
     changed: dict[str, Any] = configured(catalogue.METHODS[trial.method], {**trial.settings, **chosen}).changed()
     return changed
 
 
 def _compared(trial: Trial, budgets: Sequence[int], plan: Plan, fold_losses: _FoldLosses) -> list[Validated]:
-    """Every budget at the trial's own settings, all folds of all budgets at once."""
+    """Return every budget at the trial's own settings, all folds of all budgets at once."""
     folds = plan.folds
     wanted = [replace(trial, nonzeros=b, folds=folds, fold=i) for b in budgets for i in range(folds)]
     found = list(map(_loss, fold_losses.rows(wanted)))

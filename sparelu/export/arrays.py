@@ -13,7 +13,8 @@ from sparelu.store import write_atomically
 
 
 def to_arrays(network: Network) -> dict[str, sparse.csr_array | np.ndarray]:
-    """Weights and biases by name: ``layer0.weight`` (outputs, inputs) in CSR, ``layer0.bias`` (outputs,), and so on.
+    """Return weights and biases by name: ``layer0.weight`` (outputs, inputs) in CSR, ``layer0.bias`` (outputs,), and so
+    on.
 
     With ``h = x`` and ``h = maximum(h @ weight.T + bias, 0)`` for each layer but the last, which has no maximum, the
     outputs are ``h``; where there is a ``skip.weight``, plus ``x @ skip.weight.T``. Hidden units are those of

@@ -83,7 +83,7 @@ def _parts(net: Network) -> dict[str, Layer | Convolution]:
 
 
 def _tables(part: Layer | Convolution) -> dict[str, np.ndarray]:
-    """The arrays of a layer, empty ones left out; of a convolution the place in the window instead of the input."""
+    """List the arrays of a layer, empty ones left out; of a convolution the place in the window, not the input."""
     layer = part.kernel
     lengths = np.zeros(layer.shape[0], dtype=np.int64)
     lengths[layer.rows.numpy()] = layer.indptr.diff().numpy()
@@ -113,7 +113,7 @@ def _footprint(net: Network, parts: dict[str, Layer | Convolution]) -> Footprint
 
 
 def _scratch(net: Network) -> list[int]:
-    """Sizes of the buffers that hidden layers 0, 2, 4, ... and 1, 3, 5, ... share."""
+    """Return sizes of the buffers that hidden layers 0, 2, 4, ... and 1, 3, 5, ... share."""
     return [max(widths) for widths in (net.hidden[0::2], net.hidden[1::2]) if widths]
 
 
@@ -141,7 +141,7 @@ def _about(net: Network, cost: Footprint, names: Sequence[str], classes: Sequenc
 
 
 def _quoted(label: Any) -> str:
-    """JSON without a slash: a label can neither end the comment nor begin another."""
+    """Return JSON without a slash: a label can neither end the comment nor begin another."""
     return json.dumps(label).replace("/", "\\u002f")
 
 
@@ -198,7 +198,7 @@ def _table(name: str, numbers: np.ndarray) -> list[str]:
 
 
 def _wrapped(text: str) -> Iterator[str]:
-    """``text`` broken at spaces."""
+    """Yield ``text`` broken at spaces."""
     line = ""
     for word in text.split(" "):
         if line and len(line) + 1 + len(word) > WIDTH:
@@ -224,7 +224,7 @@ def _body(net: Network) -> Iterable[str]:
 
 
 def _windows(part: Convolution, name: str, below: str, target: str) -> Iterable[str]:
-    """A convolution that is not the last: the window at every place, what lies outside the image passed over.
+    """Return a convolution that is not the last: the window at every place, what lies outside the image passed over.
 
     Places are counted from the corner of the padding; one above or left of the image wraps around to a large number.
     """
@@ -252,7 +252,7 @@ def _windows(part: Convolution, name: str, below: str, target: str) -> Iterable[
 
 
 def _loop(outputs: int, sums: list[tuple[str, Layer, str]], target: str) -> Iterable[str]:
-    """One layer: each output is its bias plus one sparse product for each of ``sums``."""
+    """Return one layer: each output is its bias plus one sparse product for each of ``sums``."""
     live = [(part, below) for part, layer, below in sums if layer.nonzeros]
     start = f"{sums[0][0]}_bias[i]" if sums[0][1].biases else "0.0f"
     yield "    {"

@@ -99,7 +99,7 @@ class _Graph:
     sparse: list[Any] = field(default_factory=list)
 
     def add_network(self, net: Network) -> None:
-        """All nodes of ``net``, from ``x`` to ``scores``."""
+        """Add all nodes of ``net``, from ``x`` to ``scores``."""
         if net.convolutions:
             self._add_images(net)
             return

@@ -10,7 +10,7 @@ from sparelu.networks.network import Layer, Network
 
 
 def plain(network: Network, dtype: torch.dtype = torch.float32) -> Network:
-    """The same function for export.
+    """Return the same function for export.
 
     Hidden units that nothing feeds or nothing reads are gone, so hidden units are renumbered; the constant of the
     skip part is in the last bias; a hidden layer of no units, behind which everything is constant, is gone with all
@@ -34,7 +34,7 @@ def check_labels(network: Network, names: Sequence[str], classes: Sequence[Any])
 
 
 def _joined(network: Network) -> Network:
-    """The bias of the skip part moved into the last layer."""
+    """Return the bias of the skip part moved into the last layer."""
     if network.skip is None:
         return network
     last, skip = network.layers[-1], network.skip
@@ -45,7 +45,7 @@ def _joined(network: Network) -> Network:
 
 
 def _constant(network: Network) -> Network:
-    """One layer without weights for a chain of layers that its input does not reach."""
+    """Return one layer without weights for a chain of layers that its input does not reach."""
     value = Network(network.layers)(torch.zeros(1, network.inputs, dtype=network.dtype))[0]
     empty = np.empty(0, dtype=np.int64)
     none = torch.empty(0, dtype=network.dtype)

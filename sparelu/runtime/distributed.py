@@ -53,24 +53,24 @@ class Ranks(ABC):
 
     @property
     def first(self) -> bool:
-        """Whether this is the rank that prints and writes."""
+        """Say whether this is the rank that prints and writes."""
         return self.rank == 0
 
     def rows(self, n: int) -> slice:
-        """This rank's part of ``n`` rows: ``size`` consecutive parts whose lengths differ by at most one."""
+        """Return this rank's part of ``n`` rows: ``size`` consecutive parts whose lengths differ by at most one."""
         return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
 
     def total(self, number: float) -> float:
-        """The sum of a number over the ranks."""
+        """Return the sum of a number over the ranks."""
         return float(self.sum(torch.tensor(number, dtype=torch.float64)))
 
     @abstractmethod
     def held(self, index: Index, part: slice) -> Index:
-        """Those of the row numbers ``index`` in ``part``, counted from its start; ``part`` is this rank's."""
+        """Return those of the row numbers ``index`` in ``part``, counted from its start; ``part`` is this rank's."""
 
     @abstractmethod
     def sum(self, values: Tensor) -> Tensor:
-        """``values``, in place the sum over the ranks, which has the same bits on all of them."""
+        """Return ``values``, in place the sum over the ranks, which has the same bits on all of them."""
 
     @abstractmethod
     def mean(self, values: Tensor, number: float, rows: int) -> float:
@@ -81,11 +81,11 @@ class Ranks(ABC):
 
     @abstractmethod
     def maximum(self, values: Tensor) -> Tensor:
-        """``values``, in place the largest over the ranks."""
+        """Return ``values``, in place the largest over the ranks."""
 
     @abstractmethod
     def from_first(self, values: Tensor) -> Tensor:
-        """``values``, in place those of the first rank."""
+        """Return ``values``, in place those of the first rank."""
 
     @abstractmethod
     def leave(self, message: str) -> bool:
@@ -180,7 +180,7 @@ class Joined(Ranks):
         return RankLost(f"{names} ended or stopped answering; a fit over ranks cannot go on without its rows", reported)
 
     def _roll_call(self) -> tuple[list[int], bool]:
-        """The ranks that do not answer, and whether one of them ended with an error that it has reported."""
+        """Return the ranks that do not answer, and whether one of them ended with an error that it has reported."""
         self._store.set(CALL, "")
         end = time.monotonic() + ROLL_CALL
         silent = list(range(self.size))
@@ -213,7 +213,7 @@ def _answering(store: dist.Store, rank: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def joined(device: str = "cpu", timeout: float = TIMEOUT) -> Iterator[Ranks]:
-    """The ranks that torchrun started together with this process; :data:`ALONE` when it was started by itself.
+    """Yield the ranks that torchrun started together with this process; :data:`ALONE` when it was started by itself.
 
     On ``device`` "cuda" every rank of a host takes a device of its own. An exchange that waits longer than ``timeout``
     seconds for another rank fails. Raises :class:`RankLost` when not all ranks come.

@@ -65,6 +65,6 @@ class Meter:
 
     @property
     def peak_memory(self) -> int:
-        """Bytes above what was in use when the meter was made."""
+        """Return bytes above what was in use when the meter was made."""
         device = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
         return max(0, _peak_bytes() + device - self._before)

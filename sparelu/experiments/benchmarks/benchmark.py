@@ -47,24 +47,24 @@ class Benchmark:
     targets: Mapping[str, Callable[[Rows], str]] = field(default_factory=dict)
 
     def path(self, folder: Path) -> Path:
-        """The file of rows in ``folder``."""
+        """Return the file of rows in ``folder``."""
         return folder / f"{self.name}.jsonl"
 
     def results(self, rows: Iterable[Row]) -> list[dict[str, Any]]:
-        """The flat rows of what neither failed nor was refused; settings that came later have their default."""
+        """Return the flat rows of what neither failed nor was refused; settings that came later have their default."""
         asked = {trial_key(task): task.request() for task in (*self.full, *self.quick)}
         own = [row for row in rows if row["status"] not in ("failed", "refused")]
         return [flattened({**row, "trial": asked.get(row["key"], row["trial"])}) for row in own]
 
 
 def calls(name: str, function: Callable[..., Mapping[str, Any]], *blocks: Mapping[str, Sequence[Any]]) -> list[Call]:
-    """The calls of a measured function over grids: the lists of a block are multiplied, the blocks are joined."""
+    """Make the calls of a measured function over grids: the lists of a block are multiplied, the blocks are joined."""
     found = (dict(zip(block, values, strict=True)) for block in blocks for values in itertools.product(*block.values()))
     return [Call(name, function, settings) for settings in found]
 
 
 def flattened(row: Row) -> dict[str, Any]:
-    """One level of names for the row of any task; of a call: circumstances, settings, results."""
+    """Return one level of names for the row of any task; of a call: circumstances, settings, results."""
     if "study" not in row["trial"]:
         from sparelu.experiments.report.sweep_report import flat
 
@@ -74,7 +74,7 @@ def flattened(row: Row) -> dict[str, Any]:
 
 
 def markdown(headings: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    """A table in Markdown; floats to three significant digits, None as a dash."""
+    """Return a table in Markdown; floats to three significant digits, None as a dash."""
     cells = [[_cell(v) for v in line] for line in lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in [list(headings), ["---"] * len(headings), *cells])
 

@@ -26,7 +26,8 @@ def lines(
     log: tuple[bool, bool] = (False, False),
     theory: Mapping[str, Points] | None = None,
 ) -> Figure:
-    """A line with markers for each of ``series``, points (x, y) in the order of x; ``theory`` is dashed, unmarked.
+    """Draw a line with markers for each of ``series``, points (x, y) in the order of x; ``theory`` is dashed,
+    unmarked.
 
     ``titles`` name the axes, ``log`` says which are logarithmic. With a theory for each series, each has the colour of
     its series. Raises ``ValueError`` when there is no point.
@@ -65,7 +66,7 @@ def _plot(axes: Axes, series: Mapping[str, Points], looks: Sequence[dict[str, An
 
 
 def _ticks(axis: Axis, values: Sequence[float] | None) -> None:
-    """At the values where they are few, else at 1, 2, 5 times powers of ten."""
+    """Set ticks at the values where they are few, else at 1, 2, 5 times powers of ten."""
     if values is not None and len(values) <= TICKS:
         axis.set_major_locator(FixedLocator(values))
         axis.set_major_formatter(FixedFormatter([_number(v) for v in values]))

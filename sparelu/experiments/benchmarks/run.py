@@ -20,7 +20,7 @@ INTERRUPTED = 130
 
 @functools.cache
 def commit() -> str:
-    """The commit of this code, ``+`` after it when tracked files differ from it; empty outside git."""
+    """Return the commit of this code, ``+`` after it when tracked files differ from it; empty outside git."""
     asked = ["git", "describe", "--always", "--abbrev=7", "--dirty=+", "--exclude=*"]
     try:
         found = subprocess.run(asked, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
@@ -70,13 +70,13 @@ def run(
 
 
 def missing(benchmark: Benchmark, folder: Path, tasks: Sequence[Task]) -> int:
-    """How many of ``tasks`` have no result in ``folder``."""
+    """Return how many of ``tasks`` have no result in ``folder``."""
     done = {row["key"] for row in Table(benchmark.path(folder)).rows() if row["status"] != "failed"}
     return len({trial_key(task) for task in tasks} - done)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that every command for benchmarks has."""
+    """Add the options that every command for benchmarks has."""
     parser.add_argument("--quick", action="store_true", help="the small grid, into a folder of its own")
     parser.add_argument("--rerun", action="store_true", help="measure again what is there")
     parser.add_argument("--limit-minutes", type=float, default=float("inf"), help="start no new row after that")
@@ -86,7 +86,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def folder_of(options: argparse.Namespace, benchmarks: Path) -> Path:
-    """Where the rows are kept; what is quick never comes among the full results."""
+    """Return where the rows are kept; what is quick never comes among the full results."""
     if options.out is not None:
         return Path(options.out)
     return benchmarks.parent / "runs" / "benchmarks-quick" if options.quick else benchmarks / "results"
@@ -114,7 +114,7 @@ def run_all(
 
 
 def run_benchmarks(benchmarks: Sequence[Benchmark], about: str | None, file: str) -> None:
-    """The command line of the file of benchmarks ``file``: run what is missing, then print the tables."""
+    """Serve the command line of the file of benchmarks ``file``: run what is missing, then print the tables."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [b.name for b in benchmarks]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)} (default: all)")

@@ -49,7 +49,7 @@ def score_against_nonzeros(
     dense: float | None = None,
     log_score: bool = False,
 ) -> Figure:
-    """Mean ``score`` against nonzeros (log axis), a line for each value of ``series``.
+    """Draw mean ``score`` against nonzeros (log axis), a line for each value of ``series``.
 
     A band of one standard deviation is drawn from three repetitions on. ``dense`` is the score of a dense network, a
     dashed line. Raises ``ValueError`` when no row can be drawn.
@@ -72,7 +72,7 @@ def score_against_nonzeros(
 
 
 def cost_against_nonzeros(rows: Sequence[FlatRow], *, series: str = "label") -> Figure:
-    """Peak memory and seconds against nonzeros, all axes log, each with a guide of slope one.
+    """Draw peak memory and seconds against nonzeros, all axes log, each with a guide of slope one.
 
     What grows in proportion to the nonzeros runs parallel to the guide. Rows with a cost of zero are below what was
     measured and are passed over. Raises ``ValueError`` when no row can be drawn.
@@ -122,20 +122,20 @@ def _pdf(figure: Figure) -> bytes:
 
 
 def count_ticks(axis: Axis) -> None:
-    """Whole numbers with thousands separators on a log axis."""
+    """Show whole numbers with thousands separators on a log axis."""
     few_ticks(axis)
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 1 else f"{v:g}"))
 
 
 def few_ticks(axis: Axis, decades: float = 2.5) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten, or at powers alone over more than so many ``decades``."""
+    """Set ticks at 1, 2 and 5 times powers of ten, or at powers alone over more than so many ``decades``."""
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < 10**decades * low else (1,), numticks=12))
     axis.set_minor_formatter(NullFormatter())
 
 
 def _lines(axes: Axes, rows: Sequence[FlatRow], series: str, value: str) -> np.ndarray:
-    """A line with its band for each value of ``series``; all mean points (nonzeros, value)."""
+    """Return a line with its band for each value of ``series``; all mean points (nonzeros, value)."""
     axes.set_xscale("log")
     drawn = [row for row in rows if row["nonzeros"] > 0]
     groups = {key[0]: over_seeds(cell, value) for key, cell in cells(drawn, series).items()}
@@ -152,7 +152,7 @@ def _lines(axes: Axes, rows: Sequence[FlatRow], series: str, value: str) -> np.n
 
 
 def _slope_one(axes: Axes, points: np.ndarray) -> None:
-    """y = c x, with c so small that the line stays below every point."""
+    """Draw y = c x, with c so small that the line stays below every point."""
     x, y = points.T
     ends = np.array([x.min(), x.max()])
     axes.plot(ends, ends * (y / x).min() / 1.6, color=REFERENCE, linestyle=":", linewidth=1.2, label="slope one")

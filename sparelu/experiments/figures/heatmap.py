@@ -37,7 +37,7 @@ class Theory:
 
 
 def sampling_line(weights: int) -> Theory:
-    """The nonzeros s that n samples determine among N = ``weights`` candidates, by n = 2 s log(N / s).
+    """Return the nonzeros s that n samples determine among N = ``weights`` candidates, by n = 2 s log(N / s).
 
     That is the leading term of 2 s log(N / s) + 5 s / 4 + 1, which suffices for l1 recovery from N independent
     Gaussian columns (Chandrasekaran, Recht, Parrilo and Willsky 2012, Proposition 3.10). The gated columns of a ReLU
@@ -83,7 +83,7 @@ def panels(
     theory: Theory | None = None,
     titles: tuple[str, str] | None = None,
 ) -> Figure:
-    """Mean ``value`` at each (``x``, ``y``), one panel for each value of ``by``, all on one colour scale.
+    """Draw mean ``value`` at each (``x``, ``y``), one panel for each value of ``by``, all on one colour scale.
 
     The scale is logarithmic when the values are positive and span more than a factor of 100. Raises ``ValueError``
     when no row can be drawn.
@@ -103,7 +103,7 @@ def panels_into(
     by: str = "label",
     titles: tuple[str, str] | None = None,
 ) -> None:
-    """What :func:`panels` draws, in ``part`` of a figure, whose constrained layout has been asked for."""
+    """Draw what :func:`panels` draws, in ``part`` of a figure, whose constrained layout has been asked for."""
     drawn = drawable(rows, value, x, y)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         _fill(part, drawn, (x, y), value, by, titles or (x, y), label, _scale_of(drawn, by, x, y, value), None)
@@ -174,7 +174,7 @@ def _fill(
 def _means(
     rows: Sequence[FlatRow], names: tuple[str, str], value: str, x: np.ndarray, y: np.ndarray
 ) -> np.ma.MaskedArray:
-    """Means of the cells (y, x); cells without a row are masked."""
+    """Return means of the cells (y, x); cells without a row are masked."""
     grid = np.ma.masked_all((len(y), len(x)))
     for key, cell in cells(rows, *names).items():
         grid[np.searchsorted(y, key[1]), np.searchsorted(x, key[0])] = np.mean([row[value] for row in cell])
@@ -205,7 +205,7 @@ def _is_log(values: np.ndarray) -> bool:
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:
-    """Cell edges half way between centres, on the scale of the axis."""
+    """Return cell edges half way between centres, on the scale of the axis."""
     if len(centres) == 1:
         return centres[0] + np.array([-0.5, 0.5]) * (abs(centres[0]) or 1.0)
     c = np.log(centres) if _is_log(centres) else centres
@@ -220,7 +220,7 @@ def _ends(centres: np.ndarray) -> tuple[float, float]:
 
 
 def _scale(axis: Axis, set_scale: Callable[[str], None], values: np.ndarray) -> None:
-    """Log where the values span a decade; ticks at the values where they are few."""
+    """Scale by the logarithm where the values span a decade; ticks at the values where they are few."""
     if _is_log(values):
         set_scale("log")
     if len(values) <= TICKS:

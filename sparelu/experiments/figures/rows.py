@@ -16,13 +16,13 @@ SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#00
 
 
 def finite(row: FlatRow, name: str) -> bool:
-    """Whether the row has a finite number of this name."""
+    """Say whether the row has a finite number of this name."""
     value = row.get(name)
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def drawable(rows: Sequence[FlatRow], *names: str) -> list[FlatRow]:
-    """The rows with finite numbers of these names. Raises ``ValueError`` when there is none."""
+    """Return the rows with finite numbers of these names. Raises ``ValueError`` when there is none."""
     found = [row for row in rows if all(finite(row, name) for name in names)]
     if not found:
         raise ValueError(
@@ -32,7 +32,7 @@ def drawable(rows: Sequence[FlatRow], *names: str) -> list[FlatRow]:
 
 
 def cells(rows: Sequence[FlatRow], *names: str) -> dict[tuple[Any, ...], list[FlatRow]]:
-    """Rows by their values of ``names``, in the order of first appearance."""
+    """Return rows by their values of ``names``, in the order of first appearance."""
     groups: dict[tuple[Any, ...], list[FlatRow]] = {}
     for row in rows:
         groups.setdefault(tuple(row.get(name) for name in names), []).append(row)
@@ -40,7 +40,8 @@ def cells(rows: Sequence[FlatRow], *names: str) -> dict[tuple[Any, ...], list[Fl
 
 
 def over_seeds(rows: Sequence[FlatRow], value: str) -> np.ndarray:
-    """An array (budgets, 4) in the order of nonzeros: mean nonzeros, mean and standard deviation of ``value``, rows.
+    """Return an array (budgets, 4) in the order of nonzeros: mean nonzeros, mean and standard deviation of ``value``,
+    rows.
 
     Rows that asked for the same budget are repetitions; where none was asked, rows of the same nonzeros.
     """

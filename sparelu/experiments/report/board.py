@@ -33,7 +33,7 @@ HEIGHT = 460
 
 
 def source_of(rows: Sequence[FlatRow]) -> ColumnDataSource:
-    """The columns of the table; a missing number is NaN, a missing text empty."""
+    """Return the columns of the table; a missing number is NaN, a missing text empty."""
     return ColumnDataSource({name: _column(rows, name, form, unit) for name, _, form, unit, _ in COLUMNS})
 
 
@@ -44,7 +44,7 @@ def _column(rows: Sequence[FlatRow], name: str, form: str, unit: float) -> Any:
 
 
 def board_table(source: ColumnDataSource) -> DataTable:
-    """All rows; a click on a heading sorts by it."""
+    """Return all rows; a click on a heading sorts by it."""
     columns = [
         TableColumn(
             field=name,
@@ -58,7 +58,7 @@ def board_table(source: ColumnDataSource) -> DataTable:
 
 
 def board_chart(rows: Sequence[FlatRow], source: ColumnDataSource, score_name: str) -> figure | None:
-    """Every row with a score as a dot, score against nonzeros, a colour for each method.
+    """Draw every row with a score as a dot, score against nonzeros, a colour for each method.
 
     A click on a name in the legend hides its dots. None when no row has a score and weights.
     """

@@ -45,7 +45,7 @@ class Point:
 
 
 def score_chart(points: Sequence[Point], score_name: str, method: str) -> figure | None:
-    """Score against nonzeros on a log axis; the chosen point ringed, a dashed line at the dense score.
+    """Draw score against nonzeros on a log axis; the chosen point ringed, a dashed line at the dense score.
 
     None when no point has both weights and a finite score.
     """
@@ -111,17 +111,18 @@ class CrossValidation:
 
     @property
     def loss_name(self) -> str:
-        """What the loss is called."""
+        """Return what the loss is called."""
         return loss_name(self.task)
 
     @property
     def least(self) -> Validated:
-        """The budget of least mean loss."""
+        """Return the budget of least mean loss."""
         return best(self.curve)
 
 
 def validation_chart(found: CrossValidation) -> figure:
-    """Mean loss with one standard error to each side against nonzeros; the band of the rule, and the choice ringed.
+    """Draw mean loss with one standard error to each side against nonzeros; the band of the rule, and the choice
+    ringed.
 
     The band reaches from the least mean loss up by its standard error: budgets in it count as equally good.
     """
@@ -173,7 +174,7 @@ def _columns(series: Sequence[Point], label: str, score_name: str) -> dict[str, 
 
 
 def history_charts(history: Sequence[Mapping[str, float]]) -> list[tuple[str, figure]]:
-    """The training loss and up to three further figures of the history against rounds, each with its name."""
+    """Return the training loss and up to three further figures of the history against rounds, each with its name."""
     names = [k for row in history[:1] for k in row if k not in ("progress", "loss", "seconds")]
     charts = [(name, _history_chart(history, name)) for name in ("loss", *names[:FIGURES])]
     return [(name, chart) for name, chart in charts if chart is not None]
@@ -244,7 +245,7 @@ def y_range(scores: Sequence[float]) -> tuple[float, float]:
 
 
 def count_axis(plot: figure, low: float, high: float) -> None:
-    """Ticks at 1, 2, 5 times powers of ten, or at powers alone over more than three decades."""
+    """Set ticks at 1, 2, 5 times powers of ten, or at powers alone over more than three decades."""
     plot.x_range = Range1d(start=low, end=high)
     steps = (1, 2, 5) if high < 1000 * low else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

@@ -58,12 +58,14 @@ class Curve:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Curve":
-        """From the values of ``dataclasses.asdict``."""
+        """Read from the values of ``dataclasses.asdict``."""
         return cls(**{**values, "widths": tuple(Width(**width) for width in values["widths"])})
 
     @property
     def losses(self) -> dict[str, list[tuple[int, float]]]:
-        """Points (neurons, share lost) of each kind of error that is known and above zero, in the order of neurons."""
+        """Return points (neurons, share lost) of each kind of error that is known and above zero, in the order of
+        neurons.
+        """
         ordered = sorted(self.widths, key=lambda w: w.neurons)
         lost = {
             TRAIN: [(w.neurons, w.train) for w in ordered if w.train > 0],
@@ -74,7 +76,7 @@ class Curve:
 
     @property
     def scores(self) -> dict[str, list[tuple[int, float]]]:
-        """Points (neurons, score) on both kinds of rows, with the original as the last."""
+        """Return points (neurons, score) on both kinds of rows, with the original as the last."""
         ordered = sorted(self.widths, key=lambda w: w.neurons)
         train, test = [(w.neurons, w.train_score) for w in ordered], [(w.neurons, w.test_score) for w in ordered]
         return {
@@ -84,7 +86,7 @@ class Curve:
 
 
 def gap_and_variance(original: Network, small: Network, data: Data) -> tuple[float, float]:
-    """Mean squared gap of the outputs over the rows, and the variance of the original's outputs there."""
+    """Return mean squared gap of the outputs over the rows, and the variance of the original's outputs there."""
     one, two = original.to(torch.float64, "cpu"), small.to(torch.float64, "cpu")
     gap, first, second = 0.0, torch.zeros(original.outputs, dtype=torch.float64), 0.0
     for x, _ in data.chunks():
@@ -96,12 +98,14 @@ def gap_and_variance(original: Network, small: Network, data: Data) -> tuple[flo
 
 
 def share(gap: float, variance: float) -> float:
-    """``gap / variance``; infinite where a constant is missed."""
+    """Return ``gap / variance``; infinite where a constant is missed."""
     return gap / variance if variance > 0 else (math.inf if gap > 0 else 0.0)
 
 
 def width_figure(curve: Curve) -> Figure:
-    """Error (left) and score (right) against neurons, the chosen width ringed; dashed: the original, the tolerance."""
+    """Draw error (left) and score (right) against neurons, the chosen width ringed; dashed: the original, the
+    tolerance.
+    """
     with matplotlib.rc_context(STYLE):
         drawn = Figure(figsize=(8.6, 3.6), layout="constrained")
         left, right = drawn.subplots(1, 2)
@@ -131,7 +135,7 @@ def width_figure(curve: Curve) -> Figure:
 
 
 def _series(axes: Axes, series: dict[str, list[tuple[int, float]]]) -> None:
-    """A line for each kind of rows, of one look in both panels."""
+    """Draw a line for each kind of rows, of one look in both panels."""
     for label, points in series.items():
         look = (TRAIN, TEST, EXACT).index(label)
         x, y = np.array(points, dtype=float).T
@@ -144,7 +148,7 @@ def _ring(axes: Axes, points: Sequence[tuple[int, float]]) -> None:
 
 
 def width_chart(curve: Curve) -> figure | None:
-    """Error against neurons for a report, both axes log; None when nothing was lost at any width."""
+    """Draw error against neurons for a report, both axes log; None when nothing was lost at any width."""
     losses = curve.losses
     if not losses:
         return None

@@ -23,7 +23,7 @@ MET = 1e-6
 
 
 def drawn_rows(data: Data) -> list[list[float]] | None:
-    """Rows (x, y) spread evenly over the data; None unless it is regression with one input and one target."""
+    """Return rows (x, y) spread evenly over the data; None unless it is regression with one input and one target."""
     if data.task != "regression" or data.inputs != 1 or data.outputs != 1 or not data.in_memory:
         return None
     take = np.unique(np.linspace(0, data.n - 1, min(data.n, POINTS)).astype(int))
@@ -34,7 +34,8 @@ def drawn_rows(data: Data) -> list[list[float]] | None:
 def function_chart(
     network: Network, rows: Sequence[Sequence[float]], names: tuple[str, str], beside: Mapping[str, Network] = NOTHING
 ) -> figure:
-    """The function over the range of the ``rows`` (x, y), with ``names`` on the axes, and other networks ``beside`` it.
+    """Draw the function over the range of the ``rows`` (x, y), with ``names`` on the axes, and other networks
+    ``beside`` it.
 
     Where it meets all rows, the dots joined by lines are drawn as well: an interpolant of least l^1 path norm.
     """
@@ -75,7 +76,7 @@ def _values(network: Network, x: np.ndarray) -> np.ndarray:
 
 
 def _bends(x: np.ndarray, y: np.ndarray) -> int:
-    """Slope changes of the line through sorted points, those within rounding left out."""
+    """Return slope changes of the line through sorted points, those within rounding left out."""
     keep = np.append(np.diff(x) > 0, True)
     slopes = np.diff(y[keep]) / np.diff(x[keep])
     return int((np.abs(np.diff(slopes)) > MET * np.abs(slopes).max(initial=0.0)).sum())

@@ -42,7 +42,7 @@ def _environment() -> jinja2.Environment:
 
 
 def embedded(charts: Mapping[str, Model], tables: bool = False) -> dict[str, Any]:
-    """Context for a page: ``library`` (Bokeh, with its tables where wanted), ``script``, and ``charts`` by name."""
+    """Make context for a page: ``library`` (Bokeh, with its tables where wanted), ``script``, ``charts`` by name."""
     if not charts:
         return {"library": "", "script": "", "charts": {}}
     script, places = components(dict(charts))

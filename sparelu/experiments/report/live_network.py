@@ -22,7 +22,7 @@ class Wires:
     bias: Mapping[int, float]
 
     def kept(self, edges: np.ndarray, targets: np.ndarray | None = None) -> "Wires":
-        """The edges of the mask alone, with the biases of ``targets`` alone."""
+        """Return the edges of the mask alone, with the biases of ``targets`` alone."""
         alive = None if targets is None else set(targets.tolist())
         bias = {u: b for u, b in self.bias.items() if alive is None or u in alive}
         return Wires(self.sources[edges], self.targets[edges], self.weights[edges], bias)
@@ -38,12 +38,12 @@ class Anatomy:
 
     @property
     def inputs(self) -> np.ndarray:
-        """Numbers of the inputs that reach a live unit or the skip part."""
+        """Return numbers of the inputs that reach a live unit or the skip part."""
         read = [self.layers[0].sources] + ([] if self.skip is None else [self.skip.sources])
         return np.unique(np.concatenate(read))
 
     def strength(self, layer: int) -> np.ndarray:
-        """Norm of the weights into each live unit of a hidden layer, times the norm of those out of it.
+        """Return norm of the weights into each live unit of a hidden layer, times the norm of those out of it.
 
         The product does not change when a ReLU unit is rescaled.
         """
@@ -53,14 +53,14 @@ class Anatomy:
 
 
 def norms(units: np.ndarray, where: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Euclidean norm of the weights at each of ``units`` (increasing), given the unit ``where`` each weight is."""
+    """Compute the norm of the weights at each of ``units`` (increasing), given the unit ``where`` each weight is."""
     inside = np.isin(where, units)
     place = np.searchsorted(units, where[inside])
     return np.sqrt(np.bincount(place, weights[inside] ** 2, minlength=len(units)))
 
 
 def anatomy(network: Network) -> Anatomy:
-    """The live part of ``network``: hidden units that something feeds (a weight or a bias) and something reads."""
+    """Find the live part of ``network``: hidden units that something feeds (a weight or a bias) and something reads."""
     layers = [_wires(layer) for layer in network.layers]
     shrinking = True
     while shrinking:
@@ -91,7 +91,7 @@ def _wires(layer: Layer) -> Wires:
 
 
 def input_namer(solution: Solution) -> Callable[[int], str]:
-    """What an input is called: for pixels its place, else its name, else ``x0``, ``x1``, ..."""
+    """Return what an input is called: for pixels its place, else its name, else ``x0``, ``x1``, ..."""
     shape = image_shape(solution)
     if shape is not None:
         return lambda i: _pixel_name(i, shape)
@@ -105,7 +105,7 @@ def _pixel_name(pixel: int, shape: tuple[int, int, int]) -> str:
 
 
 def output_namer(solution: Solution) -> Callable[[int], str]:
-    """What an output is called: its class, the second of two classes, or the target."""
+    """Return what an output is called: its class, the second of two classes, or the target."""
     outputs, classes = solution.network.outputs, solution.classes
     target = str(solution.about.get("target", "y"))
     if len(classes) == outputs:
@@ -117,7 +117,7 @@ def output_namer(solution: Solution) -> Callable[[int], str]:
 
 
 def image_shape(solution: Solution) -> tuple[int, int, int] | None:
-    """(height, width, channels) when the data are images of the network's inputs, else None."""
+    """Return (height, width, channels) when the data are images of the network's inputs, else None."""
     given = solution.about.get("image")
     if given is None:
         return None

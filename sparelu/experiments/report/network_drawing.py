@@ -106,12 +106,12 @@ def _title(column: int, columns: int) -> str:
 
 
 def _strongest(units: np.ndarray, strength: np.ndarray, limit: int) -> np.ndarray:
-    """The ``limit`` units of largest strength, in increasing order; ties go to the lower number."""
+    """Return the ``limit`` units of largest strength, in increasing order; ties go to the lower number."""
     return np.sort(units[np.lexsort((units, -strength))[:limit]])
 
 
 def _choose(body: Anatomy, outputs: int, limits: Limits) -> list[np.ndarray]:
-    """Units drawn in each column: the strongest neurons, then the inputs and outputs most tied to them."""
+    """Return units drawn in each column: the strongest neurons, then the inputs and outputs most tied to them."""
     hidden = [_strongest(u, body.strength(i), limits.neurons) for i, u in enumerate(body.hidden)]
     first, last = body.layers[0], body.layers[-1]
     into = np.isin(first.targets, hidden[0]) if hidden else np.ones(len(first.targets), dtype=bool)
@@ -127,7 +127,9 @@ def _choose(body: Anatomy, outputs: int, limits: Limits) -> list[np.ndarray]:
 
 
 def _between(body: Anatomy, columns: Sequence[np.ndarray], limit: int) -> list[Wires]:
-    """The wires among the drawn units, at most ``limit``: the largest relative to their layer; the skip part last."""
+    """Return the wires among the drawn units, at most ``limit``: the largest relative to their layer; the skip part
+    last.
+    """
     parts = list(zip(body.layers, columns, columns[1:], strict=False))
     if body.skip is not None:
         parts.append((body.skip, columns[0], columns[-1]))
@@ -205,7 +207,7 @@ def _tip(body: Anatomy, column: int, unit: int, names: Sequence[Callable[[int], 
 def _curves(
     wires: Sequence[Wires], places: Sequence[dict[int, tuple[float, float]]], names: Sequence[Callable[[int], str]]
 ) -> tuple[Curve, ...]:
-    """Curves, thin ones first so that the strong lie on top."""
+    """Return curves, thin ones first so that the strong lie on top."""
     made = []
     for i, w in enumerate(wires):
         skip = i == len(places) - 1
@@ -229,7 +231,7 @@ def _curves(
 
 
 def _left_out(body: Anatomy, outputs: int, columns: Sequence[np.ndarray], wires: Sequence[Wires]) -> str:
-    """What the drawing does not show, in words; empty when it shows everything."""
+    """Return what the drawing does not show, in words; empty when it shows everything."""
     live = [len(body.inputs), *(len(h) for h in body.hidden), outputs]
     things = ["used inputs", *("live neurons" for _ in body.hidden), "outputs"]
     if len(body.hidden) > 1:

@@ -57,7 +57,7 @@ def pixel_maps(
     output_name: Callable[[int], str],
     mean_image: np.ndarray | None = None,
 ) -> PixelMaps:
-    """Maps of the first layer for images of ``shape`` (height, width, channels).
+    """Return maps of the first layer for images of ``shape`` (height, width, channels).
 
     ``mean_image`` has the pixels of one image, in any shape of that many numbers. A pixel of several channels is
     shown by its largest weight.
@@ -79,7 +79,9 @@ def pixel_maps(
 
 
 def _owners(body: Anatomy, outputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """The units that read pixels, with their strength: the first hidden layer, or the outputs where there is none."""
+    """Return the units that read pixels, with their strength: the first hidden layer, or the outputs where there is
+    none.
+    """
     if body.hidden:
         return body.hidden[0], body.strength(0)
     every = np.arange(outputs)
@@ -113,7 +115,7 @@ def _feeds(body: Anatomy, unit: int, name: Callable[[int], str], limit: int = 3)
 def _by_place(
     sources: np.ndarray, weights: np.ndarray, shape: tuple[int, int, int]
 ) -> dict[tuple[int, int], list[float]]:
-    """Weights by (row, column), the largest of its channels first."""
+    """Return weights by (row, column), the largest of its channels first."""
     rows, columns, _ = np.unravel_index(sources, shape)
     places: dict[tuple[int, int], list[float]] = {}
     for i in np.argsort(-np.abs(weights), kind="stable"):
@@ -126,7 +128,7 @@ def _weights_tip(row: int, column: int, values: Sequence[float]) -> str:
 
 
 def _blend(ramp: Ramp, share: float) -> str:
-    """The colour at ``share`` (0 to 1) of the way from the light to the dark end."""
+    """Return the colour at ``share`` (0 to 1) of the way from the light to the dark end."""
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(*ramp, strict=True))
 
 
@@ -145,7 +147,9 @@ def _overall(body: Anatomy, shape: tuple[int, int, int]) -> PixelMap:
 
 
 def _data_uri(image: np.ndarray) -> str:
-    """A light PNG of an image (height, width, channels): one channel from white (low) to grey, colours lightened."""
+    """Return a light PNG of an image (height, width, channels): one channel from white (low) to grey, colours
+    lightened.
+    """
     low, high = float(image.min()), float(image.max())
     scaled = (image - low) / (high - low) if high > low else np.zeros_like(image, dtype=np.float64)
     light = 255 - 120 * scaled if image.shape[2] != 3 else 130 + 125 * scaled

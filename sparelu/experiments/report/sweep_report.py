@@ -35,7 +35,7 @@ CRITERION = f"held-out PSNR of at least {RECOVERED:g} dB"
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """One level of names for a row of :func:`sparelu.experiments.sweeps.sweep.sweep`.
+    """Return one level of names for a row of :func:`sparelu.experiments.sweeps.sweep.sweep`.
 
     The fields of the trial with their defaults; ``variant``, the data and those of its parameters that repeat no other
     field, and ``family``, the same without the number of rows; ``budget``, the number asked, and ``budget_of`` what;
@@ -71,7 +71,7 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def _parameters(data: str) -> dict[str, Any]:
-    """The parameters of a named data set with their defaults; of a file none."""
+    """Return the parameters of a named data set with their defaults; of a file none."""
     return {p.name: p.default for p in DATASETS[data].parameters} if data in DATASETS else {}
 
 
@@ -118,7 +118,7 @@ def _picture(folder: Path, data: str, name: str, drawn: tuple[str, Figure]) -> d
 
 
 def figures_of(rows: Sequence[FlatRow]) -> dict[str, tuple[str, Figure]]:
-    """Figures of one data set by name, each with its caption: those that the rows can fill.
+    """Return figures of one data set by name, each with its caption: those that the rows can fill.
 
     Curves are drawn for each of at most three shapes of the hidden layers, panels from two widths and budgets on.
     """
@@ -141,7 +141,7 @@ def figures_of(rows: Sequence[FlatRow]) -> dict[str, tuple[str, Figure]]:
 
 
 def _over_widths(rows: Sequence[FlatRow], name: str, kind: str) -> dict[str, tuple[str, Figure]]:
-    """Panels over width and budget, and for planted networks the share of them that was recovered."""
+    """Return panels over width and budget, and for planted networks the share of them that was recovered."""
     titles = "hidden width", BUDGETS[kind]
     where = "" if kind == "nonzeros" else f", {kind}"
     drawn = panels(rows, "width", "budget", "score", f"mean {name}", titles=titles)
@@ -153,7 +153,7 @@ def _over_widths(rows: Sequence[FlatRow], name: str, kind: str) -> dict[str, tup
 
 
 def transitions_of(rows: Sequence[FlatRow]) -> dict[str, tuple[str, Figure]]:
-    """For planted data with several numbers of rows: the share recovered over rows and nonzeros, a figure a width."""
+    """Draw the share recovered over rows and nonzeros, for planted data of several numbers of rows; one a width."""
     scored = [
         row for row in rows if row["data"] == "planted" and row["budget_of"] == "nonzeros" and finite(row, "psnr")
     ]
@@ -183,7 +183,7 @@ def _score_name(rows: Sequence[FlatRow]) -> str:
 
 
 def _circumstances(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What all rows share, and every value where they differ."""
+    """Return what all rows share, and every value where they differ."""
     words: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "Versions": lambda row: ", ".join(f"{k} {v}" for k, v in row.get("versions", {}).items()),
         "CPU": lambda row: str(row.get("cpu", "")),

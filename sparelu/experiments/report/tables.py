@@ -42,7 +42,7 @@ class NeuronRow:
 
 
 def layer_rows(network: Network) -> tuple[LayerRow, ...]:
-    """One row for each layer from the input up, then the affine skip part where there is one."""
+    """Return one row for each layer from the input up, then the affine skip part where there is one."""
     body = anatomy(network)
     live = [len(h) for h in body.hidden]
     names = [f"hidden {i + 1}" if len(live) > 1 else "hidden" for i in range(len(live))] + ["output"]
@@ -65,7 +65,9 @@ def _layer_row(name: str, layer: Layer | Convolution, live: int) -> LayerRow:
 
 
 def neuron_rows(solution: Solution, limit: int = NEURONS) -> tuple[tuple[NeuronRow, ...], int]:
-    """The ``limit`` strongest live neurons of each hidden layer and all outputs, and how many neurons were left out."""
+    """Return the ``limit`` strongest live neurons of each hidden layer and all outputs, and how many neurons were left
+    out.
+    """
     body = anatomy(solution.network)
     of_input, of_output = input_namer(solution), output_namer(solution)
     rows, left_out = [], 0
@@ -109,7 +111,7 @@ def _ends(units: np.ndarray, weights: np.ndarray, name: Callable[[int], str]) ->
 
 
 def circumstances(solution: Solution, split: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """Data, method, settings, seed, cost and machine, in the order in which they are printed."""
+    """Return data, method, settings, seed, cost and machine, in the order in which they are printed."""
     about, s = dict(solution.about), solution
     method = s.method + (" with " + settings(s.settings) if s.settings else "")
     known = {

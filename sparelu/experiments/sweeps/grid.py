@@ -32,7 +32,7 @@ class GridError(ValueError):
 
 
 def read_grid(path: Path) -> list[Trial]:
-    """The trials of a TOML file. Raises :class:`GridError`."""
+    """Return the trials of a TOML file. Raises :class:`GridError`."""
     if not path.is_file():
         raise GridError(f"{path}: no such file")
     try:
@@ -46,7 +46,7 @@ def read_grid(path: Path) -> list[Trial]:
 
 
 def trials_of(content: Mapping[str, Any]) -> list[Trial]:
-    """The trials of a grid as a mapping, without repetitions, in order. Raises :class:`GridError`."""
+    """Return the trials of a grid as a mapping, without repetitions, in order. Raises :class:`GridError`."""
     if not isinstance(content.get("format", FORMAT), int):
         raise GridError(f"format must be a whole number, got {content['format']!r}")
     if content.get("format", FORMAT) > FORMAT:
@@ -83,7 +83,7 @@ def _block(block: Mapping[str, Any]) -> Iterator[Trial]:
 
 
 def _product(lists: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every choice of one value from each list; what is no list is a list of one."""
+    """Yield every choice of one value from each list; what is no list is a list of one."""
     if any(v == [] for v in lists.values()):
         raise GridError(f"the grid is empty: {next(k for k, v in lists.items() if v == [])} is an empty list")
     options = [v if isinstance(v, list) else [v] for v in lists.values()]

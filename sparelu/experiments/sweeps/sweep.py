@@ -32,7 +32,7 @@ from sparelu.run import versions
 
 
 def trial_key(trial: Task) -> str:
-    """The address of a task, 16 hexadecimal digits."""
+    """Return the address of a task, 16 hexadecimal digits."""
     return key(trial.address(), 16)
 
 
@@ -43,7 +43,7 @@ class Table:
     path: Path
 
     def rows(self) -> list[Row]:
-        """All rows, the newest of each key, in the order of first appearance."""
+        """Return all rows, the newest of each key, in the order of first appearance."""
         found: dict[str, Row] = {}
         if self.path.is_file():
             for line in self.path.read_bytes().split(b"\n"):
@@ -116,7 +116,7 @@ def sweep(
 
 
 def _left(wanted: Mapping[str, Task], rows: Iterable[Row], tell: Callable[[str], None]) -> list[Task]:
-    """The tasks without a result, or with one of data that have changed since, which ``tell`` hears of."""
+    """Return the tasks without a result, or with one of data that have changed since, which ``tell`` hears of."""
     done = {row["key"]: row for row in rows if row["status"] != "failed" and row["key"] in wanted}
     stale: dict[str, list[str]] = {}
     for name, row in done.items():
@@ -146,7 +146,7 @@ def run_row(trial: Task, threads: int | None = None) -> Row:
 
 
 def circumstances(trial: Task) -> Row:
-    """What a result may depend on beside its trial."""
+    """Return what a result may depend on beside its trial."""
     return {
         "versions": versions(),
         "seeds": trial.seeds(),
@@ -173,12 +173,12 @@ def _cpu() -> str:
 
 
 def in_process(trials: Sequence[Task]) -> Iterator[Row]:
-    """Rows from this process, one after another."""
+    """Yield rows from this process, one after another."""
     yield from map(run_row, trials)
 
 
 def joblib_engine(workers: int, threads: int = 1) -> Callable[[Sequence[Task]], Iterator[Row]]:
-    """Rows from ``workers`` processes of ``threads`` threads each on this machine."""
+    """Return rows from ``workers`` processes of ``threads`` threads each on this machine."""
 
     def run(trials: Sequence[Task]) -> Iterator[Row]:
         import joblib
@@ -190,7 +190,7 @@ def joblib_engine(workers: int, threads: int = 1) -> Callable[[Sequence[Task]], 
 
 
 def dask_engine(scheduler: str, threads: int = 1, timeout: float = 10.0) -> Callable[[Sequence[Task]], Iterator[Row]]:
-    """Rows from the workers of a Dask cluster; a row whose worker dies is run again on another.
+    """Return rows from the workers of a Dask cluster; a row whose worker dies is run again on another.
 
     Raises ``ValueError`` when the extra is not installed, the scheduler does not answer, or it is lost.
     """

@@ -24,7 +24,7 @@ class Step:
 
 
 def default_budgets(trial: Trial, split: Split) -> list[int]:
-    """Eight budgets from a twentieth of the weights, at most 50, to all of them, at most 2000."""
+    """Return eight budgets from a twentieth of the weights, at most 50, to all of them, at most 2000."""
     total = Budget(trial.hidden, channels=trial.channels).weights(
         split.train.inputs, split.train.outputs, split.train.image
     )
@@ -32,7 +32,7 @@ def default_budgets(trial: Trial, split: Split) -> list[int]:
 
 
 def budgets(low: int, high: int, count: int = 8) -> list[int]:
-    """``count`` budgets from ``low`` to ``high``, evenly spaced in the logarithm, rounded to two digits."""
+    """Return ``count`` budgets from ``low`` to ``high``, evenly spaced in the logarithm, rounded to two digits."""
     ratio = (high / low) ** (1 / max(count - 1, 1))
     found = [low * ratio**i for i in range(count)]
     rounded = {max(1, round(b, -int(math.floor(math.log10(b))) + 1)) for b in found}
@@ -70,7 +70,7 @@ class BudgetPath:
             yield Step(whole, Validated(s, tuple(losses), self.trial.settings))
 
     def _is_of(self, kept: Solution, split: Split) -> bool:
-        """Whether a finished fit is of these rows; those of files count only where they say so."""
+        """Say whether a finished fit is of these rows; those of files count only where they say so."""
         told = kept.about.get(DATA)
         return told == split.train.digest or (told is None and self.trial.has_known_data)
 

@@ -6,7 +6,7 @@ from sparelu.data import Data, DataError, Split
 
 
 def fold_numbers(data: Data, folds: int, seed: int) -> np.ndarray:
-    """The fold (0 to ``folds`` - 1) of every row, (n,): sizes differ by at most one.
+    """Return the fold (0 to ``folds`` - 1) of every row, (n,): sizes differ by at most one.
 
     For classification the rows are dealt out class after class, so that the counts of each class differ by at most one
     between folds too. Raises :class:`~sparelu.data.DataError` when there are fewer than two folds, or fewer rows
@@ -23,7 +23,7 @@ def fold_numbers(data: Data, folds: int, seed: int) -> np.ndarray:
 
 
 def fold_split(data: Data, folds: int, fold: int, seed: int) -> Split:
-    """The rows of ``data`` outside fold number ``fold`` to train on, and those in it to judge on."""
+    """Return the rows of ``data`` outside fold number ``fold`` to train on, and those in it to judge on."""
     numbers = fold_numbers(data, folds, seed)
     if not 0 <= fold < folds:
         raise DataError(f"there is no fold {fold} of {folds}: they are counted from 0")

@@ -26,16 +26,16 @@ class Validated:
 
     @property
     def loss(self) -> float:
-        """Mean over the folds; infinite where there are none."""
+        """Return mean over the folds; infinite where there are none."""
         return float(np.mean(self.losses)) if self.losses else math.inf
 
     @property
     def error(self) -> float:
-        """Standard error of the mean: standard deviation of the losses of k folds, divided by sqrt k."""
+        """Return standard error of the mean: standard deviation of the losses of k folds, divided by sqrt k."""
         return float(np.std(self.losses, ddof=1)) / math.sqrt(len(self.losses)) if len(self.losses) > 1 else 0.0
 
     def row(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {
             "nonzeros": self.nonzeros,
             "loss": self.loss,
@@ -48,12 +48,12 @@ class Validated:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Validated":
-        """From a :meth:`row`."""
+        """Read from a :meth:`row`."""
         return cls(row["nonzeros"], tuple(row["losses"]), row["settings"], row["reason"], row["chosen"])
 
 
 def choose_budget(curve: Iterable[Validated], select: str = "one-se") -> tuple[Validated, ...]:
-    """The curve in the order of nonzeros, with one budget chosen.
+    """Return the curve in the order of nonzeros, with one budget chosen.
 
     ``best`` takes the least mean loss (the smaller budget of equal ones); ``one-se`` the smallest budget whose mean
     loss is within one standard error, that of the best, of the least. Raises ``ValueError`` when no budget has a loss.
@@ -70,7 +70,7 @@ def choose_budget(curve: Iterable[Validated], select: str = "one-se") -> tuple[V
 
 
 def best(curve: Sequence[Validated]) -> Validated:
-    """The least mean loss; of equal ones the first. Raises ``ValueError`` when there is none."""
+    """Return the least mean loss; of equal ones the first. Raises ``ValueError`` when there is none."""
     scored = [p for p in curve if math.isfinite(p.loss)]
     if not scored:
         raise ValueError("no budget has a loss on the held-out folds: there is nothing to choose from")
@@ -78,11 +78,11 @@ def best(curve: Sequence[Validated]) -> Validated:
 
 
 def loss_of(measured: Measurement | Mapping[str, Any], task: str) -> float:
-    """The loss of a measurement (or of its stored form): share of wrong labels, or mean squared error."""
+    """Return the loss of a measurement (or of its stored form): share of wrong labels, or mean squared error."""
     values = measured if isinstance(measured, Mapping) else vars(measured)
     return 1 - float(values["accuracy"]) if task == "classification" else float(values["mse"])
 
 
 def loss_name(task: str) -> str:
-    """What the loss of a task is called."""
+    """Return what the loss of a task is called."""
     return "share of wrong labels" if task == "classification" else "mean squared error"

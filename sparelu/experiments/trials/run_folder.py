@@ -34,12 +34,12 @@ class FolderError(ValueError):
 
 
 def key(request: Mapping[str, Any], digits: int = 8) -> str:
-    """Hexadecimal digits that name a request by its content: canonical JSON, hashed."""
+    """Return hexadecimal digits that name a request by its content: canonical JSON, hashed."""
     return hashlib.sha256(canonical_json(request).encode()).hexdigest()[:digits]
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no spaces."""
+    """Return the one JSON text of a value: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
 
 
@@ -51,17 +51,17 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The network with its header."""
+        """Return the network with its header."""
         return self.path / MODEL
 
     @property
     def checkpoint(self) -> Path:
-        """State of the fit while it runs."""
+        """Return state of the fit while it runs."""
         return self.path / CHECKPOINT
 
     @property
     def report(self) -> Path:
-        """The report for people."""
+        """Return the report for people."""
         return self.path / REPORT
 
     @contextlib.contextmanager
@@ -123,7 +123,7 @@ class RunFolder:
         return size
 
     def read(self) -> tuple[Solution, dict[str, Any], dict[str, Any]]:
-        """The solution, the request and the result. Raises :class:`FolderError` when there is no finished run."""
+        """Read the solution, the request and the result. Raises :class:`FolderError` when there is no finished run."""
         if not self.path.is_dir():
             raise FolderError(f"{self.path}: no such run folder (sparelu fit writes one below runs/)")
         if not self.model.is_file():
@@ -143,5 +143,5 @@ class RunFolder:
 
 
 def _is_trace(file: Path) -> bool:
-    """Whether a file is what a run leaves that was killed before it wrote its request."""
+    """Say whether a file is what a run leaves that was killed before it wrote its request."""
     return file.name == ".lock" or (file.name.startswith(".") and file.name.endswith(".part"))

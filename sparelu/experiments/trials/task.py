@@ -24,19 +24,19 @@ class Task(ABC):
 
     @abstractmethod
     def request(self) -> dict[str, Any]:
-        """What is asked, as JSON values; what is at its default may be left out."""
+        """Return what is asked, as JSON values; what is at its default may be left out."""
 
     @abstractmethod
     def address(self) -> dict[str, Any]:
-        """What the row is found by, as JSON values: two tasks of one address have the same result."""
+        """Return what the row is found by, as JSON values: two tasks of one address have the same result."""
 
     @abstractmethod
     def seeds(self) -> dict[str, int]:
-        """The seeds by what they decide."""
+        """Return the seeds by what they decide."""
 
     @abstractmethod
     def data_changed(self, kept: str | None) -> str:
-        """How the data differ from those of a row with the digest ``kept``, in words; empty where they do not.
+        """Return how the data differ from those of a row with the digest ``kept``, in words; empty where they do not.
 
         Raises what reading the data raises.
         """
@@ -60,11 +60,11 @@ class Call(Task):
     device: str = "cpu"
 
     def request(self) -> dict[str, Any]:
-        """The study and all settings, the function's defaults among them."""
+        """Return the study and all settings, the function's defaults among them."""
         return {"study": self.name, "settings": {**self._defaults(), **self.settings}}
 
     def address(self) -> dict[str, Any]:
-        """The study and the settings that are not at the function's default."""
+        """Return the study and the settings that are not at the function's default."""
         default = self._defaults()
         changed = {
             k: v for k, v in self.settings.items() if canonical_json(v) != canonical_json(default.get(k, object()))
@@ -76,11 +76,11 @@ class Call(Task):
         return {p.name: p.default for p in given if p.default is not p.empty}
 
     def seeds(self) -> dict[str, int]:
-        """The setting ``seed``, where there is one."""
+        """Return the setting ``seed``, where there is one."""
         return {"seed": self.settings["seed"]} if "seed" in self.settings else {}
 
     def data_changed(self, kept: str | None) -> str:
-        """Empty: the settings say all."""
+        """Return empty: the settings say all."""
         return ""
 
     def outcome(self) -> Row:

@@ -172,7 +172,7 @@ def _data_key(trial: Trial) -> str:
 
 
 def _as_it_stands(trial: Trial) -> list[int]:
-    """What tells that a file was written again, within one process; it is read again then."""
+    """Return what tells that a file was written again, within one process; it is read again then."""
     if trial.has_known_data or not Path(trial.data).exists():
         return []
     found = Path(trial.data).stat()

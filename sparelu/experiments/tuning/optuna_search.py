@@ -74,7 +74,9 @@ class Study:
 
 
 def checked_pruner(name: str) -> str:
-    """The name of a pruner. Raises :class:`~sparelu.method.SettingError` for another, and where Optuna is missing."""
+    """Return the name of a pruner. Raises :class:`~sparelu.method.SettingError` for another, and where Optuna is
+    missing.
+    """
     _optuna()
     if name not in PRUNERS:
         raise SettingError(f"--pruner must be one of {', '.join(PRUNERS)}, got {name!r}; {nearest(name, PRUNERS)}")
@@ -82,7 +84,7 @@ def checked_pruner(name: str) -> str:
 
 
 def _judged(trial: Any, losses: Iterable[float | str]) -> tuple[tuple[float, ...], str]:
-    """The losses up to the fold where the pruner stops the trial."""
+    """Return the losses up to the fold where the pruner stops the trial."""
     found: list[float] = []
     for step, loss in enumerate(losses):
         if isinstance(loss, str):

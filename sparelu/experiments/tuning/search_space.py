@@ -21,13 +21,13 @@ class Range:
     whole: bool = False
 
     def suggest(self, trial: Any, name: str) -> float | int:
-        """The value that an Optuna trial takes."""
+        """Return the value that an Optuna trial takes."""
         if self.whole:
             return int(trial.suggest_int(name, int(self.low), int(self.high), log=self.log))
         return float(trial.suggest_float(name, self.low, self.high, log=self.log))
 
     def holds(self, value: Any) -> bool:
-        """Whether a search could try ``value``."""
+        """Say whether a search could try ``value``."""
         return value is not None and self.low <= value <= self.high
 
 
@@ -38,11 +38,11 @@ class Choice:
     values: tuple[Any, ...]
 
     def suggest(self, trial: Any, name: str) -> Any:
-        """The value that an Optuna trial takes."""
+        """Return the value that an Optuna trial takes."""
         return trial.suggest_categorical(name, self.values)
 
     def holds(self, value: Any) -> bool:
-        """Whether a search could try ``value``."""
+        """Say whether a search could try ``value``."""
         return value in self.values
 
 
@@ -50,7 +50,7 @@ Space = dict[str, Range | Choice]
 
 
 def search_space(method: type[Method], given: Mapping[str, str]) -> Space:
-    """The settings to search by name.
+    """Return the settings to search by name.
 
     ``given`` maps a setting to ``LOW:HIGH``, ``log:LOW:HIGH``, a list of values ``A,B,C``, or an empty text, which
     takes :func:`derived`. With nothing given, every number of the method that is not whole and has a positive default
@@ -76,7 +76,8 @@ def search_space(method: type[Method], given: Mapping[str, str]) -> Space:
 
 
 def derived(method: str, setting: Setting) -> Range | Choice:
-    """The range that a declaration implies: its choices, true and false, or half a decade around a positive default.
+    """Return the range that a declaration implies: its choices, true and false, or half a decade around a positive
+    default.
 
     Raises :class:`~sparelu.method.SettingError` where there is no such default.
     """
@@ -97,12 +98,12 @@ def derived(method: str, setting: Setting) -> Range | Choice:
 
 
 def _towards(default: float, bound: float | None) -> float | None:
-    """Nine tenths of the way from the default to an open bound, which itself is not allowed; none at 0."""
+    """Return nine tenths of the way from the default to an open bound, which itself is not allowed; none at 0."""
     return None if not bound else default + 0.9 * (bound - default)
 
 
 def _parsed(method: str, setting: Setting, text: str) -> Range | Choice:
-    """A range or a list from its text, checked against the setting's rule."""
+    """Return a range or a list from its text, checked against the setting's rule."""
     if not text:
         return derived(method, setting)
     parts = text.removeprefix("log:").split(":")
