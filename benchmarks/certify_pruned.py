@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparelu.certify.pairs import Inputs, gap, product_of_norms
-from sparelu.certify.pruned import alike, without_smallest
+from sparelu.certify.pairs import Inputs, bound_gap, product_of_norms
+from sparelu.certify.pruned import group_rows, without_smallest
 from sparelu.data import Data
 from sparelu.datasets import load
 from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
@@ -101,14 +101,14 @@ def row(data: str, pruned: float, domain: str) -> dict[str, Any]:
         places = [Inputs(*rows.ranges, longest)]
         found = attack(dense, small, places[0], x[:20])
     elif domain == "groups":
-        parts = alike(x, 64, np.random.default_rng(0))
+        parts = group_rows(x, 64, np.random.default_rng(0))
         places = [Inputs.hull(part) for part in parts]
         found = max(attack_mixtures(dense, small, part) for part in parts)
     else:
         places = [Inputs(point - float(domain), point + float(domain)) for point in x[:20]]
         found = max(attack(dense, small, p, np.clip(x[:1], p.low, p.high)) for p in places[:5])
     begun = time.process_time()
-    pair = max(gap(dense, small, p).norm for p in places)
+    pair = max(bound_gap(dense, small, p).norm for p in places)
     seconds = (time.process_time() - begun) / len(places)
     norms = max(product_of_norms(dense, small, p) for p in places)
     return {"attack": found, "pair": pair, "norms": norms, "seconds": seconds}

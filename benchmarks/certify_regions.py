@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from numba import njit
 from scipy.optimize import nnls
 
-from sparelu.certify.lines import pieces
-from sparelu.certify.plane import cells
+from sparelu.certify.lines import find_pieces
+from sparelu.certify.plane import enumerate_cells
 from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
 from sparelu.experiments.benchmarks.figures import lines
 from sparelu.experiments.benchmarks.run import run_benchmarks
@@ -87,7 +87,7 @@ def trained(r: int, k: int, seed: int, steps: int) -> dict[str, Any]:
     for step in (step for step in SHOWN if step <= steps):
         descend(theta, x, y, step - done, STEP, TAMED)
         done = step
-        lines_of = pieces(Network.two_layer(theta[0][:, None], theta[2], theta[1]), -1.0, 1.0)
+        lines_of = find_pieces(Network.two_layer(theta[0][:, None], theta[2], theta[1]), -1.0, 1.0)
         margin = y * outputs(theta, x)
         least = float(margin.min() / np.square(theta).sum())
         simplest = [lines_of.simplest(share) for share in SMALL]
@@ -106,7 +106,7 @@ def exact(domain: str, widths: str) -> dict[str, Any]:
         [rng.standard_normal(b) for b in sizes[1:]],
     )
     begun = time.perf_counter()
-    found = pieces(network) if domain == "line" else cells(network, np.full(2, -3.0), np.full(2, 3.0))
+    found = find_pieces(network) if domain == "line" else enumerate_cells(network, np.full(2, -3.0), np.full(2, 3.0))
     return {"regions": found.regions, "seconds": time.perf_counter() - begun}
 
 

@@ -22,7 +22,7 @@ from scipy.optimize import brentq
 from sparelu.compress.bounds import invariant_bound
 from sparelu.compress.frames import InvariantTarget, antipodal, equal_norms, optimum
 from sparelu.compress.population import Population
-from sparelu.compress.projection import Form, LawTarget, NetworkTarget, Projection, descend
+from sparelu.compress.projection import Form, LawTarget, NetworkTarget, Projection, descend_neurons
 from sparelu.data import Budget
 from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
 from sparelu.experiments.benchmarks.figures import lines
@@ -49,7 +49,7 @@ def gaussian_total(d: int) -> float:
 def search(projection: Projection, m: int, d: int, starts: int, rng: np.random.Generator) -> tuple[float, TwoLayer]:
     """The best of ``starts`` searches from random directions."""
     zero = torch.zeros(m, dtype=torch.float64)
-    found = [descend(projection, torch.from_numpy(rng.normal(size=(m, d))), zero, 2000) for _ in range(starts)]
+    found = [descend_neurons(projection, torch.from_numpy(rng.normal(size=(m, d))), zero, 2000) for _ in range(starts)]
     weight, bias, loss = min(found, key=lambda f: f[2])
     return loss, projection.solve(weight, bias)
 

@@ -25,9 +25,9 @@ from scipy.special import logsumexp
 
 from sparelu.compress.population import Population, gaussian_law
 from sparelu.compress.projection import Form, NetworkTarget, Projection
-from sparelu.compress.refit import gap, refit, refit_outputs
+from sparelu.compress.refit import refit_outputs, refit_students, row_gap
 from sparelu.compress.shallow import two_layer
-from sparelu.compress.starts import Chosen, centres, greedy, largest
+from sparelu.compress.starts import Chosen, choose_greedily, find_centres, largest_neurons
 from sparelu.data import Data
 from sparelu.datasets import load
 from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
@@ -99,17 +99,17 @@ def chosen_ways(original: TwoLayer, data: Data, m: int, seed: int) -> dict[str, 
         weight = found.weight @ back
         return TwoLayer(found.out, weight, found.bias - weight @ law.mean, found.linear @ back, found.offset)
 
-    means = centres(original, m, rng)
-    kept = largest(original, m)
+    means = find_centres(original, m, rng)
+    kept = largest_neurons(original, m)
     return {
         "magnitude": TwoLayer.of(kept[0], torch.zeros(len(original.out), m, dtype=torch.float64), kept[1]),
         "k-means": TwoLayer.of(means[0], torch.zeros(len(original.out), m, dtype=torch.float64), means[1]),
-        "greedy": student(greedy(target, form, m, rng)),
+        "greedy": student(choose_greedily(target, form, m, rng)),
     }
 
 
 def kept_as_it_is(original: TwoLayer, m: int) -> TwoLayer:
-    weight, bias = largest(original, m)
+    weight, bias = largest_neurons(original, m)
     where = [int(torch.nonzero((original.weight == w).all(1))[0, 0]) for w in weight]
     return TwoLayer(original.out[:, where], weight, bias, original.linear, original.offset)
 
@@ -126,7 +126,7 @@ def row(data: str, width: int, m: int) -> dict[str, Any]:
     def note(way: str, kind: str, student: TwoLayer, started: float) -> None:
         seconds = round(time.process_time() - started, 1)
         each[f"{way}/{kind}"] = losses(student, test)
-        distance = float(gap(student(held), original(held), classes))
+        distance = float(row_gap(student(held), original(held), classes))
         found[f"{way}/{kind}"] = {"gap": distance, "seconds": seconds}
 
     fitted = train_rows.take(np.sort(np.random.default_rng(0).permutation(train_rows.n)[:ROWS]))
@@ -141,7 +141,7 @@ def row(data: str, width: int, m: int) -> dict[str, Any]:
         if way in ("greedy", "population"):
             note(way, "none", starts[0], started)
         note(way, "outputs", refit_outputs(starts[0], x.double(), original(x.double())), started)
-        note(way, "all", refit(starts, original, x, classes, "all", STEPS, generator(m, "refit")), started)
+        note(way, "all", refit_students(starts, original, x, classes, "all", STEPS, generator(m, "refit")), started)
     for way, rows in each.items():
         more = rows - each["population/all"]
         spread = float(more.std()) / len(more) ** 0.5

@@ -20,7 +20,7 @@ from sparelu.experiments.benchmarks.figures import lines
 from sparelu.experiments.benchmarks.run import run_benchmarks
 from sparelu.experiments.evaluate import evaluate
 from sparelu.interpolate.few_weights import FewWeights
-from sparelu.interpolate.points.path_prox import PathNetwork, Penalty
+from sparelu.interpolate.points.path_prox import PathNetwork, PathPenalty
 from sparelu.interpolate.reweighted import Reweighted
 from sparelu.run import fit
 
@@ -39,24 +39,24 @@ PRINTED = {
 class Aliased(PathNetwork):
     """Weights |v_new w_old|^(p-1), as in the published notebook in 50 dimensions."""
 
-    def _shrink(self, before: torch.Tensor, penalty: Penalty) -> None:
+    def _shrink(self, before: torch.Tensor, penalty: PathPenalty) -> None:
         super()._shrink(self.old * self.v.norm(dim=0)[:, None], penalty)
 
-    def step(self, x: torch.Tensor, y: torch.Tensor, penalty: Penalty, classes: bool) -> float:
+    def step(self, x: torch.Tensor, y: torch.Tensor, penalty: PathPenalty, classes: bool) -> float:
         """Remember the incoming weights."""
         self.old = self._incoming(penalty.biases).detach().clone()
         return super().step(x, y, penalty, classes)
 
 
-def problem(name: str, seed: int) -> tuple[torch.Tensor, torch.Tensor, int, Penalty]:
+def problem(name: str, seed: int) -> tuple[torch.Tensor, torch.Tensor, int, PathPenalty]:
     """Inputs, targets, width and penalty (p to be set) of a published task; data are drawn before the weights."""
     torch.manual_seed(seed)
     if name == "U":
         x = torch.tensor([-2.0, -1, 0, 1, 2, 3])[:, None]
         y = torch.tensor([0.0, 0, 1, 1, 0, 0])[:, None]
-        return x, y, 80, Penalty(0, 0.003, False, 1e-8)
+        return x, y, 80, PathPenalty(0, 0.003, False, 1e-8)
     x = torch.zeros(10, 50).uniform_(-1, 1)
-    return x, torch.zeros(10, 1).uniform_(-1, 1), 100, Penalty(0, 0.005, True, 1e-6)
+    return x, torch.zeros(10, 1).uniform_(-1, 1), 100, PathPenalty(0, 0.005, True, 1e-6)
 
 
 def row(task: str, p: float, epochs: int, seed: int = 20, alias: bool = False) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def row(task: str, p: float, epochs: int, seed: int = 20, alias: bool = False) -
     x, y, width, plain = problem(task, seed)
     hidden = torch.nn.Linear(x.shape[1], width)
     output = torch.nn.Linear(width, 1, bias=False)
-    penalty = Penalty(p, plain.strength, plain.biases, plain.least)
+    penalty = PathPenalty(p, plain.strength, plain.biases, plain.least)
     kind = Aliased if alias else PathNetwork
     net = kind(hidden.weight.detach(), hidden.bias.detach(), output.weight.detach(), torch.zeros(1), 0.01)
     start = time.perf_counter()

@@ -16,7 +16,7 @@ SCALES = (0.1, 0.3, 1.0, 3.0)
 """Values of the constant input that biases are weights from, in units of |x|; the best is taken."""
 
 
-def averaged(factors: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+def bound_product(factors: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
     """Return the bounds of |(M_L D ... D M_1)_k| for every row k of M_L, (K,), and of the norm; ``factors`` are M_1 ...
     M_L.
     """
@@ -34,7 +34,7 @@ def averaged(factors: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
     return rows * 2.0 ** (1 - depth), norm * 2.0 ** (1 - depth)
 
 
-def difference(
+def bound_difference(
     reference: Sequence[tuple[np.ndarray, np.ndarray]], network: Sequence[tuple[np.ndarray, np.ndarray]], norm: float
 ) -> tuple[np.ndarray, float]:
     """Return the bounds of |F_k - f_k|, (k,), and of |F - f|_2 for |x| <= ``norm``; layers as (weights, biases) from
@@ -49,7 +49,7 @@ def difference(
         constant = scale * norm if norm > 0 else 1.0
         w = [_with_constant(a, b / constant, i == last) for i, (a, b) in enumerate(reference)]
         p = [_with_constant(a, b / constant, i == last) for i, (a, b) in enumerate(network)]
-        found = [averaged([*p[:i], w[i] - p[i], *w[i + 1 :]]) for i in range(len(w))]
+        found = [bound_product([*p[:i], w[i] - p[i], *w[i + 1 :]]) for i in range(len(w))]
         size = float(np.hypot(norm, constant))
         rows = np.minimum(rows, size * np.sum([f[0] for f in found], axis=0))
         length = min(length, size * sum(f[1] for f in found))

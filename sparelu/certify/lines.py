@@ -1,7 +1,7 @@
 """Linear regions along a line, exactly: all knots of a ReLU network of one variable, for any depth.
 
-A network on the line x = o + t e is a network of the one input t (:func:`along`), so that lines and segments in any
-dimension need nothing more than knots in one.
+A network on the line x = o + t e is a network of the one input t (:func:`restrict_to_line`), so that lines and segments
+in any dimension need nothing more than knots in one.
 """
 
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ def _hull_slopes(t: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.diff(y[kept]) / np.diff(t[kept])
 
 
-def along(network: Network, origin: ArrayLike, direction: ArrayLike) -> Network:
+def restrict_to_line(network: Network, origin: ArrayLike, direction: ArrayLike) -> Network:
     """Return the network of one input ``t -> network(origin + t direction)``, in float64; origin and direction (d,)."""
     net = network.to(torch.float64, "cpu")
     o, e = (torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (origin, direction))
@@ -114,7 +114,7 @@ def _restricted(layer: Layer, origin: torch.Tensor, direction: torch.Tensor) -> 
     return Layer.from_dense((w @ direction.numpy())[:, None], bias)
 
 
-def pieces(
+def find_pieces(
     network: Network, low: float = -np.inf, high: float = np.inf, limit: int = 10**7, activation: bool = False
 ) -> Pieces:
     """Return all linear pieces of a network of one input on (low, high).

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sparelu.certify.averaged import difference
+from sparelu.certify.averaged import bound_difference
 from sparelu.networks.network import Layer, Network
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -52,7 +52,7 @@ class Inputs:
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class LayerPair:
     """Hold dense weights of one layer of both networks and their difference: w (o, i), b (o,), p, c, dw, db."""
 
     w: np.ndarray
@@ -97,7 +97,7 @@ class Gap:
         return min(self.norm, float(np.maximum(-self.low, self.high).max(initial=0.0)))
 
 
-def aligned(reference: Network, network: Network) -> list[Step]:
+def pair_layers(reference: Network, network: Network) -> list[LayerPair]:
     """Return the layers of both networks side by side, in float64.
 
     Raises ``ValueError`` when the networks differ in a width.
@@ -109,7 +109,7 @@ def aligned(reference: Network, network: Network) -> list[Step]:
             "(before neurons are removed)"
         )
     both = zip(reference.layers, network.layers, strict=True)
-    return [Step(*_dense(one), *_dense(two)) for one, two in both]
+    return [LayerPair(*_dense(one), *_dense(two)) for one, two in both]
 
 
 def _dense(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
@@ -124,14 +124,14 @@ def product_of_norms(reference: Network, network: Network, inputs: Inputs) -> fl
     sum_l (prod_{k>l} |W_k|) |W_l - P_l| (prod_{k<l} |P_k|) sup|x|.
     """
     error, size = 0.0, inputs.norm
-    for s in aligned(reference, network):
+    for s in pair_layers(reference, network):
         error = _norm(s.w) * error + _norm(s.dw) * size + float(np.linalg.norm(s.db))
         size = _norm(s.p) * size + float(np.linalg.norm(s.c))
     skip_w, skip_b = _skip_difference(reference, network)
     return error + _norm(skip_w) * inputs.norm + float(np.linalg.norm(skip_b)) + _rounding(reference, network, inputs)
 
 
-def gap(reference: Network, network: Network, inputs: Inputs) -> Gap:
+def bound_gap(reference: Network, network: Network, inputs: Inputs) -> Gap:
     """Return the bounds of the difference of both networks on ``inputs``; never above :func:`product_of_norms`.
 
     Backward linear bounds of differences and activations, intersected at every layer with interval bounds and with
@@ -139,7 +139,7 @@ def gap(reference: Network, network: Network, inputs: Inputs) -> Gap:
 
     Raises ``ValueError`` when the networks differ in a width.
     """
-    steps, lines = aligned(reference, network), list[Lines]()
+    steps, lines = pair_layers(reference, network), list[Lines]()
     below = _Known(inputs.low, inputs.high, np.zeros_like(inputs.low), np.zeros_like(inputs.low), inputs.norm, 0.0)
     skip_w, skip_b = _skip_difference(reference, network)
     for i, s in enumerate(steps):
@@ -147,7 +147,7 @@ def gap(reference: Network, network: Network, inputs: Inputs) -> Gap:
         extra = (skip_w, skip_b) if last else (np.zeros((len(s.b), len(inputs.low))), np.zeros(len(s.b)))
         d_low, d_high = _backwards(steps, lines, s.w, s.dw, extra[0], s.db + extra[1], inputs)
         if last:
-            rows, length = difference([(t.w, t.b) for t in steps], [(t.p, t.c) for t in steps], inputs.norm)
+            rows, length = bound_difference([(t.w, t.b) for t in steps], [(t.p, t.c) for t in steps], inputs.norm)
             d = _intersect((d_low, d_high), _around(extra, rows, inputs))
             return _final(s, below, extra, d, length, inputs, _rounding(reference, network, inputs))
         z_low, z_high = _backwards(steps, lines, np.zeros_like(s.w), s.p, extra[0], s.c, inputs)
@@ -169,7 +169,7 @@ class _Known:
 
 
 def _backwards(
-    steps: list[Step],
+    steps: list[LayerPair],
     lines: list[Lines],
     on_d: np.ndarray,
     on_h: np.ndarray,
@@ -203,7 +203,7 @@ def _substituted(
 
 
 def _after(
-    s: Step, below: _Known, z: tuple[np.ndarray, np.ndarray], d: tuple[np.ndarray, np.ndarray]
+    s: LayerPair, below: _Known, z: tuple[np.ndarray, np.ndarray], d: tuple[np.ndarray, np.ndarray]
 ) -> tuple[_Known, Lines]:
     """Intersect backward bounds with intervals and norms; return what is known of the next layer's inputs, and its
     lines.
@@ -225,14 +225,14 @@ def _after(
     return known, _lines(z_low, z_high, d_low, d_high, both, none)
 
 
-def _d_norm(s: Step, below: _Known) -> float:
+def _d_norm(s: LayerPair, below: _Known) -> float:
     """Bound |W d^+ + dW h + db| by norms, the part dW h + db also by intervals."""
     low, high = _interval(s.dw, below.h_low, below.h_high, s.db)
     moved = min(_norm(s.dw) * below.h_norm + float(np.linalg.norm(s.db)), float(np.linalg.norm(np.maximum(-low, high))))
     return _norm(s.w) * below.d_norm + moved
 
 
-def _difference_interval(s: Step, below: _Known) -> tuple[np.ndarray, np.ndarray]:
+def _difference_interval(s: LayerPair, below: _Known) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounds of d by unit: intervals, and rows' norms."""
     one = _interval(s.w, below.d_low, below.d_high, s.db)
     two = _interval(s.dw, below.h_low, below.h_high, np.zeros_like(s.db))
@@ -262,7 +262,7 @@ def _lines(
 
 
 def _final(
-    s: Step,
+    s: LayerPair,
     below: _Known,
     extra: tuple[np.ndarray, np.ndarray],
     d: tuple[np.ndarray, np.ndarray],

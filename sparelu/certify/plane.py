@@ -38,7 +38,7 @@ class Cells:
         return np.array([_area(c) for c in self.corners])
 
 
-def cells(network: Network, low: np.ndarray, high: np.ndarray, limit: int = 200_000) -> Cells:
+def enumerate_cells(network: Network, low: np.ndarray, high: np.ndarray, limit: int = 200_000) -> Cells:
     """Enumerate all activation cells of a network of two inputs in the box ``low`` (2,) to ``high`` (2,), and its
     linear regions.
 

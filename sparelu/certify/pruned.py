@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from sparelu.certify.pairs import Inputs, aligned, gap, product_of_norms
+from sparelu.certify.pairs import Inputs, bound_gap, pair_layers, product_of_norms
 from sparelu.certify.premises import some_rows, width_reason
 from sparelu.data import Data
 from sparelu.method import Certifier, setting
@@ -89,7 +89,7 @@ class Pruned(Certifier):
         if max(layer.shape[0] * layer.shape[1] for layer in network.layers) > DENSE_LIMIT:
             return f"a layer has more than {DENSE_LIMIT:,} entries: bounds of the pair are computed on dense rows"
         try:
-            aligned(*self._pair(network))
+            pair_layers(*self._pair(network))
         except (StoreError, ValueError) as error:
             return str(error)
         return None
@@ -99,7 +99,7 @@ class Pruned(Certifier):
             raise ValueError(self.refuses(network, data))
         dense, small = self._pair(network)
         places, where = self._places(data, rng)
-        bounds = [gap(dense, small, place).largest for place in places]
+        bounds = [bound_gap(dense, small, place).largest for place in places]
         norms = [product_of_norms(dense, small, place) for place in places]
         what = (
             f"{small.nonzeros:,} weights instead of {dense.nonzeros:,}"
@@ -125,7 +125,7 @@ class Pruned(Certifier):
             return near, f"within {self.radius:g} by input of {len(x)} rows of the data"
         if self.groups is not None:
             x = some_rows(data, GROUPED, rng)
-            parts = alike(x, self.groups, rng)
+            parts = group_rows(x, self.groups, rng)
             words = (
                 f"for every one of {len(x)} rows of the data and every mixture of those of one of {len(parts)} groups"
             )
@@ -139,7 +139,7 @@ class Pruned(Certifier):
         return load(self.reference).network, network
 
 
-def alike(x: np.ndarray, groups: int, rng: np.random.Generator) -> list[np.ndarray]:
+def group_rows(x: np.ndarray, groups: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Group the rows (n, d) into at most ``groups`` by k-means."""
     from sklearn.cluster import KMeans
 

@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from sparelu.certify.lines import TooManyRegions, along, pieces
-from sparelu.certify.plane import cells
+from sparelu.certify.lines import TooManyRegions, find_pieces, restrict_to_line
+from sparelu.certify.plane import enumerate_cells
 from sparelu.certify.premises import some_rows, width_reason
 from sparelu.data import Data
 from sparelu.method import Certifier, setting
@@ -35,7 +35,7 @@ def upper_bound(network: Network) -> int:
 
 def on_segment(network: Network, start: np.ndarray, end: np.ndarray, limit: int = 10**7) -> int:
     """Count the linear regions of the network on the open segment from ``start`` (d,) to ``end`` (d,), exactly."""
-    return pieces(along(network, start, np.asarray(end) - np.asarray(start)), 0.0, 1.0, limit).regions
+    return find_pieces(restrict_to_line(network, start, np.asarray(end) - np.asarray(start)), 0.0, 1.0, limit).regions
 
 
 def on_tour(network: Network, rows: np.ndarray, limit: int = 10**7) -> int:
@@ -69,7 +69,7 @@ class Regions(Certifier):
         return self._bounds(network, data, rng, why)
 
     def _line(self, network: Network) -> Certificate:
-        found = pieces(network)
+        found = find_pieces(network)
         least = ", ".join(f"{found.effective(r)} at {r:g}" for r in (1e-6, 1e-3, 1e-2, 5e-2))
         claim = f"linear regions on the whole line, exact; overlooking small relative changes of slope: {least}"
         return self._exact(claim, found.regions)
@@ -77,7 +77,7 @@ class Regions(Certifier):
     def _plane(self, network: Network, data: Data) -> Certificate:
         low, high = data.ranges
         margin = np.where(high > low, 0.0, 0.5)
-        found = cells(network, low - margin, high + margin, self.limit)
+        found = enumerate_cells(network, low - margin, high + margin, self.limit)
         claim = f"linear regions in the box of the data, exact ({found.activation_regions} activation patterns)"
         return self._exact(claim, found.regions)
 

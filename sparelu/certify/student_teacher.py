@@ -96,14 +96,14 @@ class Isotropy:
 def isotropy(weight: Float[Tensor, "k d"], tolerance: float = 1e-4) -> Isotropy:
     """Return the diagonal symmetry of square weights, entries equal to within ``tolerance`` of the largest.
 
-    Rows are first matched to the coordinates (:func:`aligned`). Indices i and j are in one
+    Rows are first matched to the coordinates (:func:`align_rows`). Indices i and j are in one
     block when their transposition leaves the matrix as it is; this relation is transitive.
 
     Raises ``ValueError`` when the matrix is not square.
     """
     if weight.shape[0] != weight.shape[1]:
         raise ValueError(f"isotropy needs as many neurons as inputs, got {tuple(weight.shape)}")
-    w = aligned(weight).numpy()
+    w = align_rows(weight).numpy()
     size = tolerance * np.abs(w).max()
     left, blocks = list(range(len(w))), []
     while left:
@@ -115,7 +115,7 @@ def isotropy(weight: Float[Tensor, "k d"], tolerance: float = 1e-4) -> Isotropy:
     return Isotropy(tuple(sorted(blocks, reverse=True)), 1 + int((np.diff(ordered) > size).sum()))
 
 
-def aligned(weight: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+def align_rows(weight: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
     """Return the rows reordered so that the sum of |diagonal| is largest: a spurious minimum has a negative corner."""
     rows, columns = linear_sum_assignment(-weight.abs().numpy())
     return weight[torch.from_numpy(rows[np.argsort(columns)])]

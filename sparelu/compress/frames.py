@@ -166,7 +166,7 @@ def optimum(target: InvariantTarget, neurons: int) -> Optimum:
     return equal if pair is None or equal.loss <= pair.loss else pair
 
 
-def frame(target: InvariantTarget, neurons: int, rng: np.random.Generator) -> TwoLayer:
+def build_frame(target: InvariantTarget, neurons: int, rng: np.random.Generator) -> TwoLayer:
     """Return a network that attains :func:`optimum`, turned at random about the pull.
 
     Raises ``ValueError`` as :func:`optimum` does.

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from sparelu.compress.bounds import lower_bound
-from sparelu.compress.frames import InvariantTarget, frame
-from sparelu.compress.projection import Form, NetworkTarget, Projection, descend
-from sparelu.compress.refit import refit
+from sparelu.compress.frames import InvariantTarget, build_frame
+from sparelu.compress.projection import Form, NetworkTarget, Projection, descend_neurons
+from sparelu.compress.refit import refit_students
 from sparelu.compress.shallow import distance_certificate, fits, from_two_layer, shallow_reason, two_layer, unchanged
-from sparelu.compress.starts import Chosen, centres, greedy, largest, scattered
+from sparelu.compress.starts import Chosen, choose_greedily, find_centres, largest_neurons, scatter_neurons
 from sparelu.data import Budget, Data
-from sparelu.gaussian import Normal, TwoLayer, inner, squared_norm
+from sparelu.gaussian import NormalInputs, TwoLayer, inner, squared_norm
 from sparelu.method import Compressor, setting
 from sparelu.networks.network import Network
 from sparelu.outcome import Assumption, Certificate
@@ -58,7 +58,7 @@ class Population(Compressor):
         if fits(network, budget):
             return unchanged(network, budget)
         original, m = two_layer(network), budget.hidden[0]
-        law, law_name = Normal.standard(network.inputs), "standard normal"
+        law, law_name = NormalInputs.standard(network.inputs), "standard normal"
         if data is not None and self.law == "data":
             law, law_name = gaussian_law(data), "Gaussian of the rows' mean and covariance"
         target = NetworkTarget.of(law.whiten(original))
@@ -67,7 +67,7 @@ class Population(Compressor):
         rows, student = None if data is None else _rows(data, self.rows, rng), students[0]
         if data is not None and rows is not None and self.refit != "none":
             classes = data.task == "classification"
-            student = refit(students, original, rows, classes, self.refit, self.refit_steps, rng)
+            student = refit_students(students, original, rows, classes, self.refit, self.refit_steps, rng)
         small = from_two_layer(student, network)
         returned = two_layer(small)
         distance = max(target.energy + float(_excess(law.whiten(returned), target.net)), 0.0)
@@ -83,7 +83,7 @@ class Population(Compressor):
         self,
         original: TwoLayer,
         target: NetworkTarget,
-        law: Normal,
+        law: NormalInputs,
         neurons: int,
         rng: np.random.Generator,
         starts: int | None = None,
@@ -103,7 +103,7 @@ class Population(Compressor):
         projection = Projection(target, form)
         selected = [_start(i, target, form, neurons, rng) for i in range(min(self.restarts, 2))]
         best = self._best(projection, target, neurons, selected, rng)
-        kept = largest(target.net, neurons)
+        kept = largest_neurons(target.net, neurons)
 
         def seen(weight: Tensor, bias: Tensor) -> TwoLayer:
             found = projection.solve(weight, bias)
@@ -126,14 +126,14 @@ class Population(Compressor):
         for i in range(self.restarts):
             start = selected[i] if i < len(selected) else _start(i, target, projection.form, neurons, rng)
             steps = self.steps if self.restarts == 1 else self.screening
-            found.append(descend(projection, *start, steps))
+            found.append(descend_neurons(projection, *start, steps))
         weight, bias, _ = min(found, key=lambda f: f[2])
         if self.restarts > 1:
-            weight, bias, _ = descend(projection, weight, bias, self.steps)
+            weight, bias, _ = descend_neurons(projection, weight, bias, self.steps)
         return weight, bias
 
 
-def gaussian_law(data: Data) -> Normal:
+def gaussian_law(data: Data) -> NormalInputs:
     """Return the Gaussian of the rows' mean and covariance, from one pass; constant directions are left out."""
     n, total = 0, np.zeros(data.inputs)
     square = np.zeros((data.inputs, data.inputs))
@@ -143,19 +143,19 @@ def gaussian_law(data: Data) -> Normal:
         n, total, square = n + len(part), total + part.sum(0), square + part.T @ part
     mean = total / n
     covariance = square / n - np.outer(mean, mean)
-    return Normal.of(torch.from_numpy(mean + shift), torch.from_numpy(0.5 * (covariance + covariance.T)))
+    return NormalInputs.of(torch.from_numpy(mean + shift), torch.from_numpy(0.5 * (covariance + covariance.T)))
 
 
 def _start(i: int, target: NetworkTarget, form: Form, neurons: int, rng: np.random.Generator) -> Chosen:
     """Start ``i``: greedy selection, k-means, the frame of the invariant theory where it has one, random directions."""
     if i == 2 and _plain(target.net, form, neurons):
-        best = frame(InvariantTarget.of(target.net), neurons, rng)
+        best = build_frame(InvariantTarget.of(target.net), neurons, rng)
         return best.weight, best.bias
     if i > 1:
-        return scattered(target.net, form, neurons, rng)
-    weight, bias = greedy(target, form, neurons, rng) if i == 0 else centres(target.net, neurons, rng)
+        return scatter_neurons(target.net, form, neurons, rng)
+    weight, bias = choose_greedily(target, form, neurons, rng) if i == 0 else find_centres(target.net, neurons, rng)
     if len(bias) < neurons:  # the selected neurons span the others: the rest may point anywhere
-        more = scattered(target.net, form, neurons - len(bias), rng)
+        more = scatter_neurons(target.net, form, neurons - len(bias), rng)
         weight, bias = torch.cat([weight, more[0]]), torch.cat([bias, more[1]])
     return weight, bias
 

@@ -215,7 +215,7 @@ class Projection:
         return value, TwoLayer(out, neurons.weight, neurons.bias, linear, offset), own, slope
 
 
-def descend(
+def descend_neurons(
     projection: Projection, weight: Tensor, bias: Tensor, steps: int, tolerance: float = 1e-10
 ) -> tuple[Tensor, Tensor, float]:
     """Descend by L-BFGS from the neurons (m, r), (m,); return the neurons of unit length that it ends at, and their

@@ -33,7 +33,7 @@ def refit_all(
 ) -> TwoLayer:
     """Fit all weights by L-BFGS on the rows, in the number type of the rows; the iterate nearest on ``watched`` rows.
 
-    The loss is :func:`gap` over the variance of the original's outputs. Inputs are centred meanwhile, which changes
+    The loss is :func:`row_gap` over the variance of the original's outputs. Inputs are centred meanwhile, which changes
     biases only. A student of a network without hidden biases keeps them at zero, one without linear part has none.
     Stops when :data:`PATIENCE` steps come no nearer on the watched rows.
     """
@@ -51,7 +51,7 @@ def refit_all(
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         variable = torch.from_numpy(flat).to(x.dtype).requires_grad_()
-        value = gap(rebuilt(variable)(x - centre), wanted, classes) / spread
+        value = row_gap(rebuilt(variable)(x - centre), wanted, classes) / spread
         (gradient,) = torch.autograd.grad(value, variable)
         return float(value.detach()), gradient.double().numpy()
 
@@ -64,7 +64,7 @@ def refit_all(
     return TwoLayer(new.out, new.weight, bias, new.linear, offset)
 
 
-def refit(
+def refit_students(
     students: Sequence[TwoLayer],
     original: TwoLayer,
     x: Float[Tensor, "n d"],
@@ -84,7 +84,7 @@ def refit(
     wanted, answers = original(judged), original(fitted.double())
 
     def distance(net: TwoLayer) -> float:
-        return float(gap(net(judged), wanted, classes))
+        return float(row_gap(net(judged), wanted, classes))
 
     found = []
     for student in students:
@@ -95,7 +95,7 @@ def refit(
     return min(found, key=distance)
 
 
-def gap(said: Float[Tensor, "n k"], wanted: Float[Tensor, "n k"], classes: bool) -> Float[Tensor, ""]:
+def row_gap(said: Float[Tensor, "n k"], wanted: Float[Tensor, "n k"], classes: bool) -> Float[Tensor, ""]:
     """Return the mean squared gap over the rows, or of classes :func:`divergence`."""
     return divergence(said, wanted) if classes else (said - wanted).square().sum(1).mean()
 
@@ -128,7 +128,7 @@ class _Judge:
     def _distance(self, flat: np.ndarray) -> float:
         if self.rows is None or self.wanted is None:
             return 0.0
-        return float(gap(self.rebuilt(torch.from_numpy(flat))(self.rows), self.wanted, self.classes))
+        return float(row_gap(self.rebuilt(torch.from_numpy(flat))(self.rows), self.wanted, self.classes))
 
     def __call__(self, flat: np.ndarray) -> None:
         if self.rows is None:

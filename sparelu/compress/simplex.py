@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparelu.compress.bounds import lower_bound, rest_energy
-from sparelu.compress.frames import InvariantTarget, frame, optimum
+from sparelu.compress.frames import InvariantTarget, build_frame, optimum
 from sparelu.compress.shallow import distance_certificate, fits, from_two_layer, shallow_reason, two_layer, unchanged
 from sparelu.data import Budget, Data
 from sparelu.gaussian import inner, squared_norm
@@ -41,7 +41,7 @@ class Simplex(Compressor):
             return unchanged(network, budget)
         target, m = two_layer(network), budget.hidden[0]
         invariant = InvariantTarget.of(target)
-        student = frame(invariant, m, rng)
+        student = build_frame(invariant, m, rng)
         energy = float(squared_norm(target))
         gap = max(energy + float(squared_norm(student) - 2 * inner(student, target)), 0.0)
         best = optimum(invariant, m)

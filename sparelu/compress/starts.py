@@ -30,13 +30,13 @@ def importance(net: TwoLayer) -> Float[Tensor, " n"]:
     return torch.linalg.vector_norm(net.out, dim=0) * size
 
 
-def largest(net: TwoLayer, neurons: int) -> Chosen:
+def largest_neurons(net: TwoLayer, neurons: int) -> Chosen:
     """Return the neurons of largest :func:`importance`: magnitude pruning of neurons."""
     rows = torch.topk(importance(net), neurons).indices
     return net.weight[rows], net.bias[rows]
 
 
-def centres(net: TwoLayer, neurons: int, rng: np.random.Generator) -> Chosen:
+def find_centres(net: TwoLayer, neurons: int, rng: np.random.Generator) -> Chosen:
     """Find by k-means of the directions (w, b)/|(w, b)|, each weighing its :func:`importance`; fewer if directions
     repeat.
     """
@@ -55,7 +55,7 @@ def centres(net: TwoLayer, neurons: int, rng: np.random.Generator) -> Chosen:
     return found[:, :-1].contiguous(), found[:, -1].contiguous()
 
 
-def greedy(target: NetworkTarget, form: Form, neurons: int, rng: np.random.Generator) -> Chosen:
+def choose_greedily(target: NetworkTarget, form: Form, neurons: int, rng: np.random.Generator) -> Chosen:
     """Choose by orthogonal matching pursuit in the exact geometry: the neuron that lowers the squared distance most, M
     times.
     """
@@ -91,7 +91,7 @@ def greedy(target: NetworkTarget, form: Form, neurons: int, rng: np.random.Gener
     return net.weight[index], net.bias[index]
 
 
-def scattered(net: TwoLayer, form: Form, neurons: int, rng: np.random.Generator) -> Chosen:
+def scatter_neurons(net: TwoLayer, form: Form, neurons: int, rng: np.random.Generator) -> Chosen:
     """Draw directions at random, with biases as far out as those of the network."""
     weight = torch.from_numpy(rng.standard_normal((neurons, net.weight.shape[1])))
     weight /= torch.linalg.vector_norm(weight, dim=1, keepdim=True)

@@ -7,7 +7,7 @@ from sparelu.gaussian.kernels import gated_gram as gated_gram
 from sparelu.gaussian.kernels import relu_gram as relu_gram
 from sparelu.gaussian.kernels import relu_kernel as relu_kernel
 from sparelu.gaussian.kernels import support_gram as support_gram
-from sparelu.gaussian.networks import Normal as Normal
+from sparelu.gaussian.networks import NormalInputs as NormalInputs
 from sparelu.gaussian.networks import TwoLayer as TwoLayer
 from sparelu.gaussian.networks import first_moments as first_moments
 from sparelu.gaussian.networks import inner as inner

@@ -59,7 +59,7 @@ class TwoLayer:
 
 
 @dataclass(frozen=True)
-class Normal:
+class NormalInputs:
     """Represent the law ``x = mean + root z``, z ~ N(0, I_r): mean (d,), root (d, r); r < d is a singular
     covariance.
     """
@@ -68,12 +68,12 @@ class Normal:
     root: Float[Tensor, "d r"]
 
     @classmethod
-    def standard(cls, d: int) -> "Normal":
+    def standard(cls, d: int) -> "NormalInputs":
         """Return N(0, I_d)."""
         return cls(torch.zeros(d, dtype=torch.float64), torch.eye(d, dtype=torch.float64))
 
     @classmethod
-    def of(cls, mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"]) -> "Normal":
+    def of(cls, mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"]) -> "NormalInputs":
         """Build from a mean and a covariance; directions of relative variance below d * 2e-16 are constant.
 
         Raises ``ValueError`` when the covariance is not symmetric positive semidefinite, or a number is not finite.
@@ -122,7 +122,7 @@ def squared_norm(f: TwoLayer) -> Float[Tensor, ""]:
     return pairs + 2 * _affine_inner(f, f) + f.linear.square().sum() + f.offset.square().sum()
 
 
-def squared_distance(f: TwoLayer, g: TwoLayer, law: Normal | None = None) -> Float[Tensor, ""]:
+def squared_distance(f: TwoLayer, g: TwoLayer, law: NormalInputs | None = None) -> Float[Tensor, ""]:
     """Compute ``E|f(x) - g(x)|^2`` under ``law`` (standard normal when None), exact and once differentiable.
 
     Rounding is about 1e-16 (E|f|^2 + E|g|^2): what cancels below that is returned as zero.

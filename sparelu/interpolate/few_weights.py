@@ -11,14 +11,14 @@ from torch import Tensor
 from sparelu.data import Budget, Data
 from sparelu.interpolate.curves.interpolant import SOURCE
 from sparelu.interpolate.points.backward import (
-    Search,
+    Elimination,
     Shallow,
-    eliminate,
-    polished,
-    start,
+    eliminate_weights,
+    polish,
     start_linear,
+    start_random,
 )
-from sparelu.interpolate.points.direct import one_weight, two_neurons
+from sparelu.interpolate.points.direct import solve_one_weight, solve_two_neurons
 from sparelu.interpolate.points.on_a_line import start_on_a_line
 from sparelu.interpolate.points.witnesses import find_cheaper
 from sparelu.method import Fitter, budget_reason, setting
@@ -100,7 +100,7 @@ class FewWeights(Fitter):
         if done is None and start is None:
             done = self._direct(plain.inputs(x), y / plain.y, width, rng)
         if done is not None:
-            yield self._iterate(Search(done, done), plain, data)
+            yield self._iterate(Elimination(done, done), plain, data)
             return Status.converged
         # Far from zero the columns are nearly parallel to the constant. Centred, every neuron has a bias.
         centred = bool((np.abs(x.mean(axis=0)) > x.max(axis=0) - x.min(axis=0)).any())
@@ -116,7 +116,7 @@ class FewWeights(Fitter):
     def _special(self, xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Shallow | None:
         """Look for an interpolant with fewer nonzeros than points, where the form is free."""
         found = find_cheaper(xbar, y, rng) if self.form == "auto" else None
-        return None if found is None else polished(xbar, y, found)
+        return None if found is None else polish(xbar, y, found)
 
     def _direct(self, xbar: np.ndarray, y: np.ndarray, width: int, rng: np.random.Generator) -> Shallow | None:
         x, n = xbar[:, :-1], len(y)
@@ -124,19 +124,19 @@ class FewWeights(Fitter):
             "two-neuron": self.form == "two-neuron" or (self.form == "auto" and n <= xbar.shape[1]),
             "one-weight": self.form == "one-weight" or (self.form == "auto" and n <= 2 * xbar.shape[1] - 1),
         }
-        for name, construct in (("two-neuron", two_neurons), ("one-weight", one_weight)):
+        for name, construct in (("two-neuron", solve_two_neurons), ("one-weight", solve_one_weight)):
             found = construct(x, y, rng) if wanted[name] else None
             if found is not None and len(found.sign) <= width:
-                net = polished(xbar, y, Shallow(found.nu, found.sign, found.nu != 0))
+                net = polish(xbar, y, Shallow(found.nu, found.sign, found.nu != 0))
                 if np.abs(net.outputs(xbar) - y).max() < CLOSE:
                     return net
         return None
 
     def _searches(
-        self, xbar: np.ndarray, y: np.ndarray, search: Search, width: int, rng: np.random.Generator, hold: bool
-    ) -> Iterator[Search]:
+        self, xbar: np.ndarray, y: np.ndarray, search: Elimination, width: int, rng: np.random.Generator, hold: bool
+    ) -> Iterator[Elimination]:
         """Eliminate from where ``search`` stands; one input: then again, from the sparsest interpolant of a line."""
-        for later in eliminate(xbar, y, search, rng, self.dead_ends, hold):
+        for later in eliminate_weights(xbar, y, search, rng, self.dead_ends, hold):
             search = later
             yield search
         if xbar.shape[1] > 2 or search.best.nonzeros <= len(y):
@@ -145,16 +145,16 @@ class FewWeights(Fitter):
         if len(line.sign) > width:
             return
         if search.dead_ends <= self.dead_ends:
-            search = Search(line, min(line, search.best, key=lambda net: net.nonzeros), self.dead_ends + 1)
+            search = Elimination(line, min(line, search.best, key=lambda net: net.nonzeros), self.dead_ends + 1)
             yield search
-        yield from eliminate(xbar, y, search, rng, 2 * self.dead_ends + 1, hold)
+        yield from eliminate_weights(xbar, y, search, rng, 2 * self.dead_ends + 1, hold)
 
-    def _begin(self, xbar: np.ndarray, y: np.ndarray, width: int, rng: np.random.Generator) -> Search:
+    def _begin(self, xbar: np.ndarray, y: np.ndarray, width: int, rng: np.random.Generator) -> Elimination:
         neurons = min(int(np.ceil(self.surplus * len(y) / xbar.shape[1])) + 2, width)
-        net = start(xbar, y, neurons, rng) or start_linear(xbar, y, rng)
-        return Search(net, net)
+        net = start_random(xbar, y, neurons, rng) or start_linear(xbar, y, rng)
+        return Elimination(net, net)
 
-    def _iterate(self, search: Search, scale: "_Scale", data: Data) -> Iterate:
+    def _iterate(self, search: Elimination, scale: "_Scale", data: Data) -> Iterate:
         x, y = _points(data)
         xbar, target, best = scale.inputs(x), y / scale.y, search.best
         finished, allowed = best.nonzeros <= len(y), max(self.dead_ends * (2 if scale.columns.size == 1 else 1), 1)
@@ -162,7 +162,7 @@ class FewWeights(Fitter):
         loss = float(np.mean((best.outputs(xbar) - target) ** 2)) * scale.y**2
 
         def network() -> Network:
-            return scale.network(polished(xbar, target, best), data.inputs)
+            return scale.network(polish(xbar, target, best), data.inputs)
 
         return Iterate(
             progress,
@@ -292,7 +292,7 @@ def _spanning_columns(x: np.ndarray) -> np.ndarray:
     return np.sort(linalg.qr(unit, mode="r", pivoting=True)[1][:rank])
 
 
-def _state(search: Search) -> State:
+def _state(search: Elimination) -> State:
     nets = {"net": search.net, "best": search.best}
     return {
         **{f"{k}_{part}": torch.tensor(getattr(n, part)) for k, n in nets.items() for part in ("nu", "sign", "live")},
@@ -300,9 +300,9 @@ def _state(search: Search) -> State:
     }
 
 
-def _restored(state: State) -> Search:
+def _restored(state: State) -> Elimination:
     def net(name: str) -> Shallow:
         parts: list[Tensor] = [state[f"{name}_{part}"] for part in ("nu", "sign", "live")]
         return Shallow(*(p.numpy().copy() for p in parts))
 
-    return Search(net("net"), net("best"), int(state["dead_ends"]))
+    return Elimination(net("net"), net("best"), int(state["dead_ends"]))

@@ -6,32 +6,32 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparelu.data import Budget, Data
-from sparelu.interpolate.curves.free_knots import Curve, fewer, moved, refitted
+from sparelu.interpolate.curves.free_knots import LinearSpline, move_knots, refit_spline, remove_knots
 from sparelu.interpolate.curves.hat_basis import Series
-from sparelu.interpolate.curves.interpolant import Interpolant, through
+from sparelu.interpolate.curves.interpolant import Interpolant, interpolate_bends
 from sparelu.interpolate.curves.second_differences import Points
-from sparelu.interpolate.curves.trend_filter import Denoised, denoise, largest_strength, path
-from sparelu.interpolate.univariate import line, one_input_reason
+from sparelu.interpolate.curves.trend_filter import Denoised, denoise, denoise_path, largest_strength
+from sparelu.interpolate.univariate import one_input_reason, points_on_a_line
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.outcome import Assumption, Certificate, Iterate, State, Status
 
 
-def sparsest(series: Series, denoised: Denoised) -> Interpolant:
+def sparsest_interpolant(series: Series, denoised: Denoised) -> Interpolant:
     """Return the interpolant of the denoised values with the fewest knots: the second step of Debarre et al. (2022)."""
     bends = np.zeros(max(0, series.x.size - 2))
     bends[denoised.knots - 1] = denoised.changes
     nodes = np.concatenate([[0], denoised.knots, [series.x.size - 1]])
     slopes = np.repeat(np.diff(denoised.theta[nodes]) / np.diff(series.x[nodes]), np.diff(nodes))
     given = Points(series.x, denoised.theta, slopes, bends, np.zeros(bends.size, dtype=bool), 0, 0)
-    return through(given, 0.0)
+    return interpolate_bends(given, 0.0)
 
 
-def curve(series: Series, denoised: Denoised, refit: bool) -> Curve:
+def fit_spline(series: Series, denoised: Denoised, refit: bool) -> LinearSpline:
     """Return the sparsest interpolant of ``denoised``; with ``refit`` its values are fitted again, its knots kept."""
-    found = sparsest(series, denoised)
+    found = sparsest_interpolant(series, denoised)
     x0 = float(series.x[0])
-    plain = Curve(x0, float(denoised.theta[0]), found.slope, found.knots, found.changes)
-    return refitted(series, plain) if refit else plain
+    plain = LinearSpline(x0, float(denoised.theta[0]), found.slope, found.knots, found.changes)
+    return refit_spline(series, plain) if refit else plain
 
 
 @dataclass(frozen=True)
@@ -69,29 +69,29 @@ class Piecewise(Fitter):
         reason = one_input_reason(data) or budget_reason(data, budget, needed=False, depth=(1, 1))
         if reason is not None:
             return reason
-        places = np.unique(line(data)[0]).size
+        places = np.unique(points_on_a_line(data)[0]).size
         return f"it needs three different inputs at least, got {places}" if places < 3 else None
 
     def steps(
         self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
     ) -> Generator[Iterate, None, Status]:
         """Yield one iterate: the function at the strength that was given or chosen."""
-        series = Series.of(*line(data))
+        series = Series.of(*points_on_a_line(data))
         binds, most = False, min(budget.count(1, 1) or budget.hidden[0], budget.hidden[0])
         allowed, cap = most, largest_strength(series)
         strengths = np.geomspace(cap, cap * self.ratio, self.grid)
         if self.strength is not None:
             strengths = np.array([self.strength])
         elif budget.count(1, 1) is None:
-            last, tried, binds = self._cross_validated(line(data), strengths, most, rng)
+            last, tried, binds = self._cross_validated(points_on_a_line(data), strengths, most, rng)
             strengths, allowed = strengths[: last + 1], min(tried, most)
-        kept: tuple[Denoised, Curve, float] | None = None
-        over: Curve | None = None
-        for strength, solution in zip(strengths, path(series, strengths), strict=True):
-            if sparsest(series, solution).knots.size > allowed:
-                over = curve(series, solution, self.refit)
+        kept: tuple[Denoised, LinearSpline, float] | None = None
+        over: LinearSpline | None = None
+        for strength, solution in zip(strengths, denoise_path(series, strengths), strict=True):
+            if sparsest_interpolant(series, solution).knots.size > allowed:
+                over = fit_spline(series, solution, self.refit)
                 break
-            kept = solution, curve(series, solution, self.refit), float(strength)
+            kept = solution, fit_spline(series, solution, self.refit), float(strength)
         if kept is None:
             kept = self._first(series, allowed, cap)
         if self.refit:
@@ -99,13 +99,13 @@ class Piecewise(Fitter):
         yield self._iterate(series, *kept, data, most if binds else None)
         return Status.converged
 
-    def _first(self, series: Series, allowed: int, cap: float) -> tuple[Denoised, Curve, float]:
+    def _first(self, series: Series, allowed: int, cap: float) -> tuple[Denoised, LinearSpline, float]:
         """Double a strength with more knots than allowed until they are few enough."""
         strength = min(self.strength or cap, cap)
         while True:
             solution = denoise(series, strength)
-            if sparsest(series, solution).knots.size <= allowed:
-                return solution, curve(series, solution, self.refit), strength
+            if sparsest_interpolant(series, solution).knots.size <= allowed:
+                return solution, fit_spline(series, solution, self.refit), strength
             strength *= 2
 
     def _cross_validated(
@@ -125,10 +125,10 @@ class Piecewise(Fitter):
             rest = Series.of(x[fold != k], y[fold != k])
             if rest.x.size < 3 or not (fold == k).any():
                 continue
-            for i, solution in enumerate(path(rest, strengths * rest.w.sum() / x.size)):
+            for i, solution in enumerate(denoise_path(rest, strengths * rest.w.sum() / x.size)):
                 if solution.knots.size > min(2 * most, rest.x.size // 2):
                     break
-                found = curve(rest, solution, self.refit)
+                found = fit_spline(rest, solution, self.refit)
                 errors[k, i], knots[k, i] = np.mean((found(x[fold == k]) - y[fold == k]) ** 2), found.knots.size
         seen = ~np.isnan(errors[:, 0])
         usable = ~np.isnan(errors[seen]).any(axis=0)
@@ -141,12 +141,12 @@ class Piecewise(Fitter):
         return best, int(knots[seen, best].max()), ended
 
     def _iterate(
-        self, series: Series, solution: Denoised, found: Curve, strength: float, data: Data, bound: int | None
+        self, series: Series, solution: Denoised, found: LinearSpline, strength: float, data: Data, bound: int | None
     ) -> Iterate:
-        x, y = line(data)
+        x, y = points_on_a_line(data)
         loss = float(np.mean((found(x) - y) ** 2))
         numbers = {"strength": strength, "knots": float(found.knots.size), "gap": solution.gap}
-        least = sparsest(series, solution).least_knots
+        least = sparsest_interpolant(series, solution).least_knots
         return Iterate(
             1.0,
             loss,
@@ -157,11 +157,11 @@ class Piecewise(Fitter):
         )
 
 
-def _polished(series: Series, within: Curve, over: Curve | None, allowed: int) -> Curve:
+def _polished(series: Series, within: LinearSpline, over: LinearSpline | None, allowed: int) -> LinearSpline:
     """Choose the better of the last curve within the budget and the first one over it reduced to it, knots moved."""
-    choices = [moved(series, within)]
+    choices = [move_knots(series, within)]
     if over is not None and over.knots.size <= 4 * allowed + 8:
-        choices.append(moved(series, fewer(series, over, allowed)))
+        choices.append(move_knots(series, remove_knots(series, over, allowed)))
     return min(choices, key=lambda c: c.error(series))
 
 

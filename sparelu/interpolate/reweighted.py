@@ -10,10 +10,17 @@ from torch import Tensor
 from sparelu.data import Budget, Data
 from sparelu.interpolate.curves.interpolant import SOURCE, interpolate
 from sparelu.interpolate.curves.second_differences import PointsError
-from sparelu.interpolate.points.backward import Search, Shallow, eliminate, merge_patterns, polished, returned
-from sparelu.interpolate.points.path_prox import PathNetwork, Penalty
-from sparelu.interpolate.points.refit import Live, fitted, keep_largest
-from sparelu.interpolate.univariate import line, one_input_reason
+from sparelu.interpolate.points.backward import (
+    Elimination,
+    Shallow,
+    eliminate_weights,
+    merge_patterns,
+    polish,
+    return_to_points,
+)
+from sparelu.interpolate.points.path_prox import PathNetwork, PathPenalty
+from sparelu.interpolate.points.refit import LiveNetwork, keep_largest, refit_live
+from sparelu.interpolate.univariate import one_input_reason, points_on_a_line
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.networks.network import Network
 from sparelu.outcome import Iterate, State, Status
@@ -67,7 +74,7 @@ class Reweighted(Fitter):
     ) -> Generator[Iterate, None, Status]:
         """Yield one iterate for every fiftieth of the epochs, and one more when elimination follows."""
         net, done = self._begin(data, budget, rng, start)
-        penalty = Penalty(self.exponent(data), self.strength, self.biases)
+        penalty = PathPenalty(self.exponent(data), self.strength, self.biases)
         losses = [float(start["loss"])] if start is not None else [np.inf]
         if start is not None:
             yield self._iterate(net, penalty, done, losses[-1], data, budget)
@@ -87,7 +94,7 @@ class Reweighted(Fitter):
             return self.p
         try:
             known = one_input_reason(data) is None
-            low = interpolate(*line(data)).critical.overall[0] if known else 1.0
+            low = interpolate(*points_on_a_line(data)).critical.overall[0] if known else 1.0
         except PointsError:
             low = 1.0
         return min(DEFAULT_P, 0.9 * low)
@@ -122,7 +129,7 @@ class Reweighted(Fitter):
                 yield x, (y - torch.as_tensor(mean).to(y)) / torch.as_tensor(sd).to(y)
 
     def _iterate(
-        self, net: PathNetwork, penalty: Penalty, done: int, loss: float, data: Data, budget: Budget
+        self, net: PathNetwork, penalty: PathPenalty, done: int, loss: float, data: Data, budget: Budget
     ) -> Iterate:
         live = net.products(self.biases) != 0
         return Iterate(
@@ -140,8 +147,8 @@ class Reweighted(Fitter):
     def _network(self, net: PathNetwork, data: Data, budget: Budget) -> Network:
         """Set hard zeros, keep the budget, and refit what is left."""
         mean, sd = self._scale(data)
-        live = keep_largest(Live.of(net), self.least, budget.count(data.inputs, data.outputs))
-        finish = _eliminated if self.finish == "eliminate" else fitted
+        live = keep_largest(LiveNetwork.of(net), self.least, budget.count(data.inputs, data.outputs))
+        finish = _eliminated if self.finish == "eliminate" else refit_live
         live = finish(live, data, mean, sd)
         constant = ~live.w.any(axis=1)
         used = ~constant & live.v.any(axis=0)
@@ -150,17 +157,17 @@ class Reweighted(Fitter):
         return Network.two_layer(live.w[used], v, b, c if c.any() else None).to(data.dtype)
 
 
-def _eliminated(live: Live, data: Data, mean: np.ndarray, sd: np.ndarray) -> Live:
+def _eliminated(live: LiveNetwork, data: Data, mean: np.ndarray, sd: np.ndarray) -> LiveNetwork:
     """Eliminate down to as many weights, biases included, as there are points, the points met exactly."""
     x, y = np.asarray(data.x, dtype=np.float64), np.asarray(data.y, dtype=np.float64).reshape(-1)
     xbar, target = np.column_stack([x, np.ones(len(x))]), (y - mean[0]) / sd[0]
-    live = fitted(live, data, mean, sd)
+    live = refit_live(live, data, mean, sd)
     nu = np.abs(live.v[0])[:, None] * np.column_stack([live.w, live.b])
-    first = returned(xbar, target, Shallow(nu, np.sign(live.v[0]), nu != 0), steps=200)
+    first = return_to_points(xbar, target, Shallow(nu, np.sign(live.v[0]), nu != 0), steps=200)
     if first is None:
         return live
     first, rng = merge_patterns(xbar, first), np.random.default_rng(0)
-    for search in eliminate(xbar, target, Search(first, first), rng, dead_ends=60, hold=False):
+    for search in eliminate_weights(xbar, target, Elimination(first, first), rng, dead_ends=60, hold=False):
         first = search.best
-    net = polished(xbar, target, first)
-    return Live(net.nu[:, :-1], net.nu[:, -1], net.sign[None, :], live.c)
+    net = polish(xbar, target, first)
+    return LiveNetwork(net.nu[:, :-1], net.nu[:, -1], net.sign[None, :], live.c)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparelu.data import Budget, Data
-from sparelu.interpolate.curves.interpolant import SOURCE, Interpolant, certificates, interpolate
+from sparelu.interpolate.curves.interpolant import SOURCE, Interpolant, certify_interpolant, interpolate
 from sparelu.interpolate.curves.second_differences import PointsError
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.outcome import Iterate, State, Status
@@ -60,7 +60,7 @@ class Univariate(Fitter):
                 f"the minimum for p = {self.p:g} has {found.knots.size} nonzeros and the budget allows {allowed}: "
                 f"p = none gives {found.least_knots}"
             )
-        return self._unmet(found, *line(data))
+        return self._unmet(found, *points_on_a_line(data))
 
     def _unmet(self, found: Interpolant, x: np.ndarray, y: np.ndarray) -> str | None:
         """Say why the network that would be delivered misses the points: inputs that float64 hardly tells apart."""
@@ -81,7 +81,7 @@ class Univariate(Fitter):
     ) -> Generator[Iterate, None, Status]:
         """Yield one round: the interpolant."""
         found = self.interpolant(data)
-        x, y = line(data)
+        x, y = points_on_a_line(data)
         network = found.network()
         residual = network(x[:, None]).numpy()[:, 0] - y
         loss = float(np.mean(residual**2))
@@ -92,7 +92,7 @@ class Univariate(Fitter):
             lambda: network,
             dict,
             numbers,
-            lambda: certificates(found, self.exponent, float(np.abs(residual).max())),
+            lambda: certify_interpolant(found, self.exponent, float(np.abs(residual).max())),
         )
         return Status.converged
 
@@ -118,6 +118,6 @@ def one_input_reason(data: Data) -> str | None:
     return None
 
 
-def line(data: Data) -> tuple[np.ndarray, np.ndarray]:
+def points_on_a_line(data: Data) -> tuple[np.ndarray, np.ndarray]:
     """Return the points (n,), (n,) in float64."""
     return np.asarray(data.x, dtype=np.float64)[:, 0], np.asarray(data.y, dtype=np.float64).reshape(-1)

@@ -20,7 +20,7 @@ from sparelu.networks.convolution import Convolution
 from sparelu.networks.layer import Layer as Layer
 from sparelu.networks.layer import as_tensor
 from sparelu.networks.one_input import evaluate_sorted
-from sparelu.networks.torch_modules import module_of, read_module
+from sparelu.networks.torch_modules import build_module, read_module
 
 ACTIVATIONS = 1 << 22
 """Activations (32 MB in float64) beyond which a network of one input is evaluated by sorting: no table, and quicker."""
@@ -195,7 +195,7 @@ class Network:
         ``nn.Sequential`` of Linear and ReLU, with Conv2d before; beside one Linear where there is a skip part. Raises
         ``ValueError`` for a network that ends in a convolution.
         """
-        return module_of(self.parts, self.skip)
+        return build_module(self.parts, self.skip)
 
     @classmethod
     def from_module(cls, module: torch.nn.Module) -> "Network":

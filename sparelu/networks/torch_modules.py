@@ -47,7 +47,7 @@ class SkipNetwork(nn.Module):
         return self.chain(x) + self.skip(x)
 
 
-def module_of(chain: Sequence[Part], skip: Layer | None) -> nn.Module:
+def build_module(chain: Sequence[Part], skip: Layer | None) -> nn.Module:
     """Build ``nn.Sequential`` of Linear and ReLU; a :class:`SkipNetwork` where there is an affine skip part.
 
     Convolutions are Conv2d, behind :class:`Images` and before Flatten. Raises ``ValueError`` for a network that ends

@@ -8,8 +8,8 @@ import torch
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 
-from sparelu.certify.averaged import averaged
-from sparelu.certify.pairs import Inputs, gap, product_of_norms
+from sparelu.certify.averaged import bound_product
+from sparelu.certify.pairs import Inputs, bound_gap, product_of_norms
 from sparelu.certify.pruned import Pruned, predicted_change, predicted_slope, without_smallest
 from sparelu.data import Data
 from sparelu.networks.network import Layer, Network
@@ -49,7 +49,7 @@ def test_no_attack_passes_the_bound_on_100_pairs() -> None:
         f, g = random_pair(rng, sizes)
         centre, half = rng.standard_normal(sizes[0]), rng.uniform(0, 1) ** 2
         low, high = centre - half, centre + half
-        bound = gap(f, g, Inputs(low, high))
+        bound = bound_gap(f, g, Inputs(low, high))
         largest, length = attack(f, g, low, high, i)
         assert largest <= bound.largest
         assert length <= bound.norm
@@ -62,7 +62,7 @@ def test_signed_bounds_hold_at_random_points_of_a_ball() -> None:
         f, g = random_pair(rng, (4, 7, 6, 2))
         x = rng.standard_normal((500, 4))
         x = x / np.linalg.norm(x, axis=1, keepdims=True) * rng.uniform(0, 1.5, (500, 1))
-        bound = gap(f, g, Inputs(np.full(4, -1.0), np.full(4, 1.0), 1.5))
+        bound = bound_gap(f, g, Inputs(np.full(4, -1.0), np.full(4, 1.0), 1.5))
         d = (f(np.clip(x, -1, 1)) - g(np.clip(x, -1, 1))).numpy()
         assert (d >= bound.low).all()
         assert (d <= bound.high).all()
@@ -75,13 +75,13 @@ def test_the_bound_is_exact_where_no_unit_switches() -> None:
     x = rng.standard_normal(3)
     corners = x + 1e-6 * np.array(list(itertools.product((-1, 1), repeat=3)))
     exact = float((f(corners) - g(corners)).abs().max())
-    assert np.isclose(gap(f, g, Inputs(x - 1e-6, x + 1e-6)).largest, exact, rtol=1e-9)
+    assert np.isclose(bound_gap(f, g, Inputs(x - 1e-6, x + 1e-6)).largest, exact, rtol=1e-9)
 
 
 def test_one_neuron_is_exact() -> None:
     """relu(x) - relu(x / 2) on [-1, 1] lies in [0, 1/2]."""
     f, g = Network.two_layer([[1.0]], [1.0]), Network.two_layer([[0.5]], [1.0])
-    found = gap(f, g, Inputs(np.array([-1.0]), np.array([1.0])))
+    found = bound_gap(f, g, Inputs(np.array([-1.0]), np.array([1.0])))
     assert found.high[0] >= 0.5
     assert np.isclose(found.largest, 0.5)
 
@@ -89,13 +89,13 @@ def test_one_neuron_is_exact() -> None:
 def test_equal_networks_have_no_gap() -> None:
     rng = np.random.default_rng(3)
     f, _ = random_pair(rng, (3, 5, 2))
-    assert gap(f, f, Inputs(-np.ones(3), np.ones(3))).norm < 1e-13
+    assert bound_gap(f, f, Inputs(-np.ones(3), np.ones(3))).norm < 1e-13
 
 
 def test_different_widths_are_named() -> None:
     f, g = Network.two_layer(np.ones((2, 3)), np.ones(2)), Network.two_layer(np.ones((1, 3)), np.ones(1))
     with pytest.raises(ValueError, match="cannot be paired"):
-        gap(f, g, Inputs(-np.ones(3), np.ones(3)))
+        bound_gap(f, g, Inputs(-np.ones(3), np.ones(3)))
 
 
 @pytest.mark.parametrize("method", ["random", "magnitude"])
@@ -148,7 +148,7 @@ def test_averaged_norms_hold_for_every_pattern_and_are_below_the_product() -> No
     rng = np.random.default_rng(7)
     for _ in range(20):
         a, b, c = rng.standard_normal((3, 4)), rng.standard_normal((4, 3)), rng.standard_normal((2, 4))
-        rows, norm = averaged([a, b, c])
+        rows, norm = bound_product([a, b, c])
         worst_rows, worst = np.zeros(2), 0.0
         for d in itertools.product((0.0, 1.0), repeat=7):
             whole = c @ np.diag(d[3:]) @ b @ np.diag(d[:3]) @ a
@@ -165,15 +165,15 @@ def test_no_mixture_of_rows_passes_the_bound_on_their_hull_and_rows_alone_are_ex
     for _ in range(20):
         f, g = random_pair(rng, (5, 9, 7, 3))
         rows = rng.standard_normal((6, 5)) * rng.uniform(0, 2) + rng.standard_normal(5)
-        bound = gap(f, g, Inputs.hull(rows))
+        bound = bound_gap(f, g, Inputs.hull(rows))
         shares = np.vstack([np.eye(6), rng.dirichlet(np.full(6, 0.3), 300)])
         d = f(shares @ rows) - g(shares @ rows)
         assert (d.amax(dim=0).numpy() <= bound.high).all()
         assert (d.amin(dim=0).numpy() >= bound.low).all()
         assert float(d.norm(dim=1).max()) <= bound.norm
         box = Inputs(rows.min(axis=0), rows.max(axis=0), float(np.linalg.norm(rows, axis=1).max()))
-        assert bound.norm <= gap(f, g, box).norm * (1 + 1e-9)
-        one = gap(f, g, Inputs.hull(rows[:1]))
+        assert bound.norm <= bound_gap(f, g, box).norm * (1 + 1e-9)
+        one = bound_gap(f, g, Inputs.hull(rows[:1]))
         assert one.norm == pytest.approx(float(d[0].norm()), rel=1e-6)
 
 

@@ -10,7 +10,7 @@ from sparelu.compress.projection import Form, NetworkTarget, Projection
 from sparelu.compress.refit import divergence, refit_outputs
 from sparelu.compress.shallow import two_layer
 from sparelu.compress.simplex import Simplex
-from sparelu.compress.starts import centres, greedy, largest
+from sparelu.compress.starts import choose_greedily, find_centres, largest_neurons
 from sparelu.data import Budget, Data
 from sparelu.method import Refusal, SettingError
 from sparelu.networks.network import Layer, Network
@@ -51,7 +51,11 @@ def test_more_neurons_come_nearer_and_beat_what_they_start_from() -> None:
     last = np.inf
     for m in (2, 4, 8):
         found = run.compress(Population(**QUICK), network, Budget(hidden=(m,))).certificates[0].value
-        chosen = (largest(seen, m), centres(seen, m, rng), greedy(projection.target, projection.form, m, rng))
+        chosen = (
+            largest_neurons(seen, m),
+            find_centres(seen, m, rng),
+            choose_greedily(projection.target, projection.form, m, rng),
+        )
         assert found < min(projection.loss(*c) for c in chosen)
         assert found < last
         last = found
@@ -62,13 +66,15 @@ def test_greedy_selection_is_the_best_single_neuron_first() -> None:
     target, form = NetworkTarget.of(seen), Form(True, True, False, torch.zeros(3, dtype=torch.float64))
     projection = Projection(target, form)
     losses = [projection.loss(seen.weight[i : i + 1], seen.bias[i : i + 1]) for i in range(40)]
-    weight, bias = greedy(target, form, 1, np.random.default_rng(0))
+    weight, bias = choose_greedily(target, form, 1, np.random.default_rng(0))
     assert projection.loss(weight, bias) == pytest.approx(min(losses), rel=1e-6)
     pairs = [
         projection.loss(torch.stack([weight[0], seen.weight[i]]), torch.stack([bias[0], seen.bias[i]]))
         for i in range(40)
     ]
-    assert projection.loss(*greedy(target, form, 2, np.random.default_rng(0))) == pytest.approx(min(pairs), rel=1e-5)
+    assert projection.loss(*choose_greedily(target, form, 2, np.random.default_rng(0))) == pytest.approx(
+        min(pairs), rel=1e-5
+    )
 
 
 def test_it_is_never_worse_than_the_closed_form() -> None:

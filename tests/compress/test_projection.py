@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sparelu.compress.frames import C0, G1, InvariantTarget, equal_norms, optimum
-from sparelu.compress.projection import Form, LawTarget, NetworkTarget, Projection, descend
+from sparelu.compress.projection import Form, LawTarget, NetworkTarget, Projection, descend_neurons
 from sparelu.gaussian import TwoLayer, squared_distance
 
 # Searched minima for w ~ N(0, I/d), where no simplex exists (M > d + 1): a printed table.
@@ -25,7 +25,9 @@ def searched(
 ) -> tuple[float, torch.Tensor, torch.Tensor]:
     rng, zero = np.random.default_rng(0), torch.zeros(target.inputs, dtype=torch.float64)
     projection = Projection(LawTarget(target), Form(False, False, False, zero))
-    found = [descend(projection, normal(rng, m, target.inputs), zero.new_zeros(m), steps) for _ in range(starts)]
+    found = [
+        descend_neurons(projection, normal(rng, m, target.inputs), zero.new_zeros(m), steps) for _ in range(starts)
+    ]
     weight, bias, loss = min(found, key=lambda f: f[2])
     return loss, weight, projection.solve(weight, bias).out
 
@@ -94,7 +96,9 @@ def test_with_a_free_linear_part_orthonormal_neurons_are_best() -> None:
     target = InvariantTarget(1.0, torch.full((d,), 0.3, dtype=torch.float64), infinite=True)
     rng = np.random.default_rng(3)
     projection = Projection(LawTarget(target), Form(False, False, True, torch.zeros(d, dtype=torch.float64)))
-    found = [descend(projection, normal(rng, m, d), torch.zeros(m, dtype=torch.float64), 500)[2] for _ in range(3)]
+    found = [
+        descend_neurons(projection, normal(rng, m, d), torch.zeros(m, dtype=torch.float64), 500)[2] for _ in range(3)
+    ]
     assert min(found) == pytest.approx(C0 - C0**2 / (C0 + G1 / m), abs=1e-7)
 
 
@@ -104,5 +108,5 @@ def test_a_hidden_small_network_is_found_again() -> None:
     weight, bias, out = normal(rng, 3, 4), normal(rng, 3), normal(rng, 2, 3)
     wide = TwoLayer.of(weight.repeat(5, 1), out.repeat(1, 5) / 5, bias.repeat(5))
     projection = Projection(NetworkTarget.of(wide), Form(True, False, False, torch.zeros(4, dtype=torch.float64)))
-    found = [descend(projection, normal(rng, 3, 4), normal(rng, 3), 300)[2] for _ in range(3)]
+    found = [descend_neurons(projection, normal(rng, 3, 4), normal(rng, 3), 300)[2] for _ in range(3)]
     assert min(found) < 1e-8

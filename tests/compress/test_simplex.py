@@ -14,9 +14,9 @@ from sparelu.compress.frames import (
     InvariantTarget,
     Regime,
     antipodal,
+    build_frame,
     degree_zero_share,
     equal_norms,
-    frame,
     optimum,
 )
 from sparelu.compress.simplex import Simplex
@@ -82,7 +82,7 @@ def test_pulled_optimum_reproduces_the_printed_minima(m: int, t: float) -> None:
 )
 def test_the_frame_attains_the_loss_it_claims(d: int, m: int, t: float, sign: float) -> None:
     target = invariant(d, t, sign * 1.3)
-    student = frame(target, m, np.random.default_rng(0))
+    student = build_frame(target, m, np.random.default_rng(0))
     assert student.weight.shape == (m, d)
     assert loss_of(target, student) == pytest.approx(optimum(target, m).loss, abs=1e-12)
 
@@ -168,7 +168,7 @@ def test_lower_bound_holds_for_a_finite_target() -> None:
     weights = rng.normal(size=(5000, 4)) / 2
     net = TwoLayer.of(torch.from_numpy(weights), torch.full((1, 5000), 1 / 5000, dtype=torch.float64))
     bound = lower_bound(net, 3, float(squared_norm(net)))
-    student = frame(InvariantTarget.of(net), 3, rng)
+    student = build_frame(InvariantTarget.of(net), 3, rng)
     assert 0 < bound < float(squared_distance(net, student)) < 1.2 * bound
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparelu.gaussian import Normal, TwoLayer, inner, squared_distance, squared_norm
+from sparelu.gaussian import NormalInputs, TwoLayer, inner, squared_distance, squared_norm
 from sparelu.gaussian import networks as module
 
 D64 = torch.float64
@@ -17,11 +17,11 @@ def _net(seed: int, n: int, d: int = 3, k: int = 2) -> TwoLayer:
     return TwoLayer(*(torch.from_numpy(p) for p in parts))
 
 
-def _law(seed: int, d: int = 3) -> tuple[Normal, torch.Tensor]:
+def _law(seed: int, d: int = 3) -> tuple[NormalInputs, torch.Tensor]:
     rng = np.random.default_rng(seed)
     root = torch.from_numpy(rng.normal(size=(d, d)))
     mean = torch.from_numpy(rng.normal(size=d))
-    return Normal.of(mean, root @ root.T), root
+    return NormalInputs.of(mean, root @ root.T), root
 
 
 def test_distance_against_monte_carlo() -> None:
@@ -98,7 +98,7 @@ def test_memory_is_linear_in_the_neurons() -> None:
 def test_neurons_that_the_law_does_not_move_are_constants() -> None:
     """A singular covariance: along the fixed direction a neuron is the constant (w.mean + b)_+."""
     mean, covariance = torch.tensor([1.0, 2.0], dtype=D64), torch.diag(torch.tensor([3.0, 0.0], dtype=D64))
-    law = Normal.of(mean, covariance)
+    law = NormalInputs.of(mean, covariance)
     assert law.root.shape == (2, 1)
     one = torch.ones(1, 1, dtype=D64)
     f = TwoLayer.of(torch.tensor([[0.0, 1.0]], dtype=D64), one, torch.tensor([0.5], dtype=D64))
@@ -122,12 +122,12 @@ def test_a_split_neuron_is_at_distance_zero() -> None:
 
 def test_bad_laws_and_shapes_are_named() -> None:
     with pytest.raises(ValueError, match="negative eigenvalue"):
-        Normal.of(torch.zeros(2, dtype=D64), torch.diag(torch.tensor([1.0, -1.0], dtype=D64)))
+        NormalInputs.of(torch.zeros(2, dtype=D64), torch.diag(torch.tensor([1.0, -1.0], dtype=D64)))
     with pytest.raises(ValueError, match="not symmetric"):
-        Normal.of(torch.zeros(2, dtype=D64), torch.tensor([[1.0, 0.5], [0.0, 1.0]], dtype=D64))
+        NormalInputs.of(torch.zeros(2, dtype=D64), torch.tensor([[1.0, 0.5], [0.0, 1.0]], dtype=D64))
     with pytest.raises(ValueError, match="not finite"):
-        Normal.of(torch.full((2,), float("nan"), dtype=D64), torch.eye(2, dtype=D64))
+        NormalInputs.of(torch.full((2,), float("nan"), dtype=D64), torch.eye(2, dtype=D64))
     with pytest.raises(ValueError, match="reads 3 inputs"):
-        Normal.standard(2).whiten(_net(0, 2))
+        NormalInputs.standard(2).whiten(_net(0, 2))
     with pytest.raises(ValueError, match="3 -> 2 and 4 -> 2"):
         squared_distance(_net(0, 2), _net(0, 2, d=4))

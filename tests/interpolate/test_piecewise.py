@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from sparelu.data import Budget, Data
-from sparelu.interpolate.curves.free_knots import Curve, fewer, moved, refitted
+from sparelu.interpolate.curves.free_knots import LinearSpline, move_knots, refit_spline, remove_knots
 from sparelu.interpolate.curves.hat_basis import Series
 from sparelu.interpolate.curves.trend_filter import denoise, largest_strength
-from sparelu.interpolate.piecewise import Piecewise, curve, sparsest
+from sparelu.interpolate.piecewise import Piecewise, fit_spline, sparsest_interpolant
 from sparelu.run import fit
 
 
@@ -57,11 +57,11 @@ def test_second_step_keeps_values_and_variation_with_fewer_knots() -> None:
     data = noisy()
     series = Series.of(data.x[:, 0], data.y)
     solution = denoise(series, 1e-3 * largest_strength(series))
-    found = sparsest(series, solution)
+    found = sparsest_interpolant(series, solution)
     assert np.abs(found(series.x) - solution.theta).max() < 1e-10
     assert np.abs(found.changes).sum() == pytest.approx(np.abs(solution.changes).sum(), rel=1e-9)
     assert found.knots.size < solution.knots.size
-    plain = curve(series, solution, refit=False)
+    plain = fit_spline(series, solution, refit=False)
     assert np.abs(plain(series.x) - solution.theta).max() < 1e-9
 
 
@@ -101,16 +101,16 @@ def test_no_worse_than_pwlf_at_equal_knots() -> None:
 def test_moving_knots_reaches_a_stationary_point() -> None:
     data = noisy()
     series = Series.of(data.x[:, 0], data.y)
-    start = refitted(series, Curve(float(series.x[0]), 0.0, 0.0, np.array([2.4, 5.4, 7.5]), np.ones(3)))
-    found = moved(series, start)
+    start = refit_spline(series, LinearSpline(float(series.x[0]), 0.0, 0.0, np.array([2.4, 5.4, 7.5]), np.ones(3)))
+    found = move_knots(series, start)
     assert found.error(series) < start.error(series)
     for k in range(3):
         for shift in (-1e-3, 1e-3):
             knots = found.knots + shift * (np.arange(3) == k)
-            near = refitted(series, Curve(found.x0, found.left, found.slope, knots, found.changes))
+            near = refit_spline(series, LinearSpline(found.x0, found.left, found.slope, knots, found.changes))
             assert near.error(series) > found.error(series) * (1 - 1e-4)
-    assert fewer(series, found, 2).knots.size == 2
-    assert fewer(series, found, 2).error(series) > found.error(series)
+    assert remove_knots(series, found, 2).knots.size == 2
+    assert remove_knots(series, found, 2).error(series) > found.error(series)
 
 
 def test_repeated_inputs_are_averaged_and_bad_ones_refused() -> None:

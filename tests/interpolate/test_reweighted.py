@@ -7,8 +7,8 @@ import torch
 from sparelu.data import Budget, Data
 from sparelu.experiments.evaluate import evaluate
 from sparelu.interpolate.curves.interpolant import interpolate
-from sparelu.interpolate.points.path_prox import WARM, PathNetwork, Penalty
-from sparelu.interpolate.points.refit import Live, fitted, keep_largest
+from sparelu.interpolate.points.path_prox import WARM, PathNetwork, PathPenalty
+from sparelu.interpolate.points.refit import LiveNetwork, keep_largest, refit_live
 from sparelu.interpolate.reweighted import Reweighted
 from sparelu.run import fit
 
@@ -31,14 +31,14 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("p", [0.4, 1.0])
 def test_the_proximal_step_against_scalar_arithmetic(p: float) -> None:
     net = network(0)
-    penalty = Penalty(p, 5.0, True)
+    penalty = PathPenalty(p, 5.0, True)
     x, y = batch()
     for _ in range(WARM):
         net.step(x, y, penalty, False)
     plain = network(0)
     for _ in range(WARM + 1):
         before = plain.products(True).detach().clone()
-        plain.step(x, y, Penalty(p, 0.0, True), False) if plain.count >= WARM else plain.step(x, y, penalty, False)
+        plain.step(x, y, PathPenalty(p, 0.0, True), False) if plain.count >= WARM else plain.step(x, y, penalty, False)
     net.step(x, y, penalty, False)
     after, bare = net.products(True).detach(), plain.products(True).detach()
     for k in range(6):
@@ -50,7 +50,7 @@ def test_the_proximal_step_against_scalar_arithmetic(p: float) -> None:
 
 
 def test_balance_and_final_zeros() -> None:
-    net, penalty = network(1), Penalty(0.4, 1.0, True)
+    net, penalty = network(1), PathPenalty(0.4, 1.0, True)
     x, y = batch()
     dead = torch.zeros(6, 4, dtype=torch.bool)
     for _ in range(60):
@@ -76,7 +76,7 @@ def test_adam_and_loss_are_those_of_torch() -> None:
         adam.zero_grad()
         loss.backward()
         adam.step()
-        assert net.step(*x_y, Penalty(0.4, 1.0, True), False) == pytest.approx(float(loss.detach()), rel=1e-12)
+        assert net.step(*x_y, PathPenalty(0.4, 1.0, True), False) == pytest.approx(float(loss.detach()), rel=1e-12)
 
 
 def test_p_one_is_not_p_seven_tenths() -> None:
@@ -108,10 +108,10 @@ def test_elimination_on_the_published_task() -> None:
 
 def test_refit_meets_as_many_points_as_weights() -> None:
     rng = np.random.default_rng(3)
-    live = Live(np.diag([1.0, -1, 1]), np.array([0.1, 0.2, -0.1]), np.array([[1.0, 1, -1]]), np.zeros(1))
+    live = LiveNetwork(np.diag([1.0, -1, 1]), np.array([0.1, 0.2, -0.1]), np.array([[1.0, 1, -1]]), np.zeros(1))
     data = Data(rng.uniform(-1, 1, (40, 3)), rng.normal(size=40))
     before = np.mean((live.hidden(data.x) @ live.v[0] - data.y) ** 2)
-    after = fitted(live, data, np.zeros(1), np.ones(1))
+    after = refit_live(live, data, np.zeros(1), np.ones(1))
     assert np.mean((after.hidden(data.x) @ after.v[0] - data.y) ** 2) < before
     assert np.array_equal(after.w != 0, live.w != 0)
 
@@ -119,7 +119,7 @@ def test_refit_meets_as_many_points_as_weights() -> None:
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_keeping_the_largest_counts_as_the_network_does(outputs: int) -> None:
     rng = np.random.default_rng(4)
-    live = Live(rng.normal(size=(8, 5)), rng.normal(size=8), rng.normal(size=(outputs, 8)), np.zeros(outputs))
+    live = LiveNetwork(rng.normal(size=(8, 5)), rng.normal(size=8), rng.normal(size=(outputs, 8)), np.zeros(outputs))
     for allowed in (4, 9, 20):
         kept = keep_largest(live, 0.0, allowed)
         used = np.count_nonzero(kept.w) + (np.count_nonzero(kept.v) if outputs > 1 else 0)

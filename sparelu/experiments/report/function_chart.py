@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 from bokeh.plotting import figure
 
-from sparelu.certify.lines import pieces
+from sparelu.certify.lines import find_pieces
 from sparelu.data import Data
 from sparelu.experiments.figures.rows import SERIES
 from sparelu.experiments.report.charts import INK, MUTED, frame
@@ -42,7 +42,7 @@ def function_chart(
     x, y = np.array(rows, dtype=np.float64).T
     margin = MARGIN * (float(np.ptp(x)) or 1.0)
     low, high = float(x.min()) - margin, float(x.max()) + margin
-    knots = pieces(network, low, high).knots
+    knots = find_pieces(network, low, high).knots
     plot = frame(*names)
     order = np.argsort(x)
     residual = np.abs(_values(network, x) - y).max()
@@ -50,7 +50,7 @@ def function_chart(
         label = f"dots joined, {_bends(x[order], y[order])} knots (least l¹ path norm)"
         plot.line(x[order], y[order], color=SERIES[1], line_dash="dotted", line_width=2, legend_label=label)
     for (name, other), colour in zip(beside.items(), itertools.cycle(SERIES[2:]), strict=False):
-        bends = pieces(other, low, high).knots
+        bends = find_pieces(other, low, high).knots
         at = np.concatenate([[low], bends, [high]])
         label = f"{name}, {_counted(bends.size)}"
         plot.line(at, _values(other, at), color=colour, line_dash="dashed", line_width=2, legend_label=label)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparelu.interpolate.curves.lp_program import runs
+from sparelu.interpolate.curves.lp_program import find_runs
 
 EPS = float(np.finfo(np.float64).eps)
 FIRST, FINEST = 0.125, 2.0**-10
@@ -52,7 +52,7 @@ class Brackets:
 
 def critical_p(bends: np.ndarray) -> Brackets:
     """Return the brackets of p* for every run of ``bends`` (m,), zero where three points are collinear."""
-    starts, lengths = runs(bends)
+    starts, lengths = find_runs(bends)
     keep = lengths >= 4
     starts, lengths = starts[keep], lengths[keep]
     low, high = np.ones(starts.size), np.ones(starts.size)

@@ -15,7 +15,7 @@ MOVES = 30
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class LinearSpline:
     """Hold left + slope (x - x0) + sum changes (x - knots)_+ with ``knots`` (K,) increasing and ``changes`` (K,)."""
 
     x0: float
@@ -46,7 +46,7 @@ class Curve:
         return Network((hidden, signs), skip)
 
 
-def refitted(series: Series, given: Curve) -> Curve:
+def refit_spline(series: Series, given: LinearSpline) -> LinearSpline:
     """Refit by least squares on the knots of ``given``; ``given`` itself where they leave some value free."""
     hats = _hats(series, given)
     try:
@@ -54,25 +54,25 @@ def refitted(series: Series, given: Curve) -> Curve:
     except LinAlgError:
         return given
     slopes = np.diff(z) / hats.width
-    return Curve(given.x0, float(z[0]), float(slopes[0]), given.knots, np.diff(slopes))
+    return LinearSpline(given.x0, float(z[0]), float(slopes[0]), given.knots, np.diff(slopes))
 
 
-def _hats(series: Series, given: Curve) -> Hats:
+def _hats(series: Series, given: LinearSpline) -> Hats:
     return Hats.at(series, np.concatenate([[given.x0], given.knots, [series.x[-1]]]))
 
 
-def fewer(series: Series, given: Curve, allowed: int) -> Curve:
+def remove_knots(series: Series, given: LinearSpline, allowed: int) -> LinearSpline:
     """Reduce to at most ``allowed`` knots: each time the one goes whose absence costs least, and the rest is
     refitted.
     """
     while given.knots.size > allowed:
         least = int(_costs(series, given).argmin())
         knots, changes = np.delete(given.knots, least), np.delete(given.changes, least)
-        given = refitted(series, Curve(given.x0, given.left, given.slope, knots, changes))
+        given = refit_spline(series, LinearSpline(given.x0, given.left, given.slope, knots, changes))
     return given
 
 
-def _costs(series: Series, given: Curve) -> np.ndarray:
+def _costs(series: Series, given: LinearSpline) -> np.ndarray:
     """Return the rise (K,) of the error of a refitted curve without each knot.
 
     Under the constraint a' z = 0 on the heights, a the second difference at the knot, least squares rise by (a' z)^2
@@ -90,7 +90,7 @@ def _costs(series: Series, given: Curve) -> np.ndarray:
     return np.asarray(given.changes**2 / np.einsum("mk,mk->k", second, solve(second)))
 
 
-def moved(series: Series, given: Curve) -> Curve:
+def move_knots(series: Series, given: LinearSpline) -> LinearSpline:
     """Move the knots by Gauss-Newton on knots and values together, a step halved until the error falls and the
     order holds.
     """
@@ -101,7 +101,11 @@ def moved(series: Series, given: Curve) -> Curve:
         for halving in range(8):
             knots = best.knots + step / 2**halving
             inside = np.all(np.diff(knots) > 0) and series.x[0] < knots[0] and knots[-1] < series.x[-1]
-            tried = refitted(series, Curve(best.x0, best.left, best.slope, knots, best.changes)) if inside else best
+            tried = (
+                refit_spline(series, LinearSpline(best.x0, best.left, best.slope, knots, best.changes))
+                if inside
+                else best
+            )
             if tried.error(series) < before:
                 best = tried
                 break
@@ -110,7 +114,7 @@ def moved(series: Series, given: Curve) -> Curve:
     return best
 
 
-def _step(series: Series, given: Curve) -> np.ndarray:
+def _step(series: Series, given: LinearSpline) -> np.ndarray:
     """Return the Gauss-Newton step (K,) of the knots.
 
     Heights and places of the knots together span all lines in every piece, each by itself: a knot of height z that

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparelu.interpolate.curves.critical_exponent import Brackets, critical_p
-from sparelu.interpolate.curves.lp_program import runs, tile
-from sparelu.interpolate.curves.second_differences import Points, points, straightened
+from sparelu.interpolate.curves.lp_program import find_runs, tile_runs
+from sparelu.interpolate.curves.second_differences import Points, sort_points, straighten
 from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Assumption, Certificate
 
@@ -63,7 +63,7 @@ class Interpolant:
     @cached_property
     def least_knots(self) -> int:
         """Return the least number of knots of any piecewise-linear interpolant: ceil(r / 2) summed over the runs."""
-        return int(((runs(self.points.bends)[1] + 1) // 2).sum())
+        return int(((find_runs(self.points.bends)[1] + 1) // 2).sum())
 
     @property
     def total_variation(self) -> float:
@@ -80,7 +80,7 @@ class Interpolant:
         """Tell whether one function alone has both the fewest knots and the least V_1: no odd run longer than one
         (Debarre et al.).
         """
-        lengths = runs(self.points.bends)[1]
+        lengths = find_runs(self.points.bends)[1]
         return not bool(((lengths % 2 == 1) & (lengths > 1)).any())
 
     @property
@@ -101,8 +101,8 @@ def interpolate(x: ArrayLike, y: ArrayLike, p: float = 0.0, collinear: str = "ex
     ``p`` from 0 to 1. For p = 0: the fewest knots, of these the limit p -> 0+ of the l^p minimisers. For p =
     1, where minimisers have any number of knots, the same function. ``collinear`` says what lies on a line:
     "exact" for the numbers as given, "rounding" also what is within rounding of one, and then f meets the
-    points to rounding (:func:`~.slopes.straightened`). O(n) on sorted points, else one sort. Raises
-    :class:`~.slopes.PointsError`, and ``ValueError`` for p out of range.
+    points to rounding (:func:`~.second_differences.straighten`). O(n) on sorted points, else one sort. Raises
+    :class:`~.second_differences.PointsError`, and ``ValueError`` for p out of range.
 
     Source: Theorems 3.1 and 3.2 of Nakhleh & Nowak (2025); the minimum over the 2^(m-1) vertices of each run
     is found by dynamic programming (:mod:`sparelu.interpolate.curves.lp_program`), where the paper leaves the algorithm
@@ -112,14 +112,14 @@ def interpolate(x: ArrayLike, y: ArrayLike, p: float = 0.0, collinear: str = "ex
         raise ValueError(f"p must lie from 0 to 1, got {p}")
     if collinear not in ("exact", "rounding"):
         raise ValueError(f"collinear must be 'exact' or 'rounding', got {collinear!r}")
-    given = points(x, y)
-    return through(straightened(given) if collinear == "rounding" else given, p)
+    given = sort_points(x, y)
+    return interpolate_bends(straighten(given) if collinear == "rounding" else given, p)
 
 
-def through(given: Points, p: float) -> Interpolant:
+def interpolate_bends(given: Points, p: float) -> Interpolant:
     """Interpolate as :func:`interpolate` does, for points whose bends are known."""
     bends = given.bends
-    opens = tile(bends, p)
+    opens = tile_runs(bends, p)
     closes = np.concatenate([[False], opens[:-1]]) if opens.size else opens
     start = np.flatnonzero((bends != 0) & ~closes)
     paired = opens[start]
@@ -139,7 +139,7 @@ def sparsest_is_unique(bends: np.ndarray) -> bool:
     opposite sign have exactly one zero between them. Found from, and tested against, the dynamic program over
     slope cells that counts all interpolants of fewest knots.
     """
-    starts, lengths = runs(bends)
+    starts, lengths = find_runs(bends)
     odd = starts[lengths % 2 == 1]
     if odd.size == 0:
         return True
@@ -150,7 +150,7 @@ def sparsest_is_unique(bends: np.ndarray) -> bool:
     return not bool((np.sign(bends[near]) != np.sign(bends[near + 2])).any())
 
 
-def certificates(found: Interpolant, p: float, missed: float) -> tuple[Certificate, ...]:
+def certify_interpolant(found: Interpolant, p: float, missed: float) -> tuple[Certificate, ...]:
     """State what is proved of an l^p-minimal interpolant whose network misses no point by more than ``missed``."""
     doubtful = int(found.points.doubtful.sum())
     exact = Assumption(

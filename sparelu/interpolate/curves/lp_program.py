@@ -10,7 +10,7 @@ j is taken before or after.
 import numpy as np
 
 
-def tile(bends: np.ndarray, p: float) -> np.ndarray:
+def tile_runs(bends: np.ndarray, p: float) -> np.ndarray:
     """Find which bends open a dimer in the tiling of least sum |size|^p.
 
     Arguments: ``bends`` (m,), zero where three points are collinear, and ``p`` from 0 to 1. For p = 0 the
@@ -27,7 +27,7 @@ def tile(bends: np.ndarray, p: float) -> np.ndarray:
     return opens
 
 
-def runs(bends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find_runs(bends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Start (r,) and length (r,) of the maximal runs of neighbouring bends of equal nonzero sign."""
     live = np.flatnonzero(bends)
     if live.size == 0:

@@ -49,7 +49,7 @@ class Points:
     precision: float = EPS
 
 
-def points(x: ArrayLike, y: ArrayLike) -> Points:
+def sort_points(x: ArrayLike, y: ArrayLike) -> Points:
     """Sort the points (n,), merge repeated ones, and take their second differences.
 
     Raises :class:`PointsError` for fewer than two points, values that are not finite, two values at one x,
@@ -215,7 +215,7 @@ def _doubtful(x: np.ndarray, y: np.ndarray, det: np.ndarray, x_ulp: float, y_ulp
     return found
 
 
-def straightened(given: Points) -> Points:
+def straighten(given: Points) -> Points:
     """Return the points whose doubtful bends are zero, wherever a whole stretch of them lies within rounding of its
     chord.
 

@@ -75,7 +75,7 @@ def denoise(series: Series, strength: float, start: Denoised | None = None) -> D
     raise RuntimeError(f"the active set did not settle in {ROUNDS} rounds: scale x and y to unit size")
 
 
-def path(series: Series, strengths: np.ndarray) -> Iterator[Denoised]:
+def denoise_path(series: Series, strengths: np.ndarray) -> Iterator[Denoised]:
     """Return the minimisers at ``strengths``, best from the largest down, each started from the one before."""
     solution: Denoised | None = None
     for strength in strengths:

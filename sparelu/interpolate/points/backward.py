@@ -68,11 +68,11 @@ class Shallow:
         return replace(self, nu=np.where(live, self.nu, 0.0), live=live)
 
 
-def start(xbar: np.ndarray, y: np.ndarray, neurons: int, rng: np.random.Generator) -> Shallow | None:
+def start_random(xbar: np.ndarray, y: np.ndarray, neurons: int, rng: np.random.Generator) -> Shallow | None:
     """Build an interpolant with ``neurons`` random neurons; None when Gauss-Newton does not reach the points."""
     nu = rng.standard_normal((neurons, xbar.shape[1])) / np.sqrt(xbar.shape[1])
     sign = np.where(np.arange(neurons) % 2, 1.0, -1.0)
-    return returned(xbar, y, Shallow(nu, sign, np.ones_like(nu, dtype=bool)), steps=200)
+    return return_to_points(xbar, y, Shallow(nu, sign, np.ones_like(nu, dtype=bool)), steps=200)
 
 
 def start_linear(xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Shallow:
@@ -84,7 +84,7 @@ def start_linear(xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> S
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
+class Elimination:
     """Hold the interpolant worked on, the sparsest so far, and the dead ends met."""
 
     net: Shallow
@@ -92,14 +92,14 @@ class Search:
     dead_ends: int = 0
 
 
-def eliminate(
+def eliminate_weights(
     xbar: np.ndarray,
     y: np.ndarray,
-    search: Search,
+    search: Elimination,
     rng: np.random.Generator,
     dead_ends: int,
     hold: bool,
-) -> Iterator[Search]:
+) -> Iterator[Elimination]:
     """Yield after every elimination and every dead end, until n nonzeros are left or ``dead_ends`` are used.
 
     ``xbar`` (n, d+1) with its column of ones, ``y`` (n,); ``hold`` keeps the bias of every living neuron. At
@@ -118,7 +118,7 @@ def eliminate(
         else:
             met += 1
             net = _moved(xbar, y, _revived(best, max(2, int(REVIVED * len(y))), rng), rng)
-        yield Search(net, best, met)
+        yield Elimination(net, best, met)
 
 
 def merge_patterns(xbar: np.ndarray, net: Shallow) -> Shallow:
@@ -157,12 +157,12 @@ def _order(net: Shallow, jacobian: np.ndarray, hold: bool) -> np.ndarray:
 def _eliminate_some(xbar: np.ndarray, y: np.ndarray, net: Shallow, order: np.ndarray) -> Shallow | None:
     batch = int((net.nonzeros - len(y)) * BATCH)
     while batch > 1:
-        smaller = returned(xbar, y, net.without(order[:batch]))
+        smaller = return_to_points(xbar, y, net.without(order[:batch]))
         if smaller is not None:
             return smaller
         batch //= 2
     for weight in order[:CANDIDATES]:
-        smaller = returned(xbar, y, net.without(np.array([weight])))
+        smaller = return_to_points(xbar, y, net.without(np.array([weight])))
         if smaller is not None:
             return smaller
     return None
@@ -177,14 +177,14 @@ def _moved(xbar: np.ndarray, y: np.ndarray, net: Shallow, rng: np.random.Generat
     step -= jacobian.T @ linalg.cho_solve(_factor(jacobian), jacobian @ step)
     step *= 0.5 * np.linalg.norm(net.nu) / max(float(np.linalg.norm(step)), 1e-300)
     for _ in range(6):
-        moved = returned(xbar, y, net.stepped(step))
+        moved = return_to_points(xbar, y, net.stepped(step))
         if moved is not None:
             return moved
         step = step / 2
     return net
 
 
-def returned(xbar: np.ndarray, y: np.ndarray, net: Shallow, steps: int = 15) -> Shallow | None:
+def return_to_points(xbar: np.ndarray, y: np.ndarray, net: Shallow, steps: int = 15) -> Shallow | None:
     """Return to the points by Gauss-Newton steps of least norm with halving; None when they are not reached."""
     residual = y - net.outputs(xbar)
     for _ in range(steps):
@@ -215,7 +215,7 @@ def _factor(jacobian: np.ndarray) -> tuple[np.ndarray, bool]:
             shift *= 10
 
 
-def polished(xbar: np.ndarray, y: np.ndarray, net: Shallow) -> Shallow:
+def polish(xbar: np.ndarray, y: np.ndarray, net: Shallow) -> Shallow:
     """Refit the live weights to the points exactly: linear solves of least norm, residuals in extended
     precision.
     """

@@ -15,7 +15,7 @@ WAYS = 200
 
 
 @dataclass(frozen=True, eq=False)
-class Neurons:
+class SolvedNeurons:
     """Hold sum_k sign_k ([x, 1] . nu_k)_+ with ``nu`` (K, d+1) and ``sign`` (K,); ``condition`` of the solve
     behind it.
     """
@@ -25,7 +25,7 @@ class Neurons:
     condition: float
 
 
-def one_weight(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, tries: int = 20) -> Neurons | None:
+def solve_one_weight(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, tries: int = 20) -> SolvedNeurons | None:
     """Find at most N neurons of one weight each through x (N, d), y (N,): (x_j)_+, (-x_j)_+ and the constant.
 
     None when [X_+, (-X)_+, 1] has rank below N. The columns are chosen by QR with pivoting; while the
@@ -48,21 +48,21 @@ def one_weight(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, tries: in
         if least < ILL:
             break
     columns = usable[best]
-    v = solve(every[:, columns], y)
+    v = solve_refined(every[:, columns], y)
     keep = v != 0
     columns, v = columns[keep], v[keep]
     nu = np.zeros((v.size, d + 1))
     place = np.where(columns == 2 * d, d, columns % d)
     direction = np.where((columns >= d) & (columns < 2 * d), -1.0, 1.0)
     nu[np.arange(v.size), place] = np.abs(v) * direction
-    return Neurons(nu, np.sign(v), least)
+    return SolvedNeurons(nu, np.sign(v), least)
 
 
 def _pivots(matrix: np.ndarray) -> np.ndarray:
     return np.asarray(linalg.qr(matrix, mode="r", pivoting=True)[1][: len(matrix)])
 
 
-def solve(a: np.ndarray, y: np.ndarray) -> np.ndarray:
+def solve_refined(a: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Solve a v = y (square) with the residual refined in extended precision until it stops falling."""
     factor = linalg.lu_factor(a)
     long = a.astype(np.longdouble)
@@ -79,7 +79,7 @@ def solve(a: np.ndarray, y: np.ndarray) -> np.ndarray:
     return best
 
 
-def two_neurons(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, tries: int = 30) -> Neurons | None:
+def solve_two_neurons(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, tries: int = 30) -> SolvedNeurons | None:
     """Build one neuron for each sign of y, with as many weights (bias included) as there are labels of that sign.
 
     None when no neuron meets the labels of one sign and is silent elsewhere, or ``tries`` walks end with more
@@ -97,7 +97,7 @@ def two_neurons(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, tries: i
         rows.append(found[0])
         signs.append(sign)
         conditions.append(found[1])
-    return Neurons(np.array(rows), np.array(signs), max(conditions, default=1.0))
+    return SolvedNeurons(np.array(rows), np.array(signs), max(conditions, default=1.0))
 
 
 def _one_sided(
@@ -114,7 +114,7 @@ def _one_sided(
         if support.size != len(on):
             continue
         exact, condition = np.zeros_like(nu), float(np.linalg.cond(on[:, support]))
-        exact[support] = solve(on[:, support], value)
+        exact[support] = solve_refined(on[:, support], value)
         good = (off @ exact < 0).all() and (exact[support] != 0).all()
         if good and (best is None or condition < best[1]):
             best = exact, condition

@@ -12,7 +12,7 @@ WARM = 5
 
 
 @dataclass(frozen=True)
-class Penalty:
+class PathPenalty:
     """Hold strength sum |v_k w_ki|^p: with the biases b_k among the w_k when ``biases``. Neurons whose products
     have a norm below ``least`` are zeroed.
     """
@@ -39,7 +39,7 @@ class PathNetwork:
         """Return the outputs (n, o) for rows x (n, d)."""
         return torch.relu(x @ self.w.T + self.b) @ self.v.T + self.c
 
-    def step(self, x: Tensor, y: Tensor, penalty: Penalty, classes: bool) -> float:
+    def step(self, x: Tensor, y: Tensor, penalty: PathPenalty, classes: bool) -> float:
         """Take one Adam step on the mean loss of the batch, then the proximal step; return the loss before both."""
         before = self.products(penalty.biases).detach().clone()
         self.adam.zero_grad()
@@ -60,7 +60,7 @@ class PathNetwork:
     def _incoming(self, biases: bool) -> Tensor:
         return torch.cat([self.w, self.b[:, None]], dim=1) if biases else self.w
 
-    def _shrink(self, before: Tensor, penalty: Penalty) -> None:
+    def _shrink(self, before: Tensor, penalty: PathPenalty) -> None:
         """Set u = soft(v w, strength rate p |v_old w_old|^(p-1)), split evenly between v and w; zeros stay zeros
         for p < 1.
         """

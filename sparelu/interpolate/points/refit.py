@@ -17,7 +17,7 @@ SOFT = 1e3
 
 
 @dataclass(frozen=True, eq=False)
-class Live:
+class LiveNetwork:
     """Hold v (w x + b)_+ + c in float64: w (K, d), b (K,), v (o, K), c (o,); zeros are final."""
 
     w: np.ndarray
@@ -35,7 +35,7 @@ class Live:
         return np.maximum(x @ self.w.T + self.b, 0)
 
 
-def keep_largest(live: Live, least: float, allowed: int | None) -> Live:
+def keep_largest(live: LiveNetwork, least: float, allowed: int | None) -> LiveNetwork:
     """Zero the products below ``least`` times the largest, and keep the largest of the others up to
     ``allowed`` weights.
 
@@ -55,10 +55,10 @@ def keep_largest(live: Live, least: float, allowed: int | None) -> Live:
     mask[order] = True
     w = np.where(mask.reshape(size.shape), live.w, 0.0)
     used = w.any(axis=1)
-    return Live(w[used], live.b[used], live.v[:, used], live.c)
+    return LiveNetwork(w[used], live.b[used], live.v[:, used], live.c)
 
 
-def fitted(live: Live, data: Data, mean: np.ndarray, sd: np.ndarray) -> Live:
+def refit_live(live: LiveNetwork, data: Data, mean: np.ndarray, sd: np.ndarray) -> LiveNetwork:
     """Refit to the (standardised) targets of ``data``: least squares, or cross-entropy.
 
     One target and at most ``ROWS`` rows: all live weights by Gauss-Newton with halving, so that as many
@@ -76,7 +76,7 @@ def fitted(live: Live, data: Data, mean: np.ndarray, sd: np.ndarray) -> Live:
     return _gauss_newton(live, x, y[:, 0]) if len(v) == 1 and len(x) <= ROWS else live
 
 
-def _logistic(live: Live, data: Data) -> Live:
+def _logistic(live: LiveNetwork, data: Data) -> LiveNetwork:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -88,7 +88,7 @@ def _logistic(live: Live, data: Data) -> Live:
     return replace(live, v=model.coef_ / scale, c=model.intercept_)
 
 
-def _gauss_newton(live: Live, x: np.ndarray, y: np.ndarray) -> Live:
+def _gauss_newton(live: LiveNetwork, x: np.ndarray, y: np.ndarray) -> LiveNetwork:
     sign, size = np.sign(live.v[0]), np.abs(live.v[0])
     nu = np.column_stack([live.w, live.b]) * size[:, None]
     free = nu != 0
@@ -108,4 +108,4 @@ def _gauss_newton(live: Live, x: np.ndarray, y: np.ndarray) -> Live:
                 break
         if not better or float(residual @ residual) > (1 - 1e-6) * before:
             break
-    return Live(nu[:, :-1], nu[:, -1], sign[None, :], live.c)
+    return LiveNetwork(nu[:, :-1], nu[:, -1], sign[None, :], live.c)

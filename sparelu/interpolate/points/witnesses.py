@@ -49,7 +49,7 @@ def _candidates(xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> It
         if neurons * width >= len(y):  # as many weights as points meet any targets
             return
         for _ in range(STARTS):
-            net = refit(xbar, y, _random_hinges(xbar, y, neurons, rng))
+            net = meet_points(xbar, y, _random_hinges(xbar, y, neurons, rng))
             if net is not None:
                 yield _without_weights(xbar, y, merge_patterns(xbar, net))
                 return
@@ -88,7 +88,7 @@ def _random_hinges(xbar: np.ndarray, y: np.ndarray, neurons: int, rng: np.random
     return Shallow(nu, np.where(v < 0, -1.0, 1.0), np.ones_like(nu, dtype=bool))
 
 
-def refit(xbar: np.ndarray, y: np.ndarray, net: Shallow) -> Shallow | None:
+def meet_points(xbar: np.ndarray, y: np.ndarray, net: Shallow) -> Shallow | None:
     """Fit the live weights, fewer than points, to all points by Levenberg-Marquardt; None when they are not met."""
     damping, residual = 1e-3, y - net.outputs(xbar)
     for _ in range(STEPS):
@@ -115,7 +115,7 @@ def _without_weights(xbar: np.ndarray, y: np.ndarray, net: Shallow) -> Shallow:
     while changed:
         changed = False
         for weight in np.argsort(np.abs(net.nu[net.live])):
-            smaller = refit(xbar, y, net.without(np.array([weight])))
+            smaller = meet_points(xbar, y, net.without(np.array([weight])))
             if smaller is not None:
                 net, changed = smaller, True
                 break

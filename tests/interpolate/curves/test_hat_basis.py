@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import LinAlgError
 
-from sparelu.interpolate.curves.free_knots import Curve, _costs, _step, refitted
+from sparelu.interpolate.curves.free_knots import LinearSpline, _costs, _step, refit_spline
 from sparelu.interpolate.curves.hat_basis import Hats, Series
 
 
@@ -19,8 +19,8 @@ def dense(given: Series, nodes: np.ndarray) -> np.ndarray:
     return np.column_stack([np.interp(given.x, nodes, row) for row in np.eye(nodes.size)])
 
 
-def spline(given: Series, knots: np.ndarray) -> Curve:
-    return refitted(given, Curve(float(given.x[0]), 0.0, 0.0, knots, np.ones(knots.size)))
+def spline(given: Series, knots: np.ndarray) -> LinearSpline:
+    return refit_spline(given, LinearSpline(float(given.x[0]), 0.0, 0.0, knots, np.ones(knots.size)))
 
 
 KNOTS = np.array([1.305, 2.205, 4.005, 6.105, 8.805])
