@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 
 from sparelu.data import Statistics
+from sparelu.digest import BlockHashes
 from sparelu.oracle_cache import AnswerCache
 from sparelu.runtime.distributed import ALONE, Ranks
 
@@ -23,6 +24,8 @@ BATCH_NUMBERS = 2**22
 PROBES = 32
 REPEATS = 3
 """Rows asked before anything else, and how many of them are asked once more."""
+SAME = 1e-5
+"""Relative difference of two answers to one row that is rounding: sums of float32 change with the size of a batch."""
 
 
 class OracleError(ValueError):
@@ -164,9 +167,23 @@ class Oracle:
             )
         return found
 
-    @cached_property
+    @property
     def statistics(self) -> Statistics:
-        """Ask fixed rows, some of them twice; their means and spreads tell this oracle from others.
+        """Means and standard deviations of fixed rows and their answers. Raises as :attr:`probes`."""
+        x, y = self.probes
+        return Statistics(x.mean(0), x.std(0), y.mean(0), y.std(0))
+
+    @property
+    def digest(self) -> str:
+        """What this oracle is by its answers to the fixed rows (:mod:`sparelu.digest`). Raises as :attr:`probes`."""
+        x, y = self.probes
+        hashes = BlockHashes(len(x), self.inputs)
+        hashes.add(0, x, y)
+        return hashes.digest({"oracle": [self.inputs, self.outputs], "names": list(self.names)})
+
+    @cached_property
+    def probes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Fixed rows (n, inputs) and their answers (n, outputs), some of them asked twice.
 
         Raises :class:`OracleError` when an answer changes, or all are whole numbers, as those of classes.
         """
@@ -174,8 +191,8 @@ class Oracle:
         x = self.centre + self.spread * rng.standard_normal((PROBES, self.inputs))
         y = self.ask(x)
         again = self.ask(x[:REPEATS], again=True)
-        if not np.array_equal(y[:REPEATS], again):
-            gap = float(np.abs(y[:REPEATS] - again).max())
+        gap = float(np.abs(y[:REPEATS] - again).max())
+        if gap > SAME * float(np.abs(y).max()):
             raise OracleError(
                 f"{self.name} answers the same row differently, by up to {gap:.3g}: "
                 + (
@@ -189,7 +206,7 @@ class Oracle:
                 f"{self.name} answers {PROBES} rows with whole numbers only ({len(np.unique(y))} different ones), as "
                 "classes are: ask for the scores before the decision"
             )
-        return Statistics(x.mean(0), x.std(0), y.mean(0), y.std(0))
+        return x, y
 
     def close(self) -> None:
         """Free the cache for other processes; it is freed too when nothing holds the oracle any more."""
@@ -199,8 +216,9 @@ class Oracle:
     def confirm(self, x: Float[np.ndarray, "n inputs"], y: Float[np.ndarray, "n outputs"]) -> None:
         """Ask rows ``x`` once more. Raises :class:`OracleError` when an answer is no longer ``y``."""
         again = self.ask(x, again=True)
-        if not np.array_equal(y, again):
+        gap = float(np.abs(y - again).max())
+        if gap > SAME * float(np.abs(y).max()):
             raise OracleError(
-                f"{self.name} changed its answers while it was asked, by up to {np.abs(y - again).max():.3g}: "
+                f"{self.name} changed its answers while it was asked, by up to {gap:.3g}: "
                 "nothing can be recovered from a function that moves; start anew when it stands still"
             )

@@ -98,13 +98,12 @@ def fit(
         wrong = "an oracle has no rows to learn means and scales from: give its centre and spread"
     if wrong is not None:
         raise Refusal(f"{method.name} cannot fit this: {wrong}")
-    given: Any = data  # of the kind that the method takes
-    return _fit(method, given, budget, seed, standardise, limits, checkpoint, resume, watch, stop)
+    return _fit(method, data, budget, seed, standardise, limits, checkpoint, resume, watch, stop)
 
 
 def _fit(
     method: Fitter,
-    data: Data,
+    data: Data | Oracle,
     budget: Budget,
     seed: int,
     standardise: bool,
@@ -119,7 +118,8 @@ def _fit(
         raise Refusal(f"{method.name} needs all rows in one process and cannot fit over {data.ranks.size} ranks")
     _ = data.statistics  # refuses NaN, constant targets and single classes before anything is spent
     raw = budget.channels or method.scales_inputs or not standardise
-    work, way = (data, None) if raw else data.standardised()
+    work: Any  # of the kind that the method takes
+    work, way = (data, None) if raw or isinstance(data, Oracle) else data.standardised()
     reason = method.refuses(work, budget)
     if reason is not None:
         raise Refusal(f"{method.name} cannot fit this: {reason}")
@@ -221,7 +221,7 @@ def _restore(path: Path, identity: State, meter: Meter, rng: np.random.Generator
     return state["method"]
 
 
-def _identity(method: Fitter, data: Data, budget: Budget, seed: int, standardise: bool) -> State:
+def _identity(method: Fitter, data: Data | Oracle, budget: Budget, seed: int, standardise: bool) -> State:
     """What a checkpoint must have in common with the fit that goes on from it."""
     parts = [method.name, repr(method.changed()), repr(budget), str(seed), str(standardise)]
     return {"identity": hashlib.sha256("|".join(parts).encode()).hexdigest(), "data_digest": data.digest}
@@ -229,7 +229,7 @@ def _identity(method: Fitter, data: Data, budget: Budget, seed: int, standardise
 
 def _solution(
     method: Fitter,
-    data: Data,
+    data: Data | Oracle,
     budget: Budget,
     seed: int,
     way: Standardisation | None,
@@ -322,6 +322,6 @@ def certify(method: Certifier, network: Network, data: Data | None = None, *, se
     return _about([method.certify(network, data, generator(seed, "certify", method.name))], data)[0]
 
 
-def _about(claims: Sequence[Certificate], data: Data | None) -> tuple[Certificate, ...]:
+def _about(claims: Sequence[Certificate], data: Data | Oracle | None) -> tuple[Certificate, ...]:
     """The claims, each saying of which data it speaks."""
     return tuple(claims) if data is None else tuple(replace(claim, data=data.digest) for claim in claims)

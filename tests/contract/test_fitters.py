@@ -23,7 +23,7 @@ def test_law(row: Row, problem: str, check) -> None:
 
 
 def test_every_fitter_has_a_row() -> None:
-    assert {row.name for row in FITTERS} == set(KNOWN)
+    assert {row.name for row in FITTERS} == {name for name, method in KNOWN.items() if not method.asks}
 
 
 @pytest.mark.parametrize("name", KNOWN)
