@@ -21,7 +21,7 @@ from sparelu.method import Certifier, Compressor, Fitter, Method, configured
 from sparelu.plugins import plugins
 from sparelu.settings import SettingError, nearest
 
-FOLDERS = ("recover", "interpolate", "train", "compress", "certify")
+FOLDERS = ("recover", "interpolate", "convex", "train", "compress", "certify")
 
 
 class PluginWarning(UserWarning):

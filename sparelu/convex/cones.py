@@ -1,5 +1,6 @@
 """The penalty of the ReLU program: norms of blocks held in the cones K_i = {u : (2 D_i - I) X u >= 0}."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -145,6 +146,23 @@ class ConeNorm(Penalty):
                 break
             most = max(most, float(np.linalg.norm(self._project(j, g[j, :, 0], 1.0))))
         return most / self.weight
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the active sets."""
+        if not self.kept:
+            return {}
+        sizes = [len(rows) for rows, _ in self.kept.values()]
+        return {
+            "blocks": np.repeat(np.fromiter(self.kept, np.int64), sizes),
+            "rows": np.concatenate([rows for rows, _ in self.kept.values()]),
+            "nu": np.concatenate([nu for _, nu in self.kept.values()]),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take the active sets back; a block with none is as one that was never projected."""
+        for j in np.unique(state.get("blocks", np.empty(0, np.int64))).tolist():
+            at = state["blocks"] == j
+            self.kept[j] = (state["rows"][at], state["nu"][at])
 
     def _bounds(self, w: Blocks, sigma: float) -> Float[np.ndarray, " b"]:
         """Bound |Proj_K(w_j)| by |w_j + A' nu| for the kept nu >= 0, and by |w_j|."""

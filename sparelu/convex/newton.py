@@ -27,6 +27,8 @@ GROWTH = 3.0
 """Factor of sigma from one outer step to the next."""
 ARMIJO = 1e-4
 """Share of the decrease that the slope promises which a step must bring (Nocedal and Wright 2006)."""
+LARGEST_RATIO = np.finfo(float).eps ** -0.5
+"""Largest ratio of the two parts of H: half the digits of float64 are left for either."""
 INNER = 50
 """Newton steps of one outer step at most; three to six are usual."""
 HALVINGS = 30
@@ -50,6 +52,9 @@ class Point:
     primal: float = np.inf
     dual: float = -np.inf
     steps: int = 0
+    outer: int = 0
+    stalled: bool = False
+    """Whether rounding lets neither part move any more."""
 
     @property
     def gap(self) -> float:
@@ -62,26 +67,50 @@ def start_point(program: Program) -> Point:
     """Return the empty network, its dual point, and a step for which both parts of H are of one size."""
     n, d = program.design.x.shape
     k = program.loss.y.shape[1]
-    theta = program.loss.dual_point(np.zeros((n, k)))
-    row = max(float(np.mean(np.einsum("nd,nd->n", program.design.x, program.design.x))), np.finfo(float).tiny)
-    sigma = float(np.mean(1 / program.loss.c)) / row
+    theta, sigma = program.empty_dual_point(), _balanced_sigma(program)
     empty = np.zeros((len(program.pattern), d, k))
     return Point(empty, theta, sigma, empty, np.zeros((program.ridge.shape[1], k)), np.zeros_like(theta))
+
+
+def _balanced_sigma(program: Program) -> float:
+    row = float(np.mean(np.einsum("nd,nd->n", program.design.x, program.design.x)))
+    return float(np.mean(1 / program.loss.c)) / max(row, np.finfo(float).tiny)
+
+
+def warm_point(
+    program: Program, penalty: Penalty, blocks: Blocks, feasible: Outputs, sigma: float, share: float
+) -> Point:
+    """Return the start that the solution of a nearby program gives: fewer patterns, or ``share`` of its penalty less.
+
+    Blocks beyond those given are zero. ``sigma``, where that program ended, is lowered half the way to a cold start,
+    then until what the dual point violates costs no more in psi than the whole objective: a larger one would make a
+    loss with a bounded domain creep along its edge.
+    """
+    fresh = start_point(program)
+    u = np.zeros_like(fresh.u)
+    u[: len(blocks)] = blocks
+    theta = share * feasible
+    g, scale = program.correlate(theta), max(abs(program.dual_value(theta)), np.finfo(float).tiny)
+    sigma = max(fresh.sigma, float(np.sqrt(sigma * fresh.sigma)))
+    while sigma > fresh.sigma:
+        if float((penalty.shrink(u + sigma * g, sigma) ** 2).sum() - (u**2).sum()) <= 2 * sigma * scale:
+            break
+        sigma /= GROWTH
+    return replace(fresh, u=u, theta=theta, sigma=max(sigma, fresh.sigma), blocks=u)
 
 
 def minimise(program: Program, penalty: Penalty, start: Point, tolerance: float, outer: int = 60) -> Iterator[Point]:
     """Yield a point after every outer step, until the relative gap is below ``tolerance`` or ``outer`` are used.
 
-    The best primal and dual values so far are kept: the gap never rises. It ends as well when rounding lets neither
-    part move.
+    The best primal and dual values so far are kept: the gap never rises. From a point that was yielded, what follows
+    is the same.
     """
     point, search = start, _Search(program, penalty, start)
-    for _ in range(outer):
+    while point.outer < outer and point.gap > tolerance and not point.stalled:
+        if point.outer:
+            point = replace(point, sigma=min(point.sigma * GROWTH, search.largest))
         point = search.outer_step(point, tolerance)
         yield point
-        if point.gap <= tolerance or search.stalled:
-            return
-        point = replace(point, sigma=point.sigma * GROWTH)
 
 
 class _Search:
@@ -89,15 +118,15 @@ class _Search:
 
     def __init__(self, program: Program, penalty: Penalty, best: Point) -> None:
         self.program, self.penalty, self.best = program, penalty, best
+        self.largest = _balanced_sigma(program) * LARGEST_RATIO
         self.loss = program.loss
-        self.stalled = False
 
     def outer_step(self, point: Point, tolerance: float) -> Point:
         theta, sigma, steps = point.theta, point.sigma, point.steps
         g = self.program.correlate(theta)
         w = point.u + sigma * g
         u = self.penalty.shrink(w, sigma)
-        moved, before = False, self.best
+        moved = False
         for _ in range(INNER):
             gradient = self._look(theta, g, u)
             if self.best.gap <= tolerance:
@@ -113,8 +142,8 @@ class _Search:
                 break
             theta, g, w, u = found
             steps, moved = steps + 1, True
-        self.stalled = not moved and self.best is before
-        return replace(self.best, u=u, theta=theta, sigma=sigma, steps=steps)
+        stalled = not moved and np.allclose(u, point.u, rtol=8 * np.finfo(float).eps, atol=0.0)
+        return replace(self.best, u=u, theta=theta, sigma=sigma, steps=steps, outer=point.outer + 1, stalled=stalled)
 
     def _look(self, theta: Outputs, g: Blocks, u: Blocks) -> Outputs:
         """Return the gradient of psi; note primal and dual value on the way, which cost nothing more."""

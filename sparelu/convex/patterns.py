@@ -44,6 +44,10 @@ class Patterns:
         """Return the named patterns alone."""
         return Patterns(self.bits[index], self.rows, self.gates[index])
 
+    def take_first(self, count: int) -> "Patterns":
+        """Return at most the first ``count`` patterns."""
+        return self.take(np.arange(min(count, len(self))))
+
     def add(self, other: "Patterns") -> "Patterns":
         """Return these patterns, then those of ``other`` that are not among them."""
         return distinct_patterns(np.vstack([self.bits, other.bits]), np.vstack([self.gates, other.gates]), self.rows)
@@ -99,7 +103,7 @@ def draw_patterns(x: np.ndarray, count: int, rng: np.random.Generator) -> Patter
         more = found.add(Patterns.of_gates(x, draw_gates(x, count, rng)))
         idle = 0 if len(more) > len(found) else idle + 1
         found = more
-    return found.take(np.arange(min(count, len(found))))
+    return found.take_first(count)
 
 
 def largest_count(rows: int, rank: int) -> float:

@@ -1,6 +1,7 @@
 """Proximal maps of the penalties and their derivatives: groups, groups with sparse weights."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,9 +46,27 @@ class Penalty(ABC):
     def dual_norm(self, g: Blocks) -> float:
         """Compute the least t for which g lies in t times the dual ball."""
 
+    @abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what later results depend on besides their arguments, to the last bit."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take back what :meth:`state` returned."""
+
+
+class Memoryless(Penalty):
+    """A penalty whose results depend on nothing but their arguments."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        return None
+
 
 @dataclass(frozen=True)
-class GroupNorm(Penalty):
+class GroupNorm(Memoryless):
     """``weight`` sum_i |u_i|, the group lasso."""
 
     weight: float
@@ -71,7 +90,7 @@ class GroupNorm(Penalty):
 
 
 @dataclass(frozen=True)
-class SparseGroupNorm(Penalty):
+class SparseGroupNorm(Memoryless):
     """``weight`` sum_i |u_i| + ``entries`` sum_i |u_i|_1 (sparse group lasso, Simon et al. 2013).
 
     Its proximal map is the soft threshold, then that of the group.

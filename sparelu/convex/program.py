@@ -8,6 +8,9 @@ from jaxtyping import Float, Int
 from sparelu.convex.loss import Separable
 from sparelu.convex.patterns import Patterns
 
+RIDGE_STEPS = 20
+"""Newton steps for the ridge weights of the empty network: quadratic, so that a handful would do."""
+
 Rows = Float[np.ndarray, "n d"]
 Outputs = Float[np.ndarray, "n k"]
 Blocks = Float[np.ndarray, "b d k"]
@@ -73,6 +76,19 @@ class Program:
         """Compute the outputs of blocks ``u`` (most of which may be zero) and ridge weights ``a``."""
         live = np.flatnonzero(u.any(axis=(1, 2)))
         return self.design.apply(self.pattern[live], u[live] * self.sign[live, None, None]) + self.ridge @ a
+
+    def empty_dual_point(self) -> Outputs:
+        """Compute the dual point of the network without neurons, its ridge weights fitted (by Newton steps)."""
+        a = np.zeros((self.ridge.shape[1], self.loss.y.shape[1]))
+        theta = self.loss.dual_point(self.ridge @ a)
+        for _ in range(RIDGE_STEPS if a.size else 0):
+            gap = self.ridge.T @ theta - self.penalty * a
+            bend = 1 / self.loss.curvature(theta)
+            for o in range(a.shape[1]):
+                h = (self.ridge.T * bend[:, o]) @ self.ridge
+                a[:, o] += np.linalg.solve(h + self.penalty * np.eye(len(h)), gap[:, o])
+            theta = self.loss.dual_point(self.ridge @ a)
+        return theta
 
     def ridge_weights(self, theta: Outputs) -> Float[np.ndarray, "q k"]:
         """Compute the ridge weights that belong to a dual point: a = B' theta / penalty."""

@@ -95,4 +95,6 @@ FITTERS: tuple[Row, ...] = (
     Row("piecewise", ("one input",)),
     Row("few-weights", ("few points",)),
     Row("reweighted", DENSE, {"epochs": 100}),
+    Row("convex", DENSE, {"patterns": 40, "rounds": 1, "tolerance": 1e-6}),
+    Row("gated", ("two targets", "two classes", "one input"), {"patterns": 40, "tolerance": 1e-6}),
 )

@@ -58,4 +58,4 @@ def test_docstrings_name_their_source(name: str) -> None:
     method = KNOWN[name]
     assert method.__doc__
     assert method.paper
-    assert method.question in ("recover", "interpolate", "train")
+    assert method.question in ("recover", "interpolate", "convex", "train")

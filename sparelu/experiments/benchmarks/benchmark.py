@@ -17,7 +17,7 @@ from sparelu.experiments.sweeps.sweep import trial_key
 from sparelu.experiments.trials.task import Call, Row, Task
 
 Rows = Sequence[FlatRow]
-TOPICS = ("recover", "interpolate", "train", "compress", "certify", "run")
+TOPICS = ("recover", "interpolate", "convex", "train", "compress", "certify", "run")
 """What a benchmark is about: a folder of methods, or ``run`` for what all of them share."""
 
 
