@@ -1,6 +1,6 @@
 """A callback of Lightning that keeps a model sparse: two lines, and checkpoints resume bit for bit.
 
-    callback = SparsifyingCallback(RigL, density=0.1)
+    callback = LightningCallback(RigL, density=0.1)
     Trainer(callbacks=[callback], ...).fit(module)
 
 Needs the package ``lightning``, which nothing else here imports.
@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from sparelu.train.sparsifier.sparsifier import Sparsifier
 
 
-class SparsifyingCallback(Callback):
+class LightningCallback(Callback):
     """Makes ``method(module, optimizer, total_steps=..., **choices)`` when training starts, from the first optimiser.
 
     Its state goes into the checkpoints. Every ``log_every`` steps density, explored share and moves of the support are

@@ -1,23 +1,20 @@
-"""One-shot pruning of trained layers from a few calibration rows: Wanda and SparseGPT.
+"""One-shot pruning of trained layers from a few calibration rows: Wanda, SparseGPT, and a refit of any mask.
 
 Layers are pruned in the order in which they run, each with the inputs that the layers already pruned give it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sparelu.topk import largest, largest_mask
+from sparelu.train.calibration import Run, gather, order_of_calls, to_matrix, to_weight
+from sparelu.train.sparsifier.checks import check_masks
 from sparelu.train.sparsifier.layer_densities import Allocation, Masks, pools
-from sparelu.train.sparsifier.prunable import Part, parts_of, unwrapped
+from sparelu.train.sparsifier.prunable import Part, parts_of
 from sparelu.train.sparsifier.selection import Choice
-
-Run = Callable[[nn.Module], Any]
-"""Passes the calibration rows through a module; what it returns is not used."""
 
 Solve = Callable[[Tensor, Tensor, int], Tensor]
 """Weights (groups, rows, inputs), second moments of the inputs and the number to keep; prunes the weights in place."""
@@ -38,8 +35,8 @@ def wanda(
     number up to one: what is left over goes to the rows with the strongest next weight, so that the budget is exact.
     Convolutions are taken as linear maps of their patches.
 
-    Raises ``ValueError`` for a budget or a model that cannot be pruned, transposed convolutions, and layers that
-    ``run`` does not reach.
+    Raises ``ValueError`` for a budget or a model that cannot be pruned, recurrent layers, and layers that ``run`` does
+    not reach.
     """
 
     def solve(weight: Tensor, moments: Tensor, k: int) -> Tensor:
@@ -82,6 +79,62 @@ def sparsegpt(
     return _prune(model, run, _products, solve, density, nonzeros, layers, allocation)
 
 
+def refit(
+    model: nn.Module,
+    run: Run,
+    *,
+    masks: Mapping[str, Tensor] | None = None,
+    density: float | None = None,
+    nonzeros: int | None = None,
+    layers: Choice | None = None,
+    allocation: str | Allocation = "uniform",
+    damping: float = 0.0,
+) -> Masks:
+    """Keep the weights of ``masks`` in ``model``, or the largest ones, and fit them to what the layers gave before.
+
+    The rows of a layer are least squares of their own: with the kept weights S and the dropped D of a row w, the error
+    ||X (v - w)||^2 of outputs is least at v_S = w_S + (X_S'X_S)^-1 X_S'X_D w_D. ``model`` is the dense one. With
+    ``damping``, that times the mean of the diagonal is added to X_S'X_S, for fewer rows than weights; without, a
+    singular one gives the smallest change. In float64. Where inputs differ in scale, the masks of :func:`wanda` (on a
+    copy) are better than those of the largest weights.
+
+    Raises as :func:`wanda`, and for masks that are not those of the model.
+    """
+    parts = parts_of(model, layers)
+    if masks is None:
+        chosen = pools({n: tuple(p.weight.shape) for n, p in parts.items()}, density, nonzeros, allocation)
+        scores = {n: p.weight.detach().abs() for n, p in parts.items()}
+        masks, everything = {}, {n: p.mask | True for n, p in parts.items()}
+        for pool in chosen:
+            masks |= pool.select(scores, everything, pool.nonzeros)
+    elif density is not None or nonzeros is not None:
+        raise ValueError("give exactly one of density, nonzeros and masks")
+    check_masks(parts, masks)
+    wanted = dict(masks)
+
+    def solve(name: str, weight: Tensor, moments: Tensor) -> Tensor:
+        mask = to_matrix(parts[name], wanted[name]).contiguous()
+        for group, rows, moment in zip(weight, mask, moments, strict=True):
+            for row, kept in zip(group, rows, strict=True):
+                row.copy_(_fitted(row.double(), kept, moment, damping))
+        return mask
+
+    return _solve_in_order(model, run, parts, _products, solve)
+
+
+def _fitted(row: Tensor, kept: Tensor, moment: Tensor, damping: float) -> Tensor:
+    """The least squares fit of a row on its ``kept`` weights, given X'X of all."""
+    if bool(kept.all()) or not bool(kept.any()):
+        return row * kept
+    own = moment[kept][:, kept]
+    if damping:
+        own = own + torch.diag(damping * own.diagonal().mean() * torch.ones_like(own.diagonal()))
+    change = torch.linalg.lstsq(own, moment[kept][:, ~kept] @ row[~kept], driver="gelsd").solution
+    fitted = torch.zeros_like(row)
+    fitted[kept] = row[kept] + change
+    return fitted
+
+
 def by_row(score: Tensor, k: int) -> Tensor:
     """The mask (rows, columns) of the largest of each row, ``k`` in all, with numbers that differ by one at most."""
     each, extra = divmod(k, len(score))
@@ -91,22 +144,6 @@ def by_row(score: Tensor, k: int) -> Tensor:
         rows = largest(score.gather(1, order[:, each : each + 1])[:, 0], extra)
         mask[rows, order[rows, each]] = True
     return mask
-
-
-def patches(module: nn.Module, x: Tensor) -> Tensor:
-    """What each output of a Linear or Conv layer is a product of: (products, groups, inputs of one output)."""
-    if isinstance(module, nn.Linear):
-        return x.reshape(-1, 1, module.in_features)
-    if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        raise ValueError(f"calibration knows Linear and Conv layers, not {type(module).__name__}: use `layers`")
-    dimensions = len(module.kernel_size)
-    x = x if x.ndim == dimensions + 2 else x[None]
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    x = F.pad(x, module._reversed_padding_repeated_twice, mode)
-    for i, (size, step, gap) in enumerate(zip(module.kernel_size, module.stride, module.dilation, strict=True)):
-        x = x.unfold(2 + i, (size - 1) * gap + 1, step)[..., ::gap]
-    x = x.movedim(1, 1 + dimensions).flatten(0, dimensions)
-    return x.reshape(len(x), module.groups, -1)
 
 
 def _squares(x: Tensor) -> Tensor:
@@ -133,57 +170,27 @@ def _prune(
     if any(len(p.names) > 1 for p in chosen):
         raise ValueError("scores of different layers do not compare here: choose allocation uniform, er or erk")
     counts = {p.names[0]: p.nonzeros for p in chosen}
-    for name in _order(model, run, parts):
+    return _solve_in_order(model, run, parts, moments, lambda name, w, m: solve(w, m, counts[name]))
+
+
+def _solve_in_order(
+    model: nn.Module,
+    run: Run,
+    parts: Mapping[str, Part],
+    moments: Callable[[Tensor], Tensor],
+    solve: Callable[[str, Tensor, Tensor], Tensor],
+) -> Masks:
+    """Solve each weight as a matrix with the moments of its inputs, in the order in which the layers run."""
+    for name in order_of_calls(model, run, parts):
         part = parts[name]
         weight = part.weight.detach()
-        groups = getattr(part.module, "groups", 1)
-        matrix = weight.reshape(groups, len(weight) // groups, -1)
-        mask = solve(matrix, _gathered(model, run, part, moments), counts[name])
-        weight.copy_(matrix.reshape(weight.shape))
-        part.keep(mask.reshape(weight.shape))
+        matrix = to_matrix(part, weight).contiguous()
+        mask = solve(name, matrix, gather(model, run, part, moments))
+        weight.copy_(to_weight(part, matrix))
+        part.keep(to_weight(part, mask))
         if not part.active:
             part.warn_of_collapse()
     return {n: p.mask for n, p in parts.items()}
-
-
-def _order(model: nn.Module, run: Run, parts: dict[str, Part]) -> list[str]:
-    """The names in the order in which the layers are called."""
-    called: dict[str, None] = {}
-    hooks = [
-        p.module.register_forward_pre_hook(lambda module, inputs, name=n: called.setdefault(name))
-        for n, p in parts.items()
-    ]
-    _calibrate(model, run, hooks)
-    missing = [n for n in parts if n not in called]
-    if missing:
-        raise ValueError(f"the calibration rows do not reach {missing[0]}: leave it out with `layers`")
-    return list(called)
-
-
-def _gathered(model: nn.Module, run: Run, part: Part, moments: Callable[[Tensor], Tensor]) -> Tensor:
-    """The sum of ``moments`` over all inputs of a layer."""
-    sums: list[Tensor] = []
-
-    def add(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        new = moments(patches(module, inputs[0].detach()))
-        sums[:] = [sums[0] + new] if sums else [new]
-
-    _calibrate(model, run, [part.module.register_forward_pre_hook(add)])
-    return sums[0]
-
-
-def _calibrate(model: nn.Module, run: Run, hooks: list[Any]) -> None:
-    """Run in evaluation mode without gradients, and take the hooks off again."""
-    modes = {m: m.training for m in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            run(unwrapped(model))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in modes.items():
-            module.training = training
 
 
 def _compensated(weight: Tensor, moment: Tensor, k: int, block: int, damping: float) -> Tensor:

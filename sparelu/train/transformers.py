@@ -1,6 +1,6 @@
 """A callback of the Trainer of transformers that keeps a model sparse: two lines, and checkpoints resume.
 
-    callback = SparsifyingCallback(RigL, density=0.1)
+    callback = TransformersCallback(RigL, density=0.1)
     Trainer(model, args, train_dataset=rows, callbacks=[callback]).train()
 
 Needs the package ``transformers``, which nothing else here imports.
@@ -19,7 +19,7 @@ FILE = "sparsifier.pt"
 """In the folder of each checkpoint."""
 
 
-class SparsifyingCallback(TrainerCallback):
+class TransformersCallback(TrainerCallback):
     """Makes ``method(model, optimizer, total_steps=..., **choices)`` when training begins.
 
     Its state is written beside each checkpoint and read when one is resumed. Density, explored share and moves of the

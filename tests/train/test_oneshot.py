@@ -1,10 +1,14 @@
 """Wanda and SparseGPT against hand-computed cases, Optimal Brain Surgeon, and each other."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from sparelu.train.oneshot import by_row, patches, sparsegpt, wanda
+from sparelu.train.calibration import patches, to_matrix, to_weight
+from sparelu.train.oneshot import by_row, refit, sparsegpt, wanda
+from sparelu.train.sparsifier.prunable import parts_of
 
 
 def correlated(rows: int, columns: int) -> Tensor:
@@ -154,5 +158,91 @@ def test_bad_input() -> None:
         wanda(model, lambda m: m(x), density=0.5, allocation="global")
     with pytest.raises(ValueError, match="rows do not reach 1.weight"):
         wanda(model, lambda m: m[0](x), density=0.5)
-    with pytest.raises(ValueError, match="knows Linear and Conv layers, not ConvTranspose1d"):
-        wanda(nn.ConvTranspose1d(2, 2, 2), lambda m: m(torch.ones(1, 2, 3)), density=0.5)
+    with pytest.raises(ValueError, match="knows Linear, Conv, ConvTranspose and MultiheadAttention, not LSTM"):
+        wanda(nn.LSTM(4, 3), lambda m: m(torch.ones(2, 4)), density=0.5)
+
+
+def squares(model: nn.Module, dense: nn.Module, x: Tensor) -> float:
+    with torch.no_grad():
+        return float((model(x) - dense(x)).square().sum())
+
+
+def test_a_refit_is_least_squares_row_by_row() -> None:
+    """Against torch's least squares on the inputs themselves; with a singular matrix the change is the smallest."""
+    x, dense = correlated(60, 8), layer(5, 8)
+    mask = torch.rand(5, 8, generator=torch.Generator().manual_seed(1)) < 0.5
+    mask[0], mask[1] = True, False
+    model = copy.deepcopy(dense)
+    masks = refit(model, lambda m: m(x), masks={"weight": mask})
+    assert torch.equal(masks["weight"], mask)
+    for row, kept, before in zip(model.weight.detach(), mask, dense.weight.detach(), strict=True):
+        wanted = torch.zeros(8, dtype=torch.float64)
+        if kept.any():
+            wanted[kept] = torch.linalg.lstsq(x[:, kept], x @ before).solution
+        torch.testing.assert_close(row, wanted, rtol=1e-6, atol=1e-8)
+    few = x[:3]
+    short = copy.deepcopy(dense)
+    refit(short, lambda m: m(few), masks={"weight": mask})
+    assert squares(short, dense, few) <= squares(model, dense, few) + 1e-12
+    assert bool(torch.isfinite(short.weight).all())
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("kind", [nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d])
+def test_a_transposed_convolution_is_a_product_with_its_patches(kind: type, groups: int) -> None:
+    torch.manual_seed(0)
+    conv = kind(4, 6, 3, stride=2, padding=1, output_padding=1, dilation=2, groups=groups, bias=False).double()
+    x = torch.randn(2, 4, *([4] * len(conv.kernel_size)), dtype=torch.float64)
+    part = parts_of(conv)["weight"]
+    matrix = to_matrix(part, conv.weight.detach())
+    product = torch.einsum("ngi,goi->ngo", patches(conv, x), matrix).flatten(1)
+    torch.testing.assert_close(product, conv(x).detach().movedim(1, -1).reshape(-1, 6))
+    assert torch.equal(to_weight(part, matrix), conv.weight)
+
+
+def test_the_refit_beats_pruning_alone_on_every_kind_of_layer() -> None:
+    """Transposed convolutions and attention too, whose projections are read where torch hides them."""
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True).double()
+    cases = {
+        "linear": (layer(12, 16), correlated(200, 16)),
+        "transposed": (nn.ConvTranspose2d(6, 5, 3, stride=2).double(), torch.randn(8, 6, 5, 5, dtype=torch.float64)),
+        "encoder": (encoder, torch.randn(16, 7, 8, dtype=torch.float64)),
+    }
+    for name, (dense, x) in cases.items():
+        dense.eval()
+        errors = {}
+        masks: dict[str, Tensor] = {}
+        for how in ("wanda", "sparsegpt", "refit"):
+            model = copy.deepcopy(dense)
+            run = lambda m, x=x: m(x)  # noqa: E731
+            if how == "refit":
+                masks = refit(model, run, masks=masks)
+            elif how == "sparsegpt":
+                assert sparsegpt(model, run, density=0.5).keys() == masks.keys()
+            else:
+                masks = wanda(model, run, density=0.5)
+            left = sum(int(model.get_parameter(n).count_nonzero()) for n in masks)
+            assert left == round(0.5 * sum(m.numel() for m in masks.values()))
+            errors[how] = squares(model, dense, x)
+        assert errors["refit"] < errors["wanda"], name
+
+
+def test_attention_is_read_where_it_is() -> None:
+    """With masks that drop one input of each projection, against least squares on inputs computed by hand."""
+    torch.manual_seed(0)
+    dense = nn.MultiheadAttention(4, 1, bias=False, batch_first=True).double()
+    x = torch.randn(9, 5, 4, dtype=torch.float64)
+    mask = torch.ones(4, 4, dtype=torch.bool)
+    mask[:, 0] = False
+    masks = {"in_proj_weight": torch.ones(12, 4, dtype=torch.bool), "out_proj.weight": mask}
+    model = copy.deepcopy(dense)
+    refit(model, lambda m: m(x, x, x), masks=masks)
+    q, k, v = (x @ w.t() for w in dense.in_proj_weight.detach().chunk(3))
+    heads = (torch.softmax(q @ k.transpose(1, 2) / 2, -1) @ v).reshape(-1, 4)
+    wanted = torch.linalg.lstsq(heads[:, 1:], heads @ dense.out_proj.weight.detach().t()).solution.t()
+    torch.testing.assert_close(model.out_proj.weight.detach()[:, 1:], wanted, rtol=1e-7, atol=1e-9)
+    with pytest.raises(ValueError, match="exactly one of density, nonzeros and masks"):
+        refit(model, lambda m: m(x, x, x), masks=masks, density=0.5)
+    with pytest.raises(ValueError, match=r"not LSTM: leave it out with `layers`"):
+        refit(nn.LSTM(4, 3).double(), lambda m: m(x), density=0.5)

@@ -41,11 +41,11 @@ def trainer(folder: Path, callback: Any, epochs: int) -> Any:
 
 
 def test_lightning_trains_sparse_and_resumes_bit_for_bit(tmp_path: Path) -> None:
-    from sparelu.train.lightning import SparsifyingCallback
+    from sparelu.train.lightning import LightningCallback
 
     def made() -> tuple[Any, Any]:
         torch.manual_seed(0)
-        return Module(), SparsifyingCallback(RigL, density=0.3, plan=OFTEN, log_every=1)
+        return Module(), LightningCallback(RigL, density=0.3, plan=OFTEN, log_every=1)
 
     whole, callback = made()
     trainer(tmp_path / "whole", callback, 4).fit(whole, rows())
@@ -70,14 +70,14 @@ def test_lightning_trains_sparse_and_resumes_bit_for_bit(tmp_path: Path) -> None
 
 
 def test_lightning_that_stops_early_has_the_budget(tmp_path: Path) -> None:
-    from sparelu.train.lightning import SparsifyingCallback
+    from sparelu.train.lightning import LightningCallback
 
     class Stop(lightning.Callback):
         def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
             trainer.should_stop = trainer.global_step >= 3
 
     torch.manual_seed(0)
-    module, callback = Module(), SparsifyingCallback(GradualMagnitude, nonzeros=20, plan=Gradual(every=1))
+    module, callback = Module(), LightningCallback(GradualMagnitude, nonzeros=20, plan=Gradual(every=1))
     run = trainer(tmp_path, callback, 4)
     run.callbacks.insert(0, Stop())
     run.fit(module, rows())
@@ -103,13 +103,13 @@ def language_model() -> Any:
 
 
 def test_the_trainer_of_transformers_trains_sparse_and_resumes(tmp_path: Path) -> None:
-    from sparelu.train.transformers import FILE, SparsifyingCallback
+    from sparelu.train.transformers import FILE, TransformersCallback
 
     logged: list[tuple[dict[str, float], int]] = []
 
     def run(resume: str | None) -> tuple[Any, Any]:
         model = language_model()
-        callback = SparsifyingCallback(
+        callback = TransformersCallback(
             RigL, density=0.3, plan=OFTEN, exclude="lm_head", log=lambda numbers, step: logged.append((numbers, step))
         )
         arguments = transformers.TrainingArguments(
