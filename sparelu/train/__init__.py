@@ -29,7 +29,7 @@ from sparelu.train.dynamic import SET as SET
 from sparelu.train.dynamic import SNFS as SNFS
 from sparelu.train.dynamic import RigL as RigL
 from sparelu.train.lottery_ticket import winning_tickets as winning_tickets
-from sparelu.train.oneshot import refit as refit
+from sparelu.train.oneshot import least_squares_refit as least_squares_refit
 from sparelu.train.oneshot import sparsegpt as sparsegpt
 from sparelu.train.oneshot import wanda as wanda
 from sparelu.train.sparse_growth import SparseGrowth as SparseGrowth

@@ -79,7 +79,7 @@ def sparsegpt(
     return _prune(model, run, _products, solve, density, nonzeros, layers, allocation)
 
 
-def refit(
+def least_squares_refit(
     model: nn.Module,
     run: Run,
     *,

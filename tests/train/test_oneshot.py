@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sparelu.train.calibration import patches, to_matrix, to_weight
-from sparelu.train.oneshot import by_row, refit, sparsegpt, wanda
+from sparelu.train.oneshot import by_row, least_squares_refit, sparsegpt, wanda
 from sparelu.train.sparsifier.prunable import parts_of
 
 
@@ -173,7 +173,7 @@ def test_a_refit_is_least_squares_row_by_row() -> None:
     mask = torch.rand(5, 8, generator=torch.Generator().manual_seed(1)) < 0.5
     mask[0], mask[1] = True, False
     model = copy.deepcopy(dense)
-    masks = refit(model, lambda m: m(x), masks={"weight": mask})
+    masks = least_squares_refit(model, lambda m: m(x), masks={"weight": mask})
     assert torch.equal(masks["weight"], mask)
     for row, kept, before in zip(model.weight.detach(), mask, dense.weight.detach(), strict=True):
         wanted = torch.zeros(8, dtype=torch.float64)
@@ -182,7 +182,7 @@ def test_a_refit_is_least_squares_row_by_row() -> None:
         torch.testing.assert_close(row, wanted, rtol=1e-6, atol=1e-8)
     few = x[:3]
     short = copy.deepcopy(dense)
-    refit(short, lambda m: m(few), masks={"weight": mask})
+    least_squares_refit(short, lambda m: m(few), masks={"weight": mask})
     assert squares(short, dense, few) <= squares(model, dense, few) + 1e-12
     assert bool(torch.isfinite(short.weight).all())
 
@@ -217,7 +217,7 @@ def test_the_refit_beats_pruning_alone_on_every_kind_of_layer() -> None:
             model = copy.deepcopy(dense)
             run = lambda m, x=x: m(x)  # noqa: E731
             if how == "refit":
-                masks = refit(model, run, masks=masks)
+                masks = least_squares_refit(model, run, masks=masks)
             elif how == "sparsegpt":
                 assert sparsegpt(model, run, density=0.5).keys() == masks.keys()
             else:
@@ -237,12 +237,12 @@ def test_attention_is_read_where_it_is() -> None:
     mask[:, 0] = False
     masks = {"in_proj_weight": torch.ones(12, 4, dtype=torch.bool), "out_proj.weight": mask}
     model = copy.deepcopy(dense)
-    refit(model, lambda m: m(x, x, x), masks=masks)
+    least_squares_refit(model, lambda m: m(x, x, x), masks=masks)
     q, k, v = (x @ w.t() for w in dense.in_proj_weight.detach().chunk(3))
     heads = (torch.softmax(q @ k.transpose(1, 2) / 2, -1) @ v).reshape(-1, 4)
     wanted = torch.linalg.lstsq(heads[:, 1:], heads @ dense.out_proj.weight.detach().t()).solution.t()
     torch.testing.assert_close(model.out_proj.weight.detach()[:, 1:], wanted, rtol=1e-7, atol=1e-9)
     with pytest.raises(ValueError, match="exactly one of density, nonzeros and masks"):
-        refit(model, lambda m: m(x, x, x), masks=masks, density=0.5)
+        least_squares_refit(model, lambda m: m(x, x, x), masks=masks, density=0.5)
     with pytest.raises(ValueError, match=r"not LSTM: leave it out with `layers`"):
-        refit(nn.LSTM(4, 3).double(), lambda m: m(x), density=0.5)
+        least_squares_refit(nn.LSTM(4, 3).double(), lambda m: m(x), density=0.5)

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from sparelu.train.sparsifier.layer_densities import Pool
 from sparelu.train.sparsifier.prunable import Part
-from sparelu.train.sparsifier.selection import Selection, is_prunable, weight_names
+from sparelu.train.sparsifier.selection import WeightSelection, is_prunable, weight_names
 from sparelu.train.sparsifier.update_schedules import NoUpdateWarning, Plan
 
 Parts = Mapping[str, Part]
@@ -67,7 +67,7 @@ def module_names(model: nn.Module) -> frozenset[str]:
     return frozenset(name for name, _ in model.named_modules())
 
 
-def warn_of_new_layers(known: Set[str], model: nn.Module, selection: Selection) -> None:
+def warn_of_new_layers(known: Set[str], model: nn.Module, selection: WeightSelection) -> None:
     """Warn of prunable layers that are not among the ``known`` modules: nothing keeps them sparse."""
     new = [n for n, m in model.named_modules() if n not in known and is_prunable(m) and selection.chooses(n, m)]
     if new:
@@ -78,7 +78,7 @@ def warn_of_new_layers(known: Set[str], model: nn.Module, selection: Selection) 
         )
 
 
-def frozen_weights(model: nn.Module, selection: Selection) -> dict[str, Tensor]:
+def frozen_weights(model: nn.Module, selection: WeightSelection) -> dict[str, Tensor]:
     """Return the weights by name that were left out only because they are frozen."""
     chosen = [(n, m) for n, m in model.named_modules() if selection.chooses(n, m)]
     found = {f"{n}.{k}".lstrip("."): m._parameters.get(k) for n, m in chosen for k in weight_names(m)}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from sparelu.nn.support import WHOLE
-from sparelu.train.sparsifier.selection import Choice, Names, Selection
+from sparelu.train.sparsifier.selection import Choice, Names, WeightSelection
 
 PROBES = 32
 """Places of a weight that are looked at for writes that torch does not count, as those through ``.data``."""
@@ -191,7 +191,7 @@ def process_group(model: nn.Module) -> Any:
 def parts_of(
     model: nn.Module, layers: Choice | None = None, exclude: Choice = (), parameters: Names = ()
 ) -> dict[str, Part]:
-    """Return the weights to prune by name, each once: those that train of the :class:`Selection`.
+    """Return the weights to prune by name, each once: those that train of the :class:`WeightSelection`.
 
     A weight shared by several chosen layers goes by the first one's name and counts once. Raises ``ValueError`` when
     there is none, when one is shared with a module that is not chosen, has no shape yet, or is computed from others.
@@ -199,7 +199,7 @@ def parts_of(
     if not isinstance(model, nn.Module):
         raise ValueError(f"the model must be a torch.nn.Module, got {type(model).__name__}: give model, then optimizer")
     model = unwrapped(model)
-    selection = Selection(layers, exclude, parameters)
+    selection = WeightSelection(layers, exclude, parameters)
     parts: dict[int, Part] = {}
     chosen = set()
     for name, module, key in selection.places(model):

@@ -59,7 +59,7 @@ def weight_names(module: nn.Module) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Selection:
+class WeightSelection:
     """``layers`` (by default all of :data:`KINDS`) but those to ``exclude``, and ``parameters`` of any module by name.
 
     A name or pattern that is that of a module chooses it, an embedding too, as long as it has a weight of two

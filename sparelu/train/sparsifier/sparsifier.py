@@ -37,9 +37,9 @@ from sparelu.train.sparsifier.prunable import parts_of, process_group, seeded, u
 from sparelu.train.sparsifier.rule import Choices as Choices
 from sparelu.train.sparsifier.rule import Rule as Rule
 from sparelu.train.sparsifier.scores import at_random
-from sparelu.train.sparsifier.selection import Choice, Names, Selection
+from sparelu.train.sparsifier.selection import Choice, Names, WeightSelection
 from sparelu.train.sparsifier.sparse_init import FirstState, scale_to_active
-from sparelu.train.sparsifier.summary import Row, rows_of, table_of
+from sparelu.train.sparsifier.summary import Row, describe_parameters, table_of
 from sparelu.train.sparsifier.update_schedules import Move, Plan
 
 
@@ -94,7 +94,7 @@ class Sparsifier(Optimizer):
         if fan_in not in ("active", "all"):
             raise ValueError(f"fan_in must be 'active' or 'all', got {fan_in!r}")
         self.parts = parts_of(model, layers, exclude, parameters)
-        self.selection = Selection(layers, exclude, parameters)
+        self.selection = WeightSelection(layers, exclude, parameters)
         self.model, self.optimizer = model, inner_optimizer(optimizer)
         self.rule, self.plan, self.total_steps = rule, plan, total_steps
         check_optimizer(self.parts, self.optimizer)
@@ -260,7 +260,7 @@ class Sparsifier(Optimizer):
 
     def rows(self) -> list[Row]:
         """Return the lines of :meth:`summary` as values."""
-        return list(rows_of(self.model, self.parts, self.selection))
+        return list(describe_parameters(self.model, self.parts, self.selection))
 
     def numbers(self) -> dict[str, float]:
         """Return what to log of a training: densities, of all and of each weight, explored share, moves so far."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import nn
 
 from sparelu.train.sparsifier.prunable import Part, unwrapped
-from sparelu.train.sparsifier.selection import Selection, is_prunable, weight_names
+from sparelu.train.sparsifier.selection import WeightSelection, is_prunable, weight_names
 
 
 class Row(NamedTuple):
@@ -20,7 +20,7 @@ class Row(NamedTuple):
     reason: str
 
 
-def rows_of(model: nn.Module, parts: Mapping[str, Part], selection: Selection) -> Iterator[Row]:
+def describe_parameters(model: nn.Module, parts: Mapping[str, Part], selection: WeightSelection) -> Iterator[Row]:
     """Yield every parameter of the model once, in the order of its modules."""
     held = {id(p.weight): p for p in parts.values()}
     seen: set[int] = set()
@@ -36,7 +36,7 @@ def rows_of(model: nn.Module, parts: Mapping[str, Part], selection: Selection) -
             yield Row(full, type(module).__name__, tuple(parameter.shape), active, size, reason)
 
 
-def _why_dense(name: str, module: nn.Module, key: str, selection: Selection) -> str:
+def _why_dense(name: str, module: nn.Module, key: str, selection: WeightSelection) -> str:
     parameter = module._parameters[key]
     if parameter is not None and parameter.ndim < 2:
         return "a vector (bias, normalisation)"
