@@ -40,7 +40,7 @@ class BlockHashes:
         self._open: tuple[Any, ...] = ()
 
     def add(self, start: int, x: np.ndarray, y: np.ndarray) -> None:
-        """Add the rows from number ``start`` on, which follow those that were added before: x (n, d), y (n,) or (n, k)."""
+        """Add the rows from number ``start`` on, which follow those added before: x (n, d), y (n,) or (n, k)."""
         end = start + len(x)
         at = start if self._open else -(-start // self.size) * self.size
         while at < end:

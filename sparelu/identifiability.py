@@ -41,7 +41,7 @@ class Support:
 
     @classmethod
     def of(cls, network: Network) -> "Support":
-        """Read the support of a network as it stands, over the inputs in use; neurons without weights have no column."""
+        """Read the support of a network as it stands, over the inputs in use; without weights, no column."""
         hidden = network.layers[0].to(torch.float64, "cpu")
         w = hidden.dense().numpy()
         linear = np.zeros(0, dtype=np.int64)
