@@ -83,11 +83,11 @@ class Support:
         return np.block([[inner, mixed], [mixed.T, np.eye(self.linear.size)]])
 
     def _against_linear(self) -> np.ndarray:
-        from scipy import stats
-
         size = np.linalg.norm(self.generators, axis=1)
         shift, unit = self.biases / size, self.generators / size[:, None]
-        p, edge = stats.norm.cdf(shift)[self.neuron], (shift * stats.norm.pdf(shift))[self.neuron]
+        below = torch.special.ndtr(torch.from_numpy(shift)).numpy()
+        density = np.exp(-(shift**2) / 2) / math.sqrt(2 * math.pi)
+        p, edge = below[self.neuron], (shift * density)[self.neuron]
         same = self.coordinate[:, None] == self.linear
         own = unit[self.neuron, self.coordinate]
         return p[:, None] * same - (edge * own)[:, None] * unit[self.neuron][:, self.linear]

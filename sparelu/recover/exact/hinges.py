@@ -1,11 +1,4 @@
-"""The model of exact recovery, f(x) = a.x + sum_j (v_j / 2) (|w_j.x| + e_j w_j.x), and the rows it is fitted to.
-
-Since (t)_+ = (t + |t|) / 2, a ReLU network of one hidden layer is a sum of kinks v_j |w_j.x| / 2 and an affine
-part. A kink does not know which side of its hyperplane is active, which takes away the sign ambiguity
-(w.x)_+ - (-w.x)_+ = w.x that keeps plain ReLU students in wrong basins, and its columns sign(w.x) x_i are far better
-conditioned than gated ones. The orientation e_j is 0 while the kinks are sought and +-1 once it is read off.
-The last input is the constant 1, so its weight is the bias.
-"""
+"""The rows of a fit, and hinges that are one on them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparelu.data import Rows, Taken
+from sparelu.recover.exact.relu_model import ReluModel
+from sparelu.recover.exact.tolerances import SMALL_ANGLE
 
 BLOCK = 2048
 """Rows taken at a time: a block of features for 1000 weights in float32 is then 8 MB, about a cache."""
@@ -34,53 +29,8 @@ def at_a_time(device: str | torch.device, cached: int = BLOCK) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Kinks:
-    """Output signs ``sign`` (k,), weights ``weight`` (k, d + 1), orientations ``tilt`` (k,), ``affine`` (d + 1,).
-
-    All float64 on one device; the support of ``weight`` is its nonzero entries.
-    """
-
-    sign: Float[Tensor, " k"]
-    weight: Float[Tensor, "k inputs"]
-    tilt: Float[Tensor, " k"]
-    affine: Float[Tensor, " inputs"]
-
-    @classmethod
-    def none(cls, affine: Tensor) -> "Kinks":
-        """No kinks: the affine function alone."""
-        empty = affine.new_zeros(0)
-        return cls(empty, affine.new_zeros(0, affine.numel()), empty, affine)
-
-    def __len__(self) -> int:
-        return self.sign.numel()
-
-    @property
-    def nonzeros(self) -> int:
-        """Weights on inputs; biases are not counted."""
-        return int(torch.count_nonzero(self.weight[:, :-1]))
-
-    def __call__(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, " n"]:
-        """Values for rows whose last column is 1, in the dtype of ``x``."""
-        z = x @ self.weight.T.to(x)
-        return x @ self.affine.to(x) + (z.abs() + z * self.tilt.to(x)) @ (self.sign.to(x) / 2)
-
-    def with_kinks(self, sign: Tensor, weight: Tensor) -> "Kinks":
-        """With further kinks, not oriented."""
-        tilt = torch.cat([self.tilt, torch.zeros_like(sign)])
-        return replace(self, sign=torch.cat([self.sign, sign]), weight=torch.cat([self.weight, weight]), tilt=tilt)
-
-    def moved(self, weight: Tensor, affine: Tensor) -> "Kinks":
-        """With ``weight`` and ``affine`` added."""
-        return replace(self, weight=self.weight + weight, affine=self.affine + affine)
-
-    def take(self, keep: Tensor) -> "Kinks":
-        """The kinks of an index or mask alone."""
-        return replace(self, sign=self.sign[keep], weight=self.weight[keep], tilt=self.tilt[keep])
-
-
-@dataclass(frozen=True, eq=False)
 class Sample:
-    """Rows of inputs (n, d) and one target (n,), read in blocks: arrays, memory maps or any reader of rows.
+    """Rows of inputs (n, d) and targets (n, outs), read in blocks: arrays, memory maps or any reader of rows.
 
     Inputs have ``centre`` (d,) taken off and are divided by ``scale`` (d,) when they are read, in float64 where they
     have a centre: the difference of float32 numbers near a large mean keeps its digits.
@@ -102,7 +52,7 @@ class Sample:
         return self.x.shape[1] + 1
 
     def blocks(self, dtype: torch.dtype = torch.float64) -> Iterator[tuple[Tensor, Tensor]]:
-        """Consecutive blocks x (b, d + 1) with its column of ones, and y (b,)."""
+        """Consecutive blocks x (b, d + 1) with its column of ones, and y (b, outs)."""
         rows, kept = at_a_time(self.device), self._on_gpu
         for start in range(0, self.n, rows):
             piece = slice(start, start + rows)
@@ -145,78 +95,84 @@ class Sample:
         return self._read(slice(None), dtype)
 
 
-def residual(kinks: Kinks, sample: Sample) -> Float[Tensor, " n"]:
-    """y - f(x) for every row, in float64."""
-    return torch.cat([y - kinks(x) for x, y in sample.blocks()])
+def residual(model: ReluModel, sample: Sample) -> Float[Tensor, "n outs"]:
+    """Return y - f(x) for every row, in float64."""
+    return torch.cat([y - model(x) for x, y in sample.blocks()])
 
 
-NEAR = 0.99
-"""|cos| below which two kinks are never taken for one."""
+def merge_duplicates(model: ReluModel, tolerance: float, precision: Float[Tensor, " outs"] | None = None) -> ReluModel:
+    """Return the model with hinges of almost one hyperplane joined, each at a cost below ``tolerance``.
 
-
-def merged(kinks: Kinks, tolerance: float) -> Kinks:
-    """Kinks of almost one hyperplane joined, where that changes the function by a mean square below ``tolerance``.
-
-    For unit Gaussian inputs and kinks of lengths a and b at angle t, |z1| + |z2| - |z1 + z2| lives on the wedge between
-    the hyperplanes; half of it has mean square (2 / (3 pi)) (ab / (a + b))^2 t^3 to leading order, and for kinks of
-    opposite sign, a > b, (2 / (3 pi)) (a b^2 / (a - b)) t^3. Kinks that cancel leave none.
+    The cost is the mean square by which all outputs change, weighed with ``precision`` (1 by default). For unit
+    Gaussian inputs and hinges A |u.x| / 2, B |u'.x| / 2 (A and B over the outputs) at angle t, the common direction of
+    least error leaves t^2 (|A|^2 |B|^2 - (A.B)^2) / (4 |A + B|^2) to first order, zero where A and B are parallel. Then
+    there is the wedge between the hyperplanes, (2 / (3 pi)) t^3 |A|^2 |B|^2 / |A + B|^2, or where A.B < 0 and |A| > |B|
+    (2 / (3 pi)) t^3 |A| |B|^2 / (|A| - |B|). Hinges that cancel leave none.
     """
-    kinks = kinks.take(kinks.weight.norm(dim=1) > 0)
-    size = kinks.weight.norm(dim=1)
-    unit = kinks.weight / size[:, None]
+    model = model.normalise()
+    unit = model.weight / model.weight.norm(dim=1, keepdim=True)
     first, second = near_pairs(unit)
     if len(first) == 0:
-        return kinks
+        return model
+    size = model.length * (1.0 if precision is None else precision.sqrt())
     side = (unit[first] * unit[second]).sum(1).sign()
     angle = (unit[first] - side[:, None] * unit[second]).norm(dim=1)
     a, b = size[first], size[second]
-    long, short = torch.maximum(a, b), torch.minimum(a, b)
-    alike = (a * b / (a + b)).square()
-    opposite = long * short.square() / (long - short).clamp_min(1e-9 * long)
-    same = kinks.sign[first] == kinks.sign[second]
-    cost = 2 / (3 * torch.pi) * torch.where(same, alike, opposite) * angle**3
-    near_enough = [i for i in cost.argsort().tolist() if float(cost[i]) <= tolerance]
-    return _with_pairs_joined(kinks, first[near_enough], second[near_enough])
+    inner, total = (a * b).sum(1), (a + b).square().sum(1)
+    long, short = torch.maximum(a.norm(dim=1), b.norm(dim=1)), torch.minimum(a.norm(dim=1), b.norm(dim=1))
+    tiny = 1e-18 * long.square()
+    product = (long * short).square()
+    wedge = torch.where(
+        inner >= 0, product / torch.maximum(total, tiny), long * short.square() / (long - short).clamp_min(1e-9 * long)
+    )
+    apart = (product - inner.square()).clamp_min(0) / (4 * torch.maximum(total, tiny))
+    # Of parallel A and B the difference is rounding.
+    apart = torch.where(product - inner.square() > 1e-12 * product, apart, 0.0)
+    cost = apart * angle**2 + 2 / (3 * torch.pi) * wedge * angle**3
+    cheap = [i for i in cost.argsort().tolist() if float(cost[i]) <= tolerance]
+    return join_pairs(model, first[cheap], second[cheap])
 
 
-def without_doubles(kinks: Kinks, sample: Sample) -> Kinks:
-    """Kinks of almost one hyperplane joined where fewer rows lie between them than they have weights.
+def merge_indistinct(model: ReluModel, sample: Sample) -> ReluModel:
+    """Return the model with hinges of almost one hyperplane joined where fewer rows lie between than they have weights.
 
-    Such rows decide nothing: the weights of two kinks meet them where those of one would do.
+    Such rows decide nothing: the weights of two hinges meet them where those of one would do.
     """
-    weight = kinks.weight
+    weight = model.weight
     first, second = near_pairs(weight / weight.norm(dim=1, keepdim=True))
     if len(first) == 0:
-        return kinks
+        return model
     between, side = torch.zeros_like(first), (weight[first] * weight[second]).sum(1).sign()
     for x, _ in sample.blocks():
         z = x @ weight.T
         between += (side * z[:, first] * z[:, second] < 0).sum(0)
     few = between < (weight[first] != 0).sum(1) + (weight[second] != 0).sum(1)
-    return _with_pairs_joined(kinks, first[few], second[few])
+    return join_pairs(model, first[few], second[few])
 
 
 def near_pairs(unit: Float[Tensor, "k inputs"]) -> tuple[Tensor, Tensor]:
-    """Pairs of unit vectors, up to sign, of almost one direction."""
-    first, second = torch.triu((unit @ unit.T).abs() > NEAR, diagonal=1).nonzero().T
+    """Return pairs of unit vectors, up to sign, of almost one direction."""
+    first, second = torch.triu((unit @ unit.T).abs() > SMALL_ANGLE, diagonal=1).nonzero().T
     return first, second
 
 
-def _with_pairs_joined(kinks: Kinks, first: Tensor, second: Tensor) -> Kinks:
-    """With the kinks of every pair joined, the first pairs first; a kink that is gone joins no other."""
-    sign, weight = kinks.sign.clone(), kinks.weight.clone()
-    size = weight.norm(dim=1)
-    alive = torch.ones(len(kinks), dtype=torch.bool, device=weight.device)
+def join_pairs(model: ReluModel, first: Tensor, second: Tensor) -> ReluModel:
+    """Return the model with the hinges of every pair joined, the first pairs first; what is gone joins no other.
+
+    The direction is the mean of both, with the weights of least error B.(A + B) / |A + B|^2 for that of B.
+    """
+    weight, outputs = model.weight.clone(), model.outputs.clone()
+    alive = torch.ones(len(model), dtype=torch.bool, device=weight.device)
     for j, k in zip(first.tolist(), second.tolist(), strict=True):
-        if bool(alive[j]) and bool(alive[k]):
-            _join(sign, weight, alive, *((j, k) if float(size[j]) >= float(size[k]) else (k, j)))
-    return replace(kinks, sign=sign, weight=weight).take(alive)
-
-
-def _join(sign: Tensor, weight: Tensor, alive: Tensor, keep: int, drop: int) -> None:
-    """Add kink ``drop`` to the longer kink ``keep``, in place."""
-    side = (weight[keep] @ weight[drop]).sign() * sign[keep] * sign[drop]
-    total = weight[keep] + side * weight[drop]
-    alive[keep] = bool(total.norm() > 1e-7 * weight[keep].norm())
-    alive[drop] = False
-    weight[keep] = total
+        if not (bool(alive[j]) and bool(alive[k])):
+            continue
+        own, other = weight[j].norm(), weight[k].norm()
+        a, b = outputs[j] * own, outputs[k] * other
+        total = (a + b).square().sum()
+        side = (weight[j] @ weight[k]).sign()
+        share = (b @ (a + b)) / total.clamp_min(1e-300)
+        weight[j] = (1 - share) * weight[j] / own + share * side * weight[k] / other
+        outputs[j] = a + b
+        alive[j] = bool(total > 1e-14 * torch.maximum(a.square().sum(), b.square().sum()))
+        alive[k] = False
+    return replace(model, weight=weight, outputs=outputs).take(alive).normalise()

@@ -8,7 +8,6 @@ the raw columns again; where columns are tied by relations, each neuron is writt
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,10 +15,8 @@ from torch import Tensor
 
 from sparelu.data import Data, Rows, Scaled, Standardisation
 from sparelu.networks.network import Layer, Network
-from sparelu.recover.exact.hinges import Kinks, Sample
-from sparelu.recover.exact.relu_model import Found
-
-Model = TypeVar("Model", Found, Kinks)
+from sparelu.recover.exact.hinges import Sample
+from sparelu.recover.exact.relu_model import ReluModel
 
 DEPENDENT = 1e-10
 """Share of a column's variance outside the others' span that counts as none: float64 sums leave some 1e-15 of it."""
@@ -85,7 +82,7 @@ class InputColumns:
         rows, indices = layer.outputs_of_values, self.kept[layer.indices.cpu().numpy()]
         return Layer.from_triplets((layer.shape[0], self.total), rows, indices, layer.values, layer.bias)
 
-    def uncentred(self, found: Model) -> Model:
+    def uncentred(self, found: ReluModel) -> ReluModel:
         """The same function of scaled columns that keep their means."""
         if not self.centred:
             return found
@@ -95,7 +92,7 @@ class InputColumns:
         affine[..., -1] -= affine[..., :-1] @ shift
         return replace(found, weight=weight, affine=affine)
 
-    def raw(self, found: Found) -> Found:
+    def raw(self, found: ReluModel) -> ReluModel:
         """The same function of the raw columns, of one of scaled columns that keep their means."""
         scale = torch.as_tensor(np.append(self.scale, 1.0)).to(found.weight)
         weight, affine = self._spread(found.weight / scale), self._spread(found.affine / scale)

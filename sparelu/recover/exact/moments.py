@@ -31,17 +31,17 @@ class Moments:
 
 
 def moments(sample: Sample) -> Moments:
-    """From rows whose last column is 1 and targets of unit variance, read twice."""
+    """Return them of rows whose last column is 1 and one target of unit variance, read twice."""
     normal, slope, n = torch.zeros(()), torch.zeros(()), sample.n
     for x, y in sample.blocks():
-        normal, slope = normal.to(x) + x.T @ x, slope.to(x) + x.T @ y
+        normal, slope = normal.to(x) + x.T @ x, slope.to(x) + x.T @ y[:, 0]
     power, mean = normal.diagonal() / n, normal[-1, :-1] / n
     variance = float(power[:-1].mean() - mean.square().mean())
     normal.diagonal().add_(1e-10 * float(normal.diagonal().mean()))  # of duplicated columns, the least norm
     affine = torch.linalg.solve(normal, slope)
     second, squares = torch.zeros_like(normal[:-1, :-1]), 0.0
     for x, y in sample.blocks():
-        r, centred = y - x @ affine, x[:, :-1] - mean
+        r, centred = y[:, 0] - x @ affine, x[:, :-1] - mean
         second += (centred * r[:, None]).T @ centred / n
         squares += float(r @ r) / n
     values = torch.linalg.eigvalsh(second)

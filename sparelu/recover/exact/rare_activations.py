@@ -1,23 +1,24 @@
-"""Kinks that few rows lie beyond: what is left when all other rows are met to rounding.
+"""Rare activations, hinges that few rows lie beyond: what is left when all other rows are met to rounding.
 
-Such a kink is affine on almost all rows, so nothing asks for it before the rest is exact, and then a few rows have
+Such a hinge is affine on almost all rows, so nothing asks for it before the rest is exact, and then a few rows have
 all of the error: a search that goes on explains them by hundreds of wrong weights. They are set aside instead and the
 rest is fitted, as in least trimmed squares (Rousseeuw 1984). What is missing at rows that lie beyond a value of one
-input is a kink on it, if it is an exact line in that input on at least three of them. Among the others, rows that share
-an exact plane in one or two inputs show a kink on those, and so do all that are left, if theirs is a plane in a few.
-Fewer rows do not decide a kink, and stay aside.
+input is a hinge on it, if it is an exact line in that input on at least three of them. Among the others, rows that
+share an exact plane in one or two inputs show a hinge on those, and so do all that are left, if theirs is a plane in a
+few. Fewer rows do not decide a hinge, and stay excluded.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sparelu.recover.exact.hinges import Kinks, Sample, residual
+from sparelu.recover.exact.hinges import Sample, residual
 from sparelu.recover.exact.least_squares import Fit, refit
-from sparelu.recover.exact.normal_equations import Support
+from sparelu.recover.exact.relu_model import ReluModel
 
 MOST, SHARE = 300, 0.01
 """Rows that may be set aside, and as a share of all."""
@@ -28,89 +29,89 @@ TRIMS = 5
 CLEARLY = 30.0
 """Roundings of the labels that a row which is not met is at least away."""
 CLEAR = 100.0
-"""How many times as far the furthest row of a kink must be."""
+"""How many times as far the furthest row of a hinge must be."""
 FEWEST = 3
 """Rows that show a line: its two numbers, and one that they must meet."""
 DRAWS = 200
 """Sets of rows that are tried for a plane that others lie on too."""
 
 
-def but_for_few(
-    fit: Fit, rows: Sample, met: Callable[[Fit], bool], rounded: float, rng: np.random.Generator
-) -> tuple[Kinks, np.ndarray] | None:
-    """The kinks refitted and joined by those beyond which few rows lie, and the rows that are still not met.
+def explain_few(
+    model: ReluModel, rows: Sample, met: Callable[[Fit], bool], rounded: float, rng: np.random.Generator
+) -> tuple[ReluModel, np.ndarray] | None:
+    """Return the model of one output refitted and joined by hinges beyond which few rows lie, and the rows not met.
 
     None unless ``met`` says that a fit of all but a few rows is exact. ``rounded`` is the standard deviation of the
-    rounding of the labels. Kinks that the fit has already beyond few rows, or beyond too few for their weights, are
+    rounding of the labels. Hinges that the model has already beyond few rows, or beyond too few for their weights, are
     also sought anew: what leaves the fewest rows unmet is returned.
     """
     most = min(MOST, int(SHARE * rows.n))
     if most == 0:
         return None
-    kinks, sides = fit.kinks, _sides(fit.kinks, rows)
+    sides = _sides(model, rows)
     beyond = torch.minimum(*sides)
-    numbers = (kinks.weight != 0).sum(1)
+    numbers = (model.weight != 0).sum(1)
     rare = torch.zeros_like(beyond, dtype=torch.bool), beyond < FEWEST * (numbers + 1), beyond <= most
-    starts = {gone.cpu().numpy().tobytes(): _made_affine(kinks, gone, sides) for gone in rare}
-    trimmed = [_trimmed(start, rows, most, met) for start in starts.values()]
-    ends = [_explained(kinks, rows, far, CLEARLY * rounded, rng) for kinks, far in filter(None, trimmed)]
+    starts = {gone.cpu().numpy().tobytes(): _make_affine(model, gone, sides) for gone in rare}
+    trimmed = [_trim(start, rows, most, met) for start in starts.values()]
+    ends = [_explain(kept, rows, far, CLEARLY * rounded, rng) for kept, far in filter(None, trimmed)]
     return min(ends, key=lambda end: (len(end[1]), end[0].nonzeros), default=None)
 
 
-def undecided(kinks: Kinks, rows: Sample) -> tuple[Kinks, np.ndarray]:
-    """Without kinks beyond which no more rows lie than they have weights, and those rows."""
-    sides = _sides(kinks, rows)
-    rare = torch.minimum(*sides) <= (kinks.weight != 0).sum(1)
-    beyond = [(_most(sides) * (x @ kinks.weight.T) < 0)[:, rare].any(1) for x, _ in rows.blocks()]
-    return _made_affine(kinks, rare, sides), torch.cat(beyond).nonzero()[:, 0].cpu().numpy()
+def drop_undecided(model: ReluModel, rows: Sample) -> tuple[ReluModel, np.ndarray]:
+    """Return the model without hinges beyond which no more rows lie than they have weights, and those rows."""
+    sides = _sides(model, rows)
+    rare = torch.minimum(*sides) <= (model.weight != 0).sum(1)
+    beyond = [(_most(sides) * (x @ model.weight.T) < 0)[:, rare].any(1) for x, _ in rows.blocks()]
+    return _make_affine(model, rare, sides), torch.cat(beyond).nonzero()[:, 0].cpu().numpy()
 
 
-def _sides(kinks: Kinks, rows: Sample) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
-    """How many rows lie on either side of every kink."""
-    above, below = torch.zeros_like(kinks.sign), torch.zeros_like(kinks.sign)
+def _sides(model: ReluModel, rows: Sample) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+    """Return how many rows lie on either side of every hinge."""
+    above, below = torch.zeros_like(model.orientation), torch.zeros_like(model.orientation)
     for x, _ in rows.blocks():
-        z = x @ kinks.weight.T
+        z = x @ model.weight.T
         above += (z > 0).sum(0)
         below += (z < 0).sum(0)
     return above, below
 
 
 def _most(sides: tuple[Tensor, Tensor]) -> Float[Tensor, " k"]:
-    """1 for kinks that most rows lie above, else -1."""
+    """Return 1 for hinges that most rows lie above, else -1."""
     return torch.where(sides[0] >= sides[1], 1.0, -1.0).to(sides[0])
 
 
-def _made_affine(kinks: Kinks, rare: Bool[Tensor, " k"], sides: tuple[Tensor, Tensor]) -> Kinks:
-    """With the kinks ``rare`` in the affine part, as they are where most rows lie."""
-    moved = (kinks.sign * _most(sides) * rare) @ kinks.weight / 2
-    return kinks.moved(torch.zeros_like(kinks.weight), moved).take(~rare)
+def _make_affine(model: ReluModel, rare: Bool[Tensor, " k"], sides: tuple[Tensor, Tensor]) -> ReluModel:
+    """Return the model with the hinges ``rare`` in the affine part, as they are where most rows lie."""
+    moved = (model.outputs * (_most(sides) * rare)[:, None]).T @ model.weight / 2
+    return replace(model, affine=model.affine + moved).take(~rare)
 
 
-def _trimmed(kinks: Kinks, rows: Sample, most: int, met: Callable[[Fit], bool]) -> tuple[Kinks, np.ndarray] | None:
-    """Refitted on all but the ``most`` rows that are met least, and those rows; None where the others are not met."""
+def _trim(model: ReluModel, rows: Sample, most: int, met: Callable[[Fit], bool]) -> tuple[ReluModel, np.ndarray] | None:
+    """Return the model refitted on all but the ``most`` rows that are met least, and those; None if the rest is not."""
     before = float("inf")
     for _ in range(TRIMS):
-        squares = residual(kinks, rows).square()
+        squares = residual(model, rows)[:, 0].square()
         far = squares.topk(most).indices.cpu()
         if float(squares[far].sum()) < CONCENTRATED * float(squares.sum()):
             return None
-        after = refit(kinks, Support.of(kinks.weight != 0), rows.without(far.tolist()))
+        after = refit(model, rows.without(far.tolist()))
         if met(after):
-            return after.kinks, far.numpy()
+            return after.model, far.numpy()
         if after.mse > 0.5 * before:
             return None
-        kinks, before = after.kinks, after.mse
+        model, before = after.model, after.mse
     return None
 
 
-def _explained(
-    kinks: Kinks, rows: Sample, far: np.ndarray, level: float, rng: np.random.Generator
-) -> tuple[Kinks, np.ndarray]:
-    """The rows ``far`` that differ by more than ``level``, explained by further kinks as far as they can be."""
+def _explain(
+    model: ReluModel, rows: Sample, far: np.ndarray, level: float, rng: np.random.Generator
+) -> tuple[ReluModel, np.ndarray]:
+    """Return the model with hinges for the rows ``far`` that differ by more than ``level``, and those still unmet."""
     far = np.sort(far)
     few = rows.rows(far)
     x, low, high = few.tensors(torch.float64)[0].cpu().numpy()[:, :-1], *_extremes(rows.without(far.tolist()))
-    r = _gap(kinks, few)
+    r = _gap(model, few)
     left = np.abs(r) > level
     sides = [(i, side) for i in range(x.shape[1]) for side in (1.0, -1.0)]
     moved = True
@@ -119,11 +120,11 @@ def _explained(
         shared = _shared_plane(x[left], r[left], level, rng)
         if shared is not None:
             plane, on_it = shared
-            more = _with_hinge(kinks, plane, r[left][on_it])
+            more = _with_hinge(model, plane, r[left][on_it])
             after = _gap(more, few)
             moved = (np.abs(after) > level).sum() < left.sum()
             if moved:
-                kinks, r, left = more, after, np.abs(after) > level
+                model, r, left = more, after, np.abs(after) > level
         for i, side in sides:
             value = side * x[:, i]
             end = max(side * (high if side > 0 else low)[i], value[~left].max(initial=-np.inf))
@@ -132,18 +133,18 @@ def _explained(
             if line is not None:
                 plane = np.zeros(x.shape[1] + 1)
                 plane[i], plane[-1] = side * line[0], line[1]
-                kinks, moved = _with_hinge(kinks, plane, r[beyond]), True
-                r = _gap(kinks, few)
+                model, moved = _with_hinge(model, plane, r[beyond]), True
+                r = _gap(model, few)
                 left = np.abs(r) > level
     several = _plane(x[left], r[left], level)
     if several is not None:
-        kinks = _with_hinge(kinks, several, r[left])
-        left = np.abs(_gap(kinks, few)) > level
-    return kinks, far[left]
+        model = _with_hinge(model, several, r[left])
+        left = np.abs(_gap(model, few)) > level
+    return model, far[left]
 
 
-def _gap(kinks: Kinks, few: Sample) -> np.ndarray:
-    return residual(kinks, few).cpu().numpy()
+def _gap(model: ReluModel, few: Sample) -> np.ndarray:
+    return residual(model, few)[:, 0].cpu().numpy()
 
 
 def _extremes(rows: Sample) -> tuple[np.ndarray, np.ndarray]:
@@ -188,7 +189,7 @@ def _shared_plane(
     """Weights and constant (d + 1,) of a plane of one or two inputs, and the rows on it: random sample consensus.
 
     Fischler & Bolles (1981): q + 2 rows at a time, one more than a plane of q inputs has numbers, choose the inputs;
-    rows beyond other kinks do not lie on the plane.
+    rows beyond other hinges do not lie on the plane.
     """
     for inputs in (1, 2):
         enough = inputs + 1 + FEWEST
@@ -225,8 +226,8 @@ def _exact(found: np.ndarray, goal: np.ndarray, level: float) -> bool:
     return bool(np.abs(found - goal).max() <= level and np.abs(goal).max() > CLEAR * level)
 
 
-def _with_hinge(kinks: Kinks, plane: np.ndarray, r: np.ndarray) -> Kinks:
-    """With v (z)_+ = v (|z| + z) / 2 added, v z the ``plane`` (d + 1,) and v the sign of the ``r`` that it explains."""
-    z = torch.as_tensor(plane).to(kinks.affine)
-    more = kinks.with_kinks(z.new_full((1,), np.sign(r.sum())), z[None])
-    return more.moved(torch.zeros_like(more.weight), z / 2)
+def _with_hinge(model: ReluModel, plane: np.ndarray, r: np.ndarray) -> ReluModel:
+    """Return the model with v (z)_+ = v (|z| + z) / 2 added, v z the ``plane`` and v the sign of what it explains."""
+    z = torch.as_tensor(plane).to(model.affine)
+    more = model.with_hinges(z[None], z.new_full((1, 1), np.sign(r.sum())))
+    return replace(more, affine=more.affine + z / 2)

@@ -1,4 +1,4 @@
-"""The start of exact recovery: a wide student with a penalty that follows its own residual.
+"""The warm start of exact recovery: a wide l1-penalised model with a penalty that follows its own residual.
 
 Minimises  mse + lambda sum sqrt(w^2 + eps^2)  over all weights at once, for targets of unit variance, by L-BFGS. With n
 rows the gradient of a weight that should be zero has standard deviation sqrt(mse / n), so lambda is a
@@ -6,14 +6,17 @@ few times that (the square-root lasso of Belloni, Chernozhukov & Wang 2011), and
 of lambda: its curvature lambda / eps is then that of the data at every stage.
 """
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+import math
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparelu.recover.exact.hinges import Kinks, at_a_time, merged
+from sparelu.recover.exact.hinges import at_a_time, merge_duplicates
+from sparelu.recover.exact.lbfgs import minimise
+from sparelu.recover.exact.relu_model import ReluModel
 
 BLOCK = 1024
 SMOOTHING = 1 / 3
@@ -23,24 +26,15 @@ ZERO = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A stage that ended: its kinks, relative error ``mse``, and evaluations of the gradient."""
+    """A continuation step that ended: its model, relative error ``mse``, and evaluations of the gradient."""
 
-    kinks: Kinks
+    model: ReluModel
     mse: float
     evaluations: int
 
 
-@runtime_checkable
-class Task(Protocol):
-    """Value and gradient over one vector; ``mse`` is the error at the last one."""
-
-    mse: float
-
-    def __call__(self, vector: Tensor) -> tuple[float, Tensor]: ...
-
-
 class _Objective:
-    """Value and gradient in one vector: weights (k D), kinks on one axis (D), affine part (D)."""
+    """Value and gradient in one vector: weights (k D), hinges on one axis (D), affine part (D)."""
 
     def __init__(self, x: Tensor, y: Tensor, sign: Tensor, penalty: float) -> None:
         self.x, self.y, self.half, self.penalty = x, y, sign / 2, penalty
@@ -79,54 +73,61 @@ class _Objective:
 
 
 def stage(
-    x: Float[Tensor, "n inputs"], y: Float[Tensor, " n"], kinks: Kinks, penalty: float, steps: int, merge: float
+    x: Float[Tensor, "n inputs"], y: Float[Tensor, " n"], model: ReluModel, penalty: float, steps: int, merge: float
 ) -> Stage:
-    """One stage of the student from ``kinks``, for float32 rows and targets of unit variance.
+    """Return one continuation step from ``model``, of one output, for float32 rows and targets of unit variance.
 
-    Kinks on a single input start in a block of their own, |x_i| with a free sign, which costs no product. Kinks are one
-    when joining them costs less than ``merge`` times the mse. Ends
-    after ``steps`` iterations, or when 20 of them gain less than a fiftieth of the squared error.
+    Hinges on a single input start in a block of their own, |x_i| with a free sign, which costs no product. Hinges are
+    one when joining them costs less than ``merge`` times the mse. Ends after ``steps`` iterations, or when 20 of them
+    gain less than a fiftieth of the squared error.
     """
-    several = (kinks.weight != 0).sum(1) > 1
-    axis = _axis_part(kinks.take(~several))
-    wide = kinks.take(several)
-    task = _Objective(x, y, wide.sign.to(x), penalty)
-    vector = torch.cat([wide.weight.reshape(-1), axis, kinks.affine]).to(x)
-    vector = minimised(task, vector, steps)
+    several = (model.weight != 0).sum(1) > 1
+    axis = _axis_part(model.take(~several))
+    wide = model.take(several)
+    task = _Objective(x, y, wide.outputs[:, 0].to(x), penalty)
+    vector = torch.cat([wide.weight.reshape(-1), axis, model.affine[0]]).to(x)
+    vector = minimise(task, vector, steps)
     weight, axis, affine = (part.double() for part in task.parts(vector))
     zero = ZERO * task.eps
     weight, axis = weight * (weight.abs() > zero), axis * (axis.abs() > zero)
     affine[-1] += axis[-1] / 2
     axis[-1] = 0.0
-    wide = Kinks(wide.sign, weight, torch.zeros_like(wide.sign), affine)
-    wide = wide.take((weight != 0).any(1))
+    wide = ReluModel(weight, torch.zeros_like(wide.orientation), wide.outputs, affine[None])
     live = axis.nonzero()[:, 0]
     rows = torch.zeros(live.numel(), axis.numel()).to(axis)
     rows[torch.arange(live.numel()), live] = axis[live].abs()
-    found = merged(wide.with_kinks(axis[live].sign(), rows), merge * task.mse)
+    found = merge_duplicates(wide.with_hinges(rows, axis[live].sign()[:, None]), merge * task.mse)
     return Stage(found, task.mse, task.evaluations)
 
 
-def _axis_part(single: Kinks) -> Float[Tensor, " inputs"]:
-    """Kinks of one weight each as coefficients of |x_i|."""
-    return (single.sign[:, None] * single.weight.abs()).sum(0) if len(single) else torch.zeros_like(single.affine)
+def _axis_part(single: ReluModel) -> Float[Tensor, " inputs"]:
+    """Return hinges of one weight each as coefficients of |x_i|."""
+    return (single.outputs * single.weight.abs()).sum(0)
 
 
-def minimised(task: Task, vector: Tensor, steps: int) -> Tensor:
-    """After ``steps`` iterations of L-BFGS, or when 20 of them gain less than a fiftieth of the squared error."""
-    vector = vector.clone().requires_grad_()
-    optimiser = torch.optim.LBFGS(
-        [vector], max_iter=20, history_size=20, line_search_fn="strong_wolfe", tolerance_grad=0, tolerance_change=0
-    )
+def with_random(model: ReluModel, count: int, size: float, negative: float, rng: np.random.Generator) -> ReluModel:
+    """Return the model with ``count`` random dense hinges of standard deviation ``size``, both signs among them."""
+    weight = size * torch.as_tensor(rng.standard_normal((count, model.weight.shape[1]))).to(model.weight)
+    weight[:, -1] *= 0.3
+    share = min(max(negative, 0.1), 0.9)
+    sign = torch.ones_like(weight[:, :1])
+    sign[: round(share * count)] = -1.0
+    return model.with_hinges(weight, sign)
 
-    def closure() -> Tensor:
-        value, vector.grad = task(vector.detach())
-        return torch.tensor(value)
 
-    before = float("inf")
-    for _ in range(max(1, steps // 20)):
-        value = float(optimiser.step(closure))
-        if before - value < 0.02 * task.mse:
-            break
-        before = value
-    return vector.detach()
+def carrying(model: ReluModel, mse: float) -> ReluModel:
+    """Return the hinges whose contribution has a variance above ``mse``; duplicates are the last to reach zero.
+
+    For unit Gaussian inputs |z| / 2 has variance (1 - 2 / pi) |w|^2 / 4.
+    """
+    return model.take((1 - 2 / math.pi) / 4 * model.length.square().sum(1) > mse)
+
+
+def largest(model: ReluModel, most: int) -> ReluModel:
+    """Return the ``most`` weights of largest size: what a step that lacks a hinge spreads thinly is cut."""
+    size = model.weight.abs()
+    if int(torch.count_nonzero(size)) <= most:
+        return model
+    keep = torch.zeros_like(size, dtype=torch.bool)
+    keep.view(-1)[size.flatten().topk(most).indices] = True
+    return replace(model, weight=model.weight * keep).normalise()

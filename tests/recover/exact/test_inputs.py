@@ -9,7 +9,7 @@ from sparelu.networks.network import Network
 from sparelu.outcome import Solution, Status
 from sparelu.recover.exact.fitter import Exact
 from sparelu.recover.exact.inputs import InputColumns, read_columns
-from sparelu.recover.exact.relu_model import Found
+from sparelu.recover.exact.relu_model import ReluModel
 from sparelu.run import fit
 
 RNG = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def test_the_way_back_is_the_same_function() -> None:
     assert columns.width == 5
     assert columns.centred
     weight, affine = (torch.as_tensor(RNG.standard_normal((n, 6))) for n in (3, 2))
-    found = Found(weight, torch.ones(3).double(), torch.as_tensor(RNG.standard_normal((3, 2))), affine)
+    found = ReluModel(weight, torch.ones(3).double(), torch.as_tensor(RNG.standard_normal((3, 2))), affine)
     rows = columns.sample(x, np.zeros(len(x)), "cpu").tensors(torch.float64)[0]
     raw = columns.raw(columns.uncentred(found))
     np.testing.assert_allclose(raw.network()(x).numpy(), found(rows).numpy(), rtol=1e-7, atol=1e-7)

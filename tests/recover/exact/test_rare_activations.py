@@ -11,13 +11,14 @@ from sparelu.datasets.planted import planted
 from sparelu.networks.network import Network
 from sparelu.outcome import Status
 from sparelu.recover.exact.fitter import Exact
-from sparelu.recover.exact.hinges import Kinks, Sample
+from sparelu.recover.exact.hinges import Sample
 from sparelu.recover.exact.least_squares import Fit, refit
-from sparelu.recover.exact.normal_equations import Support
-from sparelu.recover.exact.rare_activations import but_for_few, undecided
-from sparelu.recover.exact.search import Plan, Search, advance
+from sparelu.recover.exact.rare_activations import drop_undecided, explain_few
+from sparelu.recover.exact.relu_model import ReluModel
 from sparelu.run import Limits, fit
+from tests.recover.exact.models import tensor
 from tests.recover.exact.test_fitter import same_support, violated
+from tests.recover.exact.test_search import local_search
 
 
 def truth(*rare: tuple[dict[int, float], float]) -> Network:
@@ -45,11 +46,11 @@ def beyond(net: Network, data: Data) -> list[int]:
 def without_the_rare(data: Data) -> tuple[Fit, Sample]:
     """The common neurons fitted to all rows."""
     layer = truth().layers[0]
-    kinks = Kinks.none(torch.zeros(7, dtype=torch.float64)).with_kinks(
-        torch.tensor([1.0, -1.0]).double(), torch.cat([layer.dense(), layer.dense_bias()[:, None]], dim=1)
+    model = ReluModel.linear(tensor(np.zeros((1, 7)))).with_hinges(
+        torch.cat([layer.dense(), layer.dense_bias()[:, None]], dim=1), tensor([[1.0], [-1.0]])
     )
-    sample = Sample(data.x, np.asarray(data.y))
-    return refit(kinks, Support.of(kinks.weight != 0), sample), sample
+    sample = Sample(data.x, np.asarray(data.y)[:, None])
+    return refit(model, sample), sample
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_a_kink_beyond_a_few_rows_is_found_from_them(rare: tuple[dict[int, float
     assert 4 <= beyond(net, data)[2] <= 30
     start, sample = without_the_rare(data)
     assert start.mse > 1e-8
-    found = but_for_few(start, sample, lambda after: after.mse < 1e-24, 1e-12, np.random.default_rng(0))
+    found = explain_few(start.model, sample, lambda after: after.mse < 1e-24, 1e-12, np.random.default_rng(0))
     assert found is not None
     more, unmet = found
     assert len(unmet) == 0
@@ -82,7 +83,7 @@ def test_kinks_whose_few_rows_are_mixed_are_told_apart() -> None:
     assert min(counts[:2]) >= 8
     assert counts[2] == 2
     start, sample = without_the_rare(data)
-    found = but_for_few(start, sample, lambda after: after.mse < 1e-24, 1e-12, np.random.default_rng(0))
+    found = explain_few(start.model, sample, lambda after: after.mse < 1e-24, 1e-12, np.random.default_rng(0))
     assert found is not None
     more, unmet = found
     assert len(more) == 4
@@ -100,16 +101,12 @@ def test_a_kink_of_as_many_weights_as_rows_beyond_it_gives_way_to_the_one_that_m
     assert beyond.sum() == 18
     bordered = np.column_stack([x, np.ones(6000)])
     weight = torch.as_tensor(np.linalg.lstsq(bordered[beyond], made[beyond], rcond=None)[0])[None]
-    wrong = Kinks.none(torch.zeros(21, dtype=torch.float64)).with_kinks(torch.ones(1).double(), weight)
-    wrong = wrong.moved(torch.zeros_like(weight), weight[0] / 2)
+    wrong = ReluModel.linear(weight / 2).with_hinges(weight, tensor([[1.0]]))
     keep = beyond | (bordered @ weight[0].numpy() <= 0)
-    sample = Sample(x[keep], made[keep])
-    search = Search(wrong, wrong.weight != 0, "refit", 1.0, 1e-9, cycle=1, full=True)
-    plan = Plan(5, 1000, sample.n, 50, 2, 0.0)
-    while search.phase == "refit":
-        search = advance(search, sample, np.arange(sample.n), plan, np.random.default_rng(0))
+    sample = Sample(x[keep], made[keep, None])
+    search = local_search(wrong, sample, np.random.default_rng(0), mse=1e-9)
     assert search.phase == "done"
-    assert (search.kinks.weight[0] != 0).nonzero()[:, 0].tolist() == [3, 20]
+    assert (search.model.weight[0] != 0).nonzero()[:, 0].tolist() == [3, 20]
 
 
 def test_the_whole_network_comes_back() -> None:
@@ -153,14 +150,14 @@ def test_a_kink_that_no_rows_decide_is_taken_out_with_the_rows_beyond_it() -> No
     x = np.random.default_rng(5).standard_normal((500, 2))
     two, three = np.sort(x[:, 0])[-3:-1].mean(), np.sort(-x[:, 1])[-4:-2].mean()
     weight = torch.tensor([[1.0, 0.0, -two], [0.0, -2.0, -2 * three]]).double()
-    kinks = Kinks(torch.tensor([1.0, -1.0]).double(), weight, torch.zeros(2).double(), torch.zeros(3).double())
+    kinks = ReluModel.linear(tensor(np.zeros((1, 3)))).with_hinges(weight, tensor([[1.0], [-1.0]]))
     assert [int((x[:, 0] > two).sum()), int((-x[:, 1] > three).sum())] == [2, 3]
-    sample = Sample(x, np.zeros(500))
-    left, beyond = undecided(kinks, sample)
+    sample = Sample(x, np.zeros((500, 1)))
+    left, beyond = drop_undecided(kinks, sample)
     assert len(left) == 1
     assert sorted(beyond.tolist()) == np.flatnonzero(x[:, 0] > two).tolist()
     before, after = (torch.cat([k(rows) for rows, _ in sample.blocks()]).numpy() for k in (kinks, left))
-    assert sorted(np.flatnonzero(np.abs(before - after) > 1e-12).tolist()) == sorted(beyond.tolist())
+    assert sorted(np.flatnonzero(np.abs(before - after)[:, 0] > 1e-12).tolist()) == sorted(beyond.tolist())
 
 
 def test_an_error_a_little_above_rounding_begins_nothing_anew() -> None:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.least_squares import ROUNDING
+from sparelu.recover.exact.tolerances import ROUNDING
 from sparelu.recover.exact.two_layers.hinges import DeepKinks, live, tidied, without_dead
 from sparelu.recover.exact.two_layers.least_squares import DeepFit, deep_refit, deep_saliency
 from sparelu.recover.exact.two_layers.relu_model import faced, network, turned

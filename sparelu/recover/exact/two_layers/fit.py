@@ -15,8 +15,8 @@ from sparelu.recover.exact.certificate import Evidence, SearchFacts, rows_kept_a
 from sparelu.recover.exact.hinges import Sample
 from sparelu.recover.exact.inputs import read_columns
 from sparelu.recover.exact.label_precision import label_rounding
-from sparelu.recover.exact.least_squares import ROUNDING
 from sparelu.recover.exact.moments import moments
+from sparelu.recover.exact.tolerances import ROUNDING
 from sparelu.recover.exact.two_layers.backward import NOISELESS, all_t, oriented_fit, straightened, trimmed
 from sparelu.recover.exact.two_layers.exchange import exchanged
 from sparelu.recover.exact.two_layers.hinges import DeepKinks
@@ -91,7 +91,7 @@ class DeepRun:
         self.rows = Sample(Taken(data.x, kept), y[kept] / self.scale, data.device)
         self.order = own.permutation(len(kept))
         self.floor = float((label_rounding(y[kept]) ** 2).mean()) / self.scale**2
-        first = moments(self.rows)
+        first = moments(replace(self.rows, y=self.rows.y[:, None]))
         self.affine_mse = first.mse
         m1, m2 = budget.hidden
         widths = (min(2 * m1 + 6, 4 * first.rank + 8), min(2 * m2 + 4, 2 * first.rank + 8))

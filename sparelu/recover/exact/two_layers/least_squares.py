@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sparelu.recover.cholesky import cholesky, factor
 from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.least_squares import ROUNDING
+from sparelu.recover.exact.tolerances import ROUNDING
 from sparelu.recover.exact.two_layers.hinges import DeepKinks
 
 

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparelu.recover.exact.hinges import Kinks, Sample
-from sparelu.recover.exact.moments import moments
-from sparelu.recover.exact.search import NOISELESS, Plan, advance, begin
+from sparelu.recover.exact.hinges import Sample
+from sparelu.recover.exact.relu_model import ReluModel
+from sparelu.recover.exact.search import SearchOptions, advance, begin
+from sparelu.recover.exact.tolerances import NOISELESS
 from sparelu.recover.exact.two_layers.hinges import DeepKinks
 
 READS = 6
@@ -59,65 +60,66 @@ def sparsest_basis(rows: Float[Tensor, "p inputs"], most: int) -> Float[Tensor, 
     return rows[chosen]
 
 
-def rebuilt(model: DeepKinks, width: int, sample: Sample, floor: float, rng: np.random.Generator) -> DeepKinks:
-    """The second layer recovered on the sparsest first layer of ``model``.
+def rebuilt(deep: DeepKinks, width: int, sample: Sample, floor: float, rng: np.random.Generator) -> DeepKinks:
+    """The second layer recovered on the sparsest first layer of ``deep``.
 
-    It has as many kinks as that of ``model``, or up to ``width`` where that is not exact. ``floor`` is the rounding of
+    It has as many kinks as that of ``deep``, or up to ``width`` where that is not exact. ``floor`` is the rounding of
     the labels of ``sample``, which has all inputs.
     """
-    normals = bends(model)
-    for most in sorted({min(model.widths[0], width), width}):
+    normals = bends(deep)
+    for most in sorted({min(deep.widths[0], width), width}):
         planes = sparsest_basis(normals, most)
-        kinks, error = _second_layer(_features(sample, planes), floor, rng)
+        model, error = _second_layer(_features(sample, planes), floor, rng)
         if error < NOISELESS:
             break
-    return _composed(kinks, planes)
+    return _compose(model, planes)
 
 
-def _second_layer(rows: Sample, floor: float, rng: np.random.Generator) -> tuple[Kinks, float]:
-    """A network of one hidden layer in the features of both sides, and its error.
+def _second_layer(rows: Sample, floor: float, rng: np.random.Generator) -> tuple[ReluModel, float]:
+    """Return a network of one hidden layer in the features of both sides, and its error.
 
     A neuron shows one side of its hyperplane: the network is recovered again on the sides that are read most, and that
     one is kept if it is as exact.
     """
-    both, error = _recovered(rows, floor, rng)
+    both, error = _recover(rows, floor, rng)
     size, sides = both.weight[:, :-1].abs().sum(0), rows.inputs // 2
     shown = ((size > 0) & (size >= size.roll(sides))).nonzero()[:, 0]
     if not len(shown):
         return both, error
-    one, least = _recovered(replace(rows, x=np.asarray(rows.x)[:, shown.cpu().numpy()]), floor, rng)
+    one, least = _recover(replace(rows, x=np.asarray(rows.x)[:, shown.cpu().numpy()]), floor, rng)
     if least >= NOISELESS and least > error:
         return both, error
     columns = torch.cat([shown, torch.full_like(shown[:1], 2 * sides)])
     weight, affine = both.weight.new_zeros(len(one), rows.inputs), torch.zeros_like(both.affine)
-    weight[:, columns], affine[columns] = one.weight, one.affine
-    return Kinks(one.sign, weight, one.tilt, affine), least
+    weight[:, columns], affine[:, columns] = one.weight, one.affine
+    return replace(one, weight=weight, affine=affine), least
 
 
-def _recovered(rows: Sample, floor: float, rng: np.random.Generator) -> tuple[Kinks, float]:
-    """A network of one hidden layer, and its error."""
-    first = moments(rows)
-    plan = Plan(3 * rows.inputs + STUDENTS, min(rows.n, 10000), rows.n, STEPS, CYCLES, first.negative, floor)
-    search, order = begin(first.affine, plan, rng), rng.permutation(rows.n)
+def _recover(rows: Sample, floor: float, rng: np.random.Generator) -> tuple[ReluModel, float]:
+    """Return a network of one hidden layer, and its error."""
+    level = torch.tensor([floor]).double().to(rows.device)
+    options = SearchOptions(3 * rows.inputs + STUDENTS, True, min(rows.n, 10000), STEPS, CYCLES, level)
+    order = rng.permutation(rows.n)
+    search = begin(rows, order, options, rng)
     while search.phase != "done":
-        search = advance(search, rows, order, plan, rng)
-    return search.kinks, search.mse
+        search = advance(search, rows, order, options, rng)
+    return search.model, search.mse
 
 
 def _features(sample: Sample, planes: Tensor) -> Sample:
-    """(q.x)_+ of the rows for every plane, then (-q.x)_+."""
+    """Return (q.x)_+ of the rows for every plane, then (-q.x)_+."""
     parts = [(x @ planes.T).cpu().numpy() for x, _ in sample.blocks()]
     z = np.concatenate(parts)
-    return replace(sample, x=np.concatenate([np.maximum(z, 0), np.maximum(-z, 0)], axis=1), scale=None)
+    return replace(
+        sample, x=np.concatenate([np.maximum(z, 0), np.maximum(-z, 0)], axis=1), y=sample.y[:, None], scale=None
+    )
 
 
-def _composed(kinks: Kinks, planes: Tensor) -> DeepKinks:
-    """u (q.x)_+ + w (-q.x)_+ = (u + w) / 2 |q.x| + (u - w) / 2 q.x, for every kink and for the affine part."""
+def _compose(model: ReluModel, planes: Tensor) -> DeepKinks:
+    """u (q.x)_+ + w (-q.x)_+ = (u + w) / 2 |q.x| + (u - w) / 2 q.x, for every hinge and for the affine part."""
     q = len(planes)
-    read = torch.cat([kinks.weight, kinks.affine[None]])
+    read = torch.cat([model.weight, model.affine])
     inner, direct = (read[:, :q] + read[:, q:-1]) / 2, (read[:, :q] - read[:, q:-1]) / 2 @ planes
     direct[:, -1] += read[:, -1]
-    zero = torch.zeros_like(kinks.sign)
-    return DeepKinks(
-        planes, torch.zeros_like(planes[:, 0]), inner[-1], inner[:-1], direct[:-1], kinks.sign, zero, direct[-1]
-    )
+    zero, sign = torch.zeros_like(model.orientation), model.outputs[:, 0]
+    return DeepKinks(planes, torch.zeros_like(planes[:, 0]), inner[-1], inner[:-1], direct[:-1], sign, zero, direct[-1])

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparelu.recover.exact.hinges import at_a_time
+from sparelu.recover.exact.lbfgs import minimise
 from sparelu.recover.exact.two_layers.hinges import PARTS, DeepKinks
-from sparelu.recover.exact.warm_start import SMOOTHING, ZERO, minimised
+from sparelu.recover.exact.warm_start import SMOOTHING, ZERO
 
 
 class _Objective:
@@ -57,7 +58,7 @@ def deep_stage(
     ``x`` and ``y`` are float32 rows, y of unit variance; the model comes back in float64.
     """
     task = _Objective(x, y, model.to(torch.float32), penalty)
-    vector = minimised(task, task.model.vector(), steps).double()
+    vector = minimise(task, task.model.vector(), steps).double()
     small = vector.abs() <= ZERO * task.eps
     small[task.penalised :] = False
     return model.with_vector(torch.where(small, 0.0, vector)), task.mse
