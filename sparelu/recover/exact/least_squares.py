@@ -53,11 +53,15 @@ class Fit:
 
     @property
     def thresholds(self) -> Float[Tensor, " outs"]:
-        """Squared t statistics that noise rarely reaches, of every output."""
+        """Squared t statistics that noise rarely reaches, of every output.
+
+        An error below ``ROUNDING`` is no noise but what the steps leave: all of it, n mse, can be due to one number.
+        """
         k, inputs = self.model.weight.shape
         candidates = max(FEWEST, k * (inputs + (self.noise.numel() if self.noise.numel() > 1 else 0)))
         noise = universal_threshold(candidates, 1.0)
-        return torch.where(self.slope.mse < NOISELESS, max(noise, ROUNDED), noise)
+        left = torch.where(self.slope.mse < ROUNDING, self.rows * self.slope.mse / ROUNDING, 0.0)
+        return torch.where(self.slope.mse < NOISELESS, left.clamp_min(max(noise, ROUNDED)), noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +157,7 @@ def criterion(fit: Fit) -> float:
 
     Risk inflation (Foster and George 1994), the criterion of Schwarz with the threshold tau of one number for log n.
     """
-    return fit.slope.level + float(fit.thresholds.max()) * fit.support.size / fit.rows
+    return float(fit.noise.log().sum()) + float(fit.thresholds.max()) * fit.support.size / fit.rows
 
 
 def accept(fit: Fit, after: Fit) -> bool:

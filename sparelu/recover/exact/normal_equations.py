@@ -49,13 +49,13 @@ class Gradient:
 
     @property
     def level(self) -> float:
-        """Sum of log mse_o."""
-        return float(self.noise.log().sum())
+        """Sum of log mse_o, down to where no weight is off by a standard error: t^2 <= n mse / ROUNDING."""
+        return float(self.mse.clamp_min(ROUNDING / self.rows).log().sum())
 
     @property
     def met(self) -> bool:
-        """Whether every output is met to the rounding of float64."""
-        return bool((self.mse < ROUNDING).all())
+        """Whether every output is met to rounding."""
+        return bool((self.mse < ROUNDING / self.rows).all())
 
     def left_of(self, before: "Gradient") -> float:
         """Return the squared error, outputs weighed as ``before``, as a share of that there."""

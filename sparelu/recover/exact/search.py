@@ -28,7 +28,7 @@ from sparelu.recover.exact.moments import moments
 from sparelu.recover.exact.normal_equations import errors
 from sparelu.recover.exact.rare_activations import SHARE, drop_undecided, explain_few
 from sparelu.recover.exact.relu_model import ReluModel, Support
-from sparelu.recover.exact.tolerances import NOISELESS, ROUNDED_ERROR, ROUNDING, SMALL_ANGLE
+from sparelu.recover.exact.tolerances import CONVERGED, NOISELESS, ROUNDED_ERROR, ROUNDING, SMALL_ANGLE
 from sparelu.recover.exact.warm_start import carrying, largest, stage, with_random
 
 FIRST_PENALTY = 0.35
@@ -58,6 +58,8 @@ IDLE = 2
 """Cycles in a row without progress after which the search ends."""
 MOST_REFITS = 8
 """Rounds of local search in a row before the next warm start."""
+POLISH = 50
+"""Steps of a refit of what is exact but for rounding, as ill-conditioned columns need."""
 ROWS_PER_STUDENT = 65
 """Rows of the first warm start for each of its hinges, at least."""
 STUDENTS_PER_RANK = 6
@@ -86,13 +88,13 @@ class Search:
     """Where a search stands.
 
     ``phase`` is "warm start", "local search" or "done"; ``round`` counts rounds within the phase, ``cycle`` warm
-    starts, which use ``rows`` rows; ``mse``, and ``linear_mse`` of the affine part alone, are relative to the variance
-    of y; ``full`` says that refits use all rows; ``best`` and ``size`` are the least mse and the last number of weights
-    within the phase, ``settled`` the mse when nothing was left to do. ``student`` is the model of the warm start, of
-    the combination ``mix`` of the outputs. ``kept`` is the best model of all refits by ``score``, and ``stationary``
-    says whether nothing was left to do there: an extra cycle that ends worse loses nothing; ``idle`` counts those in a
-    row, ``mark`` is the score when the last warm start began. ``excluded`` are the rows that are left out, since all
-    others are met without them (:mod:`.rare_activations`).
+    starts, which use ``rows`` rows; ``mse``, and ``linear_mse`` of the affine part alone, are relative to the
+    variance of y; ``full`` says that refits use all rows; ``best`` and ``size`` are the least mse and the last number
+    of weights within the phase, ``settled`` the mse when nothing was left to do. ``student`` is the model of the warm
+    start, of the combination ``mix`` of the outputs. ``kept`` is the best model of all refits by ``score``, and
+    ``stationary`` says whether nothing was left to do there: an extra cycle that ends worse loses nothing; ``idle``
+    counts those in a row, ``mark`` is the score when the last warm start began. ``excluded`` are the rows that are
+    left out, since all others are met without them (:mod:`.rare_activations`).
     """
 
     model: ReluModel
@@ -216,6 +218,8 @@ def _search_locally(
     sample = rows.rows(order[:count])
     start = refit(search.model, sample, search.support)
     fit = eliminate(start, sample)
+    if _is_exact(fit) and not _is_met(fit, options):
+        fit = refit(fit.model, sample, fit.support, steps=POLISH, enough=CONVERGED)
     met = _is_met(fit, options)
     model, support, strongest = (fit.model, fit.support, 0.0) if met else _add(fit, sample, rng)
     changed = start.support.size - fit.support.size + support.size - fit.support.size
@@ -242,6 +246,11 @@ def _is_met(fit: Fit, options: SearchOptions) -> bool:
     """Return whether the errors are the rounding of the labels, or of float64."""
     floor = options.floor.clamp_min(ROUNDING)
     return bool((fit.slope.mse <= (1 + ROUNDED_ERROR / math.sqrt(fit.rows)) * floor).all())
+
+
+def _is_exact(fit: Fit) -> bool:
+    """Return whether rounding is all that is left of every output, if not yet at its smallest."""
+    return float(fit.slope.mse.max()) <= NOISELESS
 
 
 def _add(fit: Fit, sample: Sample, rng: np.random.Generator) -> tuple[ReluModel, Support, float]:
@@ -317,8 +326,7 @@ def _settle(
     if not full:
         return replace(search, model=fit.model, support=fit.support, mse=fit.mse, full=True, round=0, best=1e300)
     search = _remember(search, fit, stationary=True)
-    exact = float(fit.slope.mse.max()) <= NOISELESS
-    if not exact and fit.mse < 0.9 * search.settled and search.cycle + 1 < options.cycles:
+    if not _is_exact(fit) and fit.mse < 0.9 * search.settled and search.cycle + 1 < options.cycles:
         return replace(_warm_start_again(search, fit, rows, options, rng), settled=fit.mse)
     return _end(search, fit.mse)
 

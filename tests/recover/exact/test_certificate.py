@@ -170,7 +170,7 @@ def test_a_kink_beyond_the_rows_is_within_what_is_claimed() -> None:
     assert "differs on less than" in solution.certificates[0].claim
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [2, 3])
 def test_pixels_of_zero_and_one_do_not_decide_a_network(seed: int) -> None:
     """x_i is 0 or 1, so that (w x_i)_+ is linear and many networks are one function on all rows."""
     shape = {"inputs": 12, "hidden": (5,), "nonzeros": 15, "biases": 0.5, "seed": seed}
