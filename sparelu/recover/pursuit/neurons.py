@@ -6,6 +6,7 @@ linear in its weights, with the columns v_j 1[w_j.x > 0] x_i: Gauss-Newton steps
 further weight would explain is read off its column.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from sparelu.networks.network import Layer, Network
 from sparelu.recover.cholesky import cholesky, factor
+from sparelu.recover.levenberg_marquardt import levenberg_marquardt
 
 Loss = Callable[[Tensor, Tensor], tuple[float, Tensor, Tensor]]
 """Outputs z (n,) and targets (n,) to the mean loss, minus its slope in every z, and its curvature in every z."""
@@ -126,6 +128,7 @@ class Neurons:
 class System:
     """The linear problem of one step: ``columns`` (n, p), curvatures, what is left of every row, and the Hessian."""
 
+    net: Neurons
     places: tuple[Tensor, Tensor]
     columns: Float[Tensor, "n p"]
     left: Float[Tensor, " n"]
@@ -148,7 +151,7 @@ def system(net: Neurons, rows: Rows) -> System:
     n = len(left)
     hessian = (columns * curvature[:, None]).T @ columns / n + torch.diag(ridge)
     slope = columns.T @ left / n - ridge * weight
-    return System(places, columns, left, curvature, hessian, slope, value)
+    return System(net, places, columns, left, curvature, hessian, slope, value)
 
 
 def objective(net: Neurons, rows: Rows) -> float:
@@ -157,36 +160,59 @@ def objective(net: Neurons, rows: Rows) -> float:
     return rows.loss(net(rows.x), rows.y)[0] + ridge
 
 
-def refit(net: Neurons, rows: Rows, steps: int, enough: float, least: float) -> tuple[Neurons, float]:
-    """Levenberg-Marquardt on the support, until a step gains less than ``enough`` of the loss or it is ``least``."""
-    value, damping = objective(net, rows), 1e-4
-    for _ in range(steps):
-        if value <= least:
-            break
-        moved = _descend(net, rows, system(net, rows), damping)
-        if moved is None:
-            break
-        net, after, damping = moved
-        gain, value = 1 - after / value, after
-        if gain < enough:
-            break
-    return net, value
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """Neurons with their objective; ``least`` is what rounding leaves of it."""
+
+    net: Neurons
+    value: float
+    least: float
+
+    @property
+    def level(self) -> float:
+        """Log of the objective."""
+        return math.log(max(self.value, 1e-300))
+
+    @property
+    def met(self) -> bool:
+        """Whether nothing is left to explain."""
+        return self.value <= self.least
+
+    def left_of(self, before: "_Point") -> float:
+        """Return the objective as a share of that at ``before``."""
+        return self.value / before.value
 
 
-def _descend(net: Neurons, rows: Rows, found: System, damping: float) -> tuple[Neurons, float, float] | None:
-    """One accepted step, its value and the damping for the next; None when no damping helps."""
-    for _ in range(8):
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """The weights of a support on some rows (:class:`~sparelu.recover.levenberg_marquardt.Problem`)."""
+
+    rows: Rows
+
+    def equations(self, point: _Point) -> System:
+        return system(point.net, self.rows)
+
+    def solve(self, point: _Point, equations: System, damping: float) -> tuple[Neurons, float, float]:
+        found = equations if equations.net is point.net else system(point.net, self.rows)
         root, damping = cholesky(found.hessian, damping)
         step = torch.cholesky_solve(found.slope[:, None], root)[:, 0]
         weights = len(found.places[0])
-        moved = net.with_values(found.places, net.weight[found.places] + step[:weights])
-        if rows.biases:
-            moved = replace(moved, constant=net.constant + step[weights:])
-        after = objective(moved, rows)
-        if after < found.value:
-            return moved, after, max(damping / 10, 1e-12)
-        damping *= 10
-    return None
+        moved = point.net.with_values(found.places, point.net.weight[found.places] + step[:weights])
+        if self.rows.biases:
+            moved = replace(moved, constant=point.net.constant + step[weights:])
+        return moved, 0.5 * float(found.slope @ step) / point.value, damping
+
+    def evaluate(self, numbers: Neurons, before: _Point) -> _Point:
+        return replace(before, net=numbers, value=objective(numbers, self.rows))
+
+
+def refit(net: Neurons, rows: Rows, steps: int, enough: float, least: float) -> tuple[Neurons, float]:
+    """Return Levenberg-Marquardt on the support, until a step gains less than ``enough`` or the loss is ``least``."""
+    start = _Point(net, objective(net, rows), least)
+    if start.met:
+        return net, start.value
+    point, _ = levenberg_marquardt(_Problem(rows), start, steps=steps, enough=enough)
+    return point.net, point.value
 
 
 def saliency(net: Neurons, rows: Rows) -> tuple[Neurons, tuple[Tensor, Tensor], Float[Tensor, " p"]]:
