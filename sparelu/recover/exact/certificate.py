@@ -33,8 +33,8 @@ CLEAR = 100.0
 """|t| of a weight that neither noise nor rounding explains."""
 UNSEEN = 12.0
 """|t| below which a weight can go unnoticed, the root of the search's threshold for exact labels."""
-HIDDEN = 1e-3
-"""Weights that may be expected to be unseen."""
+RESOLVED = 1e-5
+"""Share of the median weight above which no weight can go unnoticed where a network is called exact."""
 MOST_APART = 5000
 
 
@@ -108,11 +108,12 @@ def weigh(
     bound = min(1.0, math.log(1 / DELTA) / rows) if rows else 1.0
     claim = (
         f"the network, in canonical form, is the one behind the labels: it differs on less than {100 * bound:.2g}% of "
-        f"the inputs by more than the rounding of the labels, with {100 * (1 - DELTA):g}% confidence"
+        f"the inputs by more than the rounding of the labels, with {100 * (1 - DELTA):g}% confidence, and lacks no "
+        f"weight above {RESOLVED:g} of the median"
     )
     premises = (
         met,
-        _enough(network, facts, distinct, rows),
+        _enough(network, facts, distinct, rows, bound),
         _at_rest(facts),
         _uncut(network, facts),
         _clear(facts),
@@ -195,14 +196,16 @@ def _sizes(network: Network, x: np.ndarray) -> np.ndarray:
     return size
 
 
-def _enough(network: Network, facts: SearchFacts, distinct: float, rows: int) -> tuple[str, str, str]:
+def _enough(network: Network, facts: SearchFacts, distinct: float, rows: int, bound: float) -> tuple[str, str, str]:
     numbers = network.nonzeros + network.biases + network.skip_nonzeros
     labels = facts.fitted * distinct
     words = f"{facts.fitted} labels for {numbers} numbers"
     if distinct < 1:
         words += f"; rows that are copies of others, exactly or nearly, count once: some {labels:.0f} labels are left"
-    words += f"; {rows} rows kept apart are no copy of a fitted row"
-    return _premise("labels outnumber what is fitted", labels >= 2 * numbers and rows > 0, words)
+    words += f"; {rows} rows kept apart are no copy of a fitted row" + (
+        "" if bound < 1 else ": too few to say anything"
+    )
+    return _premise("labels outnumber what is fitted", labels >= 2 * numbers and bound < 1, words)
 
 
 def _at_rest(facts: SearchFacts) -> tuple[str, str, str]:
@@ -217,18 +220,19 @@ def _uncut(network: Network, facts: SearchFacts) -> tuple[str, str, str]:
 
 
 def _clear(facts: SearchFacts) -> tuple[str, str, str]:
-    """All weights far from zero, and so far in general that hardly one can be too near to be seen.
-
-    With p weights of median |t| T whose density at zero is no more than 1 / T each, UNSEEN p / T are below UNSEEN.
-    """
+    """All weights far from zero, and labels so fine that a weight that is not seen is nothing beside them."""
     least = float(facts.t.min(initial=math.inf))
-    hidden = UNSEEN * len(facts.t) / float(np.median(facts.t)) if len(facts.t) else 0.0
+    typical = float(np.median(facts.t)) if len(facts.t) else math.sqrt(facts.fitted) / max(facts.inside, 1e-300)
+    hidden = UNSEEN / max(typical, 1e-300)
     words = f"least |t| = {least:.3g}"
     words += "" if least > CLEAR else ": the rows leave weights undecided, as dependent columns do"
-    words += f"; {hidden:.2g} weights may be expected to be too small to be seen"
-    if hidden > HIDDEN:
-        words += f": labels with {hidden / HIDDEN:.2g} times finer digits, or that squared times the rows, decide it"
-    return _premise("every weight stands clear of zero", least > CLEAR and hidden <= HIDDEN, words)
+    words += f"; a weight is seen from {hidden:.2g} of the median weight on"
+    if hidden > RESOLVED:
+        words += (
+            f": {RESOLVED:g} is wanted, for which labels need {hidden / RESOLVED:.2g} times finer digits, or that "
+            "squared times the rows"
+        )
+    return _premise("every weight stands clear of zero", least > CLEAR and hidden <= RESOLVED, words)
 
 
 def _covered(network: Network, x: Rows) -> tuple[str, str, str]:

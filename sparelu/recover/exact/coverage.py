@@ -20,8 +20,9 @@ AT_ONCE = 2**24
 """Numbers w.x + b held at a time: 128 MB."""
 BLOCK = 8192
 ASKED = 200
-"""Rows kept apart whose nearest fitted row is sought, and no more than this many times ``FITTED`` distances."""
+"""Rows kept apart whose nearest fitted row is sought."""
 FITTED = 100_000
+"""Fitted rows among which it is sought, at most: 160 MB of distances."""
 
 
 def uncovered_hinges(weight: Float[np.ndarray, "k d"], bias: Float[np.ndarray, " k"], x: Rows) -> list[str]:
@@ -139,11 +140,7 @@ def distinct_share(apart: Float[np.ndarray, "h d"], x: Rows) -> tuple[float, flo
     scale = np.where(rows.std(axis=0) > 0, rows.std(axis=0), 1.0)
     rows, some = (rows - rows.mean(axis=0)) / scale, (some - rows.mean(axis=0)) / scale
     k = min(len(rows) - 1, math.ceil(math.sqrt(len(rows))))
-    copies = np.array([_copies(row, rows, k) for row in some])
+    squares = (some**2).sum(axis=1)[:, None] + (rows**2).sum(axis=1) - 2 * some @ rows.T
+    far = np.partition(squares, k, axis=1)[:, k]
+    copies = (squares <= np.maximum(far / (100 * k) ** 2, EXACT**2)[:, None]).sum(axis=1)
     return float((copies == 0).mean()), float((1 / (1 + copies)).mean())
-
-
-def _copies(row: np.ndarray, rows: np.ndarray, k: int) -> int:
-    squares = ((rows - row) ** 2).sum(axis=1)
-    far = np.partition(squares, k)[k]
-    return int((squares < far / (100 * k) ** 2).sum()) if far > 0 else k

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 WINDOW = 16
-"""Neighbouring differences that share one step: all of them must be whole multiples of it."""
+"""Neighbouring differences that share one step: all of them must be whole multiples of it. Fewer tell nothing."""
 PROBES = 64
 """Windows that are tried first: where none of them has a step, no other has."""
 WHOLE = 0.02
@@ -27,7 +27,7 @@ def label_rounding(y: np.ndarray) -> np.ndarray:
             return np.spacing(np.abs(short)).astype(np.float64) / math.sqrt(12)
     values, where = np.unique(y, return_inverse=True)
     fine, gaps = np.spacing(np.abs(values)), np.diff(values)
-    step, starts = fine.copy(), range(0, len(gaps), WINDOW)
+    step, starts = fine.copy(), range(0, len(gaps) if len(gaps) >= WINDOW else 0, WINDOW)
     some = starts[:: max(1, len(starts) // PROBES)]
     for start in starts if any(_step_at(i, gaps, fine) for i in some) else ():
         own = slice(start, start + WINDOW + 1)

@@ -29,6 +29,8 @@ MOST = 4096
 """Patterns that are followed at a time."""
 LOOKED_UP = 2**23
 """Half patterns that are looked up at a time: 64 MB."""
+WIDER = (1e2, 1e4)
+"""How many times too small the errors may be taken to be: a pattern that is the only one even so is right."""
 CHANCE = 1e-3
 """Probability of a pattern that explains an entry by chance, below which the entry decides its signs alone."""
 
@@ -67,12 +69,19 @@ def find_orientations(
     """
     w, v = weight[:, :-1].cpu().numpy(), outputs.cpu().numpy()
     k, slack = len(w), tolerance[:, :-1].cpu().numpy().reshape(-1, 1)
-    columns = np.einsum("jo,ji->oij", v, w).reshape(-1, k) / 2 / slack
+    columns = np.einsum("jo,ji->oij", v, w).reshape(len(slack), k) / 2 / slack
     goal = affine[:, :-1].cpu().numpy().reshape(-1) / slack[:, 0]
     signs, open_ = np.zeros(k), []
     for own in _components(columns):
         rows = np.flatnonzero(columns[:, own].any(axis=1))
-        found, several = _solved(columns[np.ix_(rows, own)], goal[rows])
+        part, aim = columns[np.ix_(rows, own)], goal[rows]
+        found, several = _solved(part, aim)
+        for wider in WIDER:
+            if found.all() and not several.any():
+                break
+            again, open_again = _solved(part / wider, aim / wider)
+            if again.all() and not open_again.any():
+                found, several = again, open_again
         signs[own] = found
         open_ += own[several].tolist()
     free = np.setdiff1d(np.flatnonzero(signs == 0), open_)

@@ -83,7 +83,7 @@ def test_every_output_is_met(outside: float) -> None:
         ({"at_rest": False}, "nothing is left to add, drop, split or merge"),
         ({"cut": True}, "the budget holds the whole network"),
         ({"t": np.array([1e9, 90.0])}, "every weight stands clear of zero"),
-        ({"t": np.full(8, 2e4)}, "every weight stands clear of zero"),
+        ({"t": np.full(8, 1e6)}, "every weight stands clear of zero"),
         ({"excluded": [17]}, "rows kept apart are met to rounding"),
         ({"open_signs": [1]}, "the side on which each neuron is active is unique"),
         ({"fitted": 9}, "labels outnumber what is fitted"),
