@@ -201,9 +201,13 @@ def _all_patterns(x: np.ndarray) -> Patterns | None:
 
 
 def distance_claim(fitter: ConvexFitter, table: Table, stage: Stage, neurons: Neurons, program: str) -> Certificate:
-    """State how far the objective of the neurons is above the optimum of the programs."""
+    """State how far the objective of the neurons is above the optimum of the programs.
+
+    A dual point that is priced p > 1 somewhere is feasible when divided by p; D is concave with D(0) = 0, so that the
+    bound is then D / p at least.
+    """
     objective = neurons.objective(table, stage.penalty)
-    excess = max(objective - stage.dual, 0.0)
+    excess = max(objective - max(stage.dual, 0.0) / max(stage.price, 1.0), 0.0)
     empty = "" if len(neurons.u) else f"; the empty network is optimal from penalty {stage.largest:.6g} on"
     claim = (
         f"the network's objective {objective:.9g} (mean loss + {stage.penalty:.6g} / 2 of the squares of all weights) "
