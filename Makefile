@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := dev,docs,fast,onnx,cluster,search
 
-.PHONY: demo test test-fast durations constraints lint types readme check benchmarks benchmarks-quick clean
+.PHONY: demo test test-fast durations constraints lint types fuzz readme check benchmarks benchmarks-quick clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV) || (echo "error: python3-venv is missing: sudo apt-get install python3-venv" && exit 1)
@@ -44,6 +44,11 @@ constraints:
 	(grep '^#' constraints.txt; build/constraints/bin/pip freeze --all --exclude-editable \
 	  | grep -v '^pip==' | sed 's/+cpu$$//' | LC_ALL=C sort -f) > build/constraints.txt
 	mv build/constraints.txt constraints.txt
+
+# Forged files for every reader; COUNT of them over all.
+COUNT ?= 1000000
+fuzz: $(VENV)/ready-dev
+	$(BIN)/python -m tests.fuzz --count $(COUNT)
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .

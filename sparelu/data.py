@@ -227,6 +227,10 @@ class Data:
         self.ranks.sum(hashes.hashes)
         count = int(torch.count_nonzero(self.ranks.sum(seen)))
         stats = Statistics(*sums[0].result(self.ranks), *sums[1].result(self.ranks))
+        for sd, names in ((stats.sd, self.names), (stats.y_sd, (self.target,) * len(stats.y_sd))):
+            if not np.isfinite(sd).all():
+                name = names[int(np.argmin(np.isfinite(sd)))]
+                raise DataError(f"{self.name}: column {name!r} holds numbers whose squares overflow: scale it")
         return stats, count, hashes.digest(self._form)
 
     @property

@@ -17,10 +17,11 @@ class Moments:
     def add(self, part: np.ndarray) -> None:
         """Take the rows ``part`` (n, columns) into account."""
         part = part.astype(np.float64, copy=False)
-        mean = part.mean(axis=0)
-        gap, total = mean - self.mean, self.n + len(part)
-        self.square += ((part - mean) ** 2).sum(axis=0) + gap**2 * self.n * len(part) / total
-        self.mean += gap * len(part) / total
+        with np.errstate(over="ignore", invalid="ignore"):  # the deviation is then infinite or NaN
+            mean = part.mean(axis=0)
+            gap, total = mean - self.mean, self.n + len(part)
+            self.square += ((part - mean) ** 2).sum(axis=0) + gap**2 * self.n * len(part) / total
+            self.mean += gap * len(part) / total
         self.n = total
 
     def result(self, ranks: Ranks) -> tuple[np.ndarray, np.ndarray]:

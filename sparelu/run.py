@@ -16,12 +16,18 @@ import torch
 from sparelu import store
 from sparelu.data import Budget, Data, Standardisation
 from sparelu.digest import changed
+from sparelu.json_form import listed, mapped, number, of, record
 from sparelu.method import Certifier, Compressor, Fitter, Refusal
 from sparelu.networks.network import Network, zero_network
 from sparelu.oracle import Oracle
 from sparelu.outcome import Certificate, Iterate, Solution, State, Status
 from sparelu.runtime.distributed import RankLost, Ranks
 from sparelu.runtime.resources import Meter
+
+KEPT = record(
+    {"method": of(dict), "rng": of(dict), "history": listed(mapped(number())), "seconds": number(0)}, open=True
+)
+"""What a checkpoint holds beside the marks of its fit."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the state of a running fit is kept, and the seconds between two writes (0: every round)."""
+    """Where the state of a running fit is kept, and the seconds between two writes (0: every round).
+
+    A state of another fit, or of other data, is refused; where it is not ``strict`` the fit begins anew instead.
+    """
 
     path: Path
     every: float = 10.0
+    strict: bool = True
 
 
 @dataclass
@@ -127,15 +137,30 @@ def _fit(
     meter, rng, start = Meter(), generator(seed, "fit", method.name), None
     progress = _Progress([])
     if resume and checkpoint is not None and checkpoint.path.exists():
-        start = _restore(checkpoint.path, identity, meter, rng, progress)
+        try:
+            start = _restore(checkpoint.path, identity, meter, rng, progress)
+        except store.StoreError:
+            if checkpoint.strict:
+                raise
     if progress.status is None:
         steps = method.steps(work, budget, rng, start)
         keep = _Keeper(checkpoint if data.ranks.first else None, identity, meter, rng)
         if start is not None:
-            with meter.running():
-                progress.last = next(steps)
+            progress.last = _resumed(steps, checkpoint, meter)
         _loop(steps, progress, meter, limits or Limits(), keep, watch, stop, data.ranks)
     return _solution(method, data, budget, seed, way, progress, meter)
+
+
+def _resumed(steps: Any, checkpoint: Checkpoint | None, meter: Meter) -> Iterate:
+    """The iterate that a method was at. Raises :class:`~sparelu.store.StoreError` for a state that it cannot use."""
+    try:
+        with meter.running():
+            last: Iterate = next(steps)
+            last.network()
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, StopIteration) as error:
+        words = f"{None if checkpoint is None else checkpoint.path}: the method cannot go on from this state"
+        raise store.StoreError(f"{words} ({type(error).__name__}: {error}): it was changed or damaged") from error
+    return last
 
 
 def _loop(
@@ -210,13 +235,19 @@ def _restore(path: Path, identity: State, meter: Meter, rng: np.random.Generator
     advice = "give the same ones to resume, or another output folder to start anew"
     if "data_digest" not in state:
         raise store.StoreError(f"{path}: is no checkpoint, or one of an older sparelu, which did not say of which data")
+    if not all(isinstance(state.get(mark), str) for mark in identity):
+        raise store.StoreError(f"{path}: is no checkpoint of a fit")
     if state["data_digest"] != identity["data_digest"]:
         which = changed("what it was fitted to", state["data_digest"], identity["data_digest"])
         raise store.StoreError(f"{path}: belongs to a fit with other data: {which}; {advice}")
     if state["identity"] != identity["identity"]:
         raise store.StoreError(f"{path}: belongs to a fit with another method, budget or seed; {advice}")
+    try:
+        KEPT(state, "the state")
+        rng.bit_generator.state = state["rng"]
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise store.StoreError(f"{path}: {error}; it was changed or damaged") from None
     meter.seconds = state["seconds"]
-    rng.bit_generator.state = state["rng"]
     progress.history.extend(state["history"])
     return state["method"]
 

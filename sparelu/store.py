@@ -1,10 +1,11 @@
 """A solution or a state on disk: safetensors with a JSON header; nothing is pickled, every write is atomic."""
 
+import contextlib
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
-from sparelu.data import Budget
-from sparelu.networks.convolution import Convolution
-from sparelu.networks.network import Layer, Network
-from sparelu.outcome import Assumption, Certificate, Solution, State, Status
+from sparelu.json_form import loads
+from sparelu.networks.layer import INT32_MAX, Layer
+from sparelu.networks.network import Network
+from sparelu.outcome import Solution, State
+from sparelu.solution_form import header_of, solution_of
 
 FORMAT = 3
 """Version of the file format; a reader takes its own and every older one. 2 has convolutions, 3 claims with data."""
 
-GEOMETRY = ("image", "side", "stride", "padding")
-"""What is stored of a convolution beside its kernel."""
+SMALL = {"u1", "u2", "u4", "i4", "i8"}
+"""Types of indices that are read."""
+TORCH = {"b1", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", "c8", "c16"}
+"""Types of arrays that a state may hold."""
 
 
 class StoreError(ValueError):
@@ -38,7 +42,7 @@ def save(solution: Solution, path: str | Path) -> int:
         arrays |= _layer_arrays(f"layer{i}", part.kernel)
     if solution.network.skip is not None:
         arrays |= _layer_arrays("skip", solution.network.skip)
-    return _write(Path(path), "solution", arrays, _header(solution))
+    return _write(Path(path), "solution", arrays, header_of(solution))
 
 
 def weight_bytes(network: Network) -> int:
@@ -48,25 +52,21 @@ def weight_bytes(network: Network) -> int:
 
 
 def load(path: str | Path) -> Solution:
-    """Read a solution. Raises :class:`StoreError` saying what is wrong with the file."""
+    """Read a solution, in memory of some times the file's size. Raises :class:`StoreError` saying what is wrong."""
     arrays, header = _read(Path(path), "solution")
-    count = len(header["shapes"]) - header["skip"]
-    layers = [_read_layer(f"layer{i}", header["shapes"][i], arrays) for i in range(count)]
-    geometry = {int(i): dict(g, image=tuple(g["image"])) for i, g in header.get("convolutions", {}).items()}
-    parts = tuple(Convolution(layer, **geometry[i]) if i in geometry else layer for i, layer in enumerate(layers))
-    skip = _read_layer("skip", header["shapes"][-1], arrays) if header["skip"] else None
-    budget = dict(header["budget"])
-    budget |= {name: tuple(budget.get(name, ())) for name in ("hidden", "channels")}
-    return Solution(
-        network=Network(parts, skip),
-        status=Status[header["status"]],
-        budget=Budget(**budget),
-        certificates=tuple(_certificate(c) for c in header["certificates"]),
-        classes=tuple(header["classes"]),
-        names=tuple(header["names"]),
-        history=tuple(header["history"]),
-        **header["plain"],
-    )
+    with _wrong_in(path):
+        return solution_of(header, functools.partial(_read_layer, arrays))
+
+
+@contextlib.contextmanager
+def _wrong_in(path: str | Path) -> Iterator[None]:
+    """Turn what is wrong with the content of a file into a :class:`StoreError` that names the file."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except ValueError as error:
+        raise StoreError(f"{path}: {error}; it was changed or damaged, restore it from a copy") from None
 
 
 def save_state(state: State, path: str | Path) -> int:
@@ -78,32 +78,11 @@ def save_state(state: State, path: str | Path) -> int:
 def load_state(path: str | Path) -> dict[str, Any]:
     """Read what :func:`save_state` wrote; every array comes back as a tensor."""
     arrays, header = _read(Path(path), "state")
-    return _unflatten(header, "", arrays)
-
-
-PLAIN = ("method", "settings", "seed", "within_budget", "seconds", "peak_memory", "task", "versions", "about")
-
-
-def _header(solution: Solution) -> dict[str, Any]:
-    net = solution.network
-    layers = [*(part.kernel for part in net.parts), *([net.skip] if net.skip is not None else [])]
-    convolutions = {str(i): part for i, part in enumerate(net.parts) if isinstance(part, Convolution)}
-    return {
-        "convolutions": {i: {name: getattr(part, name) for name in GEOMETRY} for i, part in convolutions.items()},
-        "shapes": [list(layer.shape) for layer in layers],
-        "skip": int(net.skip is not None),
-        "status": solution.status.name,
-        "plain": {k: getattr(solution, k) for k in PLAIN},
-        "budget": {f.name: getattr(solution.budget, f.name) for f in fields(Budget) if f.init},
-        "classes": list(solution.classes),
-        "names": list(solution.names),
-        "history": [dict(h) for h in solution.history],
-        "certificates": [asdict(c) for c in solution.certificates],
-    }
-
-
-def _certificate(given: dict[str, Any]) -> Certificate:
-    return Certificate(**{**given, "assumptions": tuple(Assumption(**a) for a in given["assumptions"])})
+    if not isinstance(header, dict):
+        raise StoreError(f"{path}: holds a {type(header).__name__} where a state belongs")
+    with _wrong_in(path):
+        found: dict[str, Any] = _unflatten(header, arrays)
+    return found
 
 
 def _layer_arrays(name: str, layer: Layer) -> dict[str, np.ndarray]:
@@ -122,12 +101,37 @@ def _small(index: Tensor) -> np.ndarray:
     return index.numpy().astype(np.uint8 if top < 2**8 else np.uint16 if top < 2**16 else np.uint32)
 
 
-def _read_layer(name: str, shape: list[int], arrays: Mapping[str, np.ndarray]) -> Layer:
+def _read_layer(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, int]) -> Layer:
+    """The layer called ``name``. Raises ``ValueError`` for arrays that do not fit it."""
     given = {k.removeprefix(name + "."): a for k, a in arrays.items() if k.startswith(name + ".")}
-    rows = given.get("rows", np.arange(shape[0]))
-    live, indptr, indices = (torch.from_numpy(a.astype(np.int32)) for a in (rows, given["indptr"], given["indices"]))
-    bias = torch.from_numpy(given["bias"].copy()) if "bias" in given else None
-    return Layer((shape[0], shape[1]), live, indptr, indices, torch.from_numpy(given["values"].copy()), bias)
+    if missing := {"indptr", "indices", "values"} - given.keys():
+        raise ValueError(f"{name} has no {', '.join(sorted(missing))}")
+    if unknown := given.keys() - {"indptr", "indices", "values", "rows", "bias"}:
+        raise ValueError(f"{name} has an unknown array {min(unknown)!r:.60}")
+    if any(array.ndim != 1 for array in given.values()):
+        raise ValueError(f"{name} has an array that is not one row of numbers")
+    rows = len(given["indptr"]) - 1
+    if "rows" not in given and rows != shape[0]:  # before so many are counted out
+        raise ValueError(f"{name} has {rows} rows of weights for {shape[0]} outputs")
+    live = given.get("rows", np.arange(max(rows, 0), dtype=np.int32))
+    whole = [_whole(name, k, a) for k, a in (("rows", live), *((k, given[k]) for k in ("indptr", "indices")))]
+    values, bias = given["values"], given.get("bias")
+    kinds = {array.dtype for array in (values, *(() if bias is None else (bias,)))}
+    if not kinds <= {np.dtype(np.float32), np.dtype(np.float64)} or len(kinds) > 1:
+        raise ValueError(f"{name} has weights and biases of types {', '.join(sorted(map(str, kinds)))}")
+    if bias is not None and len(bias) != len(live):
+        raise ValueError(f"{name} has {len(bias)} biases for {len(live)} rows")
+    kept = (None if a is None else torch.from_numpy(a.copy()) for a in (values, bias))
+    return Layer(shape, *whole, *kept)
+
+
+def _whole(name: str, key: str, array: np.ndarray) -> Tensor:
+    """Indices as int32. Raises ``ValueError`` for numbers that are not whole, or do not fit."""
+    if array.dtype.str[1:] not in SMALL:
+        raise ValueError(f"{name}.{key} has numbers of type {array.dtype}")
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= INT32_MAX:
+        raise ValueError(f"{name}.{key} reaches from {array.min()} to {array.max()}")
+    return torch.from_numpy(array.astype(np.int32))
 
 
 def _flatten(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -141,12 +145,17 @@ def _flatten(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _unflatten(value: Any, path: str, arrays: Mapping[str, np.ndarray]) -> Any:
+def _unflatten(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     if isinstance(value, dict):
         if "__array__" in value:
-            return torch.from_numpy(arrays[value["__array__"]].copy())
-        return {k: _unflatten(v, f"{path}/{k}", arrays) for k, v in value.items()}
-    return [_unflatten(v, f"{path}/{i}", arrays) for i, v in enumerate(value)] if isinstance(value, list) else value
+            name = value["__array__"]
+            if not isinstance(name, str) or name not in arrays:
+                raise ValueError(f"there is no array {name!r:.60}")
+            if arrays[name].dtype.str[1:] not in TORCH:
+                raise ValueError(f"the array {name:.60} has numbers of type {arrays[name].dtype}")
+            return torch.from_numpy(arrays[name].copy())
+        return {k: _unflatten(v, arrays) for k, v in value.items()}
+    return [_unflatten(v, arrays) for v in value] if isinstance(value, list) else value
 
 
 def _digest(arrays: Mapping[str, np.ndarray], header: str) -> str:
@@ -180,22 +189,26 @@ def write_atomically(path: Path, content: bytes) -> int:
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, np.ndarray], Any]:
+    """Arrays and header. Memory is some times that of the file: no array is larger than its bytes in it."""
     if not path.is_file():
         raise StoreError(f"{path}: no such file")
     content = path.read_bytes()
     try:
         size = int.from_bytes(content[:8], "little")
-        meta = json.loads(content[8 : 8 + size])["__metadata__"]
+        meta = loads(content[8 : 8 + size])["__metadata__"]
         arrays = load_arrays(content)
-    except (SafetensorError, ValueError, KeyError, TypeError):
+        found, version = meta["sparelu"], int(meta["format"])
+        header, signed = meta["header"], meta["sha256"]
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise StoreError(f"{path}: truncated, or not a file of sparelu; restore it from a copy") from None
-    if meta.get("sparelu") != kind:
-        raise StoreError(f"{path}: holds {meta.get('sparelu', 'something else')!r}, wanted {kind!r}")
-    if int(meta["format"]) > FORMAT:
+    if found != kind:
+        raise StoreError(f"{path}: holds {found!r:.60}, wanted {kind!r}")
+    if version > FORMAT:
         raise StoreError(
-            f"{path}: written by a newer sparelu (format {meta['format']}, this one reads up to {FORMAT}): "
+            f"{path}: written by a newer sparelu (format {version}, this one reads up to {FORMAT}): "
             "upgrade with pip install -U sparelu"
         )
-    if _digest(arrays, meta["header"]) != meta["sha256"]:
+    if _digest(arrays, header) != signed:
         raise StoreError(f"{path}: the content does not match its checksum: it was changed or damaged")
-    return arrays, json.loads(meta["header"])
+    with _wrong_in(path):
+        return arrays, loads(header)

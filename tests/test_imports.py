@@ -15,12 +15,13 @@ LEVELS = [
     ("recover", "interpolate", "convex", "train", "compress", "certify"),
     ("run", "nn"),
     ("method", "store", "identifiability", "oracle_sources"),
+    ("solution_form",),
     ("outcome", "oracle"),
     ("oracle_cache",),
     ("data",),
     ("budget",),
     ("networks", "moments"),
-    ("gaussian", "topk", "runtime", "settings", "plugins", "digest"),
+    ("gaussian", "topk", "runtime", "settings", "plugins", "digest", "json_form"),
 ]
 """Folders and files of one line never import each other, but for those of TOGETHER."""
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}

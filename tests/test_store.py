@@ -21,7 +21,7 @@ from tests.networks.test_network import random_network
 
 
 def solution(seed: int = 0, **changes) -> Solution:
-    net = random_network(seed, (5, 4, 2), skip=bool(seed % 2))
+    net = random_network(seed, (5, 4, 1), skip=bool(seed % 2))
     claim = Certificate("error", 0.5, "nats", (Assumption("rows are independent", "taken on trust"),), source="test")
     given = Solution(
         net, Status.converged, "toy", {"rate": 0.1, "list": [1, 2]}, Budget((4,), nonzeros=20), 7, True,

@@ -156,7 +156,7 @@ def _fit_dense(job: _Job, stop: Callable[[], bool]) -> Evaluated | None:
     full = replace(job.trial, method=name, settings={}, nonzeros=None, density=1.0)
     if full.budget().weights(train.inputs, train.outputs, train.image) > MAX_DENSE_WEIGHTS:
         return None
-    checkpoint = Checkpoint(job.folder.path / "path" / "dense.checkpoint")
+    checkpoint = Checkpoint(job.folder.path / "path" / "dense.checkpoint", strict=False)
     return full.run(job.split, checkpoint=checkpoint, resume=True, stop=stop)
 
 

@@ -67,7 +67,7 @@ def rows_table(rows: list[Row], title: str) -> Printed:
         budget = next((f"{t[k]}" if k == "nonzeros" else f"{k} {t[k]}" for k in given), "-")
         score = f"{row['score']:.4f}" if "score" in row else "-"
         table.add_row(
-            t["data"],
+            str(t.get("data", t.get("study", "-"))),
             row.get("method", t.get("method", "auto")),
             ",".join(map(str, t.get("hidden", [100]))),
             budget,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparelu.data import DataError, Rows
-from sparelu.datasets.rows import COUNTED, ParquetRows, columns_of, read_parquet
+from sparelu.datasets.rows import COUNTED, ParquetRows, check_growth, columns_of, read_parquet
 from sparelu.method import nearest
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def open_parquet(path: Path) -> ColumnFile:
     import pyarrow.parquet as pq
 
     def column(name: str) -> "pyarrow.ChunkedArray":
+        check_growth(path, 8 * file.metadata.num_rows, path.stat().st_size)
         return read_parquet(path, lambda: file.read(columns=[name]).column(name))
 
     file = read_parquet(path, lambda: pq.ParquetFile(path))
@@ -68,7 +69,8 @@ def open_csv(path: Path) -> ColumnFile:
     parse = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     try:
         table = pc.read_csv(path, pc.ReadOptions(column_names=names, block_size=BLOCK), parse)
-    except pa.ArrowException as error:
+        table.column_names  # noqa: B018  decodes them
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: {_ragged(path, names, delimiter) or error}") from None
     table = table.rename_columns([name.strip() for name in table.column_names])
     if "" in table.column_names:
@@ -88,7 +90,10 @@ def _first_line(path: Path) -> tuple[list[str], str]:
     if not line:
         raise DataError(f"{path} has no rows, only blank lines")
     delimiter = next((d for d in DELIMITERS if d in line), ",")
-    return next(csv.reader([line], delimiter=delimiter), []), delimiter
+    try:
+        return next(csv.reader([line], delimiter=delimiter), []), delimiter
+    except csv.Error as error:
+        raise DataError(f"{path}: the first line cannot be read: {error}") from None
 
 
 def _is_number(text: str) -> bool:
@@ -104,8 +109,11 @@ def _ragged(path: Path, names: list[str] | None, delimiter: str) -> str | None:
     rows: list[tuple[int, int]] = []
     with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
         lines = (cells for cells in csv.reader(file, delimiter=delimiter) if cells)
-        width = len(next(lines)) if names is None else len(names)
-        rows = [(i, len(cells)) for i, cells in enumerate(lines) if len(cells) != width]
+        try:
+            width = len(next(lines, [])) if names is None else len(names)
+            rows = [(i, len(cells)) for i, cells in enumerate(lines) if len(cells) != width]
+        except csv.Error as error:
+            return str(error)
     if not rows:
         return None
     first = ", ".join(f"row {i} has {k}" for i, k in rows[:3]) + (", ..." if len(rows) > 3 else "")

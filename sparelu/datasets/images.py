@@ -3,9 +3,10 @@
 import gzip
 import hashlib
 import io
+import math
 import struct
 import tarfile
-import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from typing import Annotated
 import numpy as np
 
 from sparelu.data import Data, DataError
+from sparelu.datasets.arrays import open_npz
 from sparelu.datasets.dataset import Dataset, declared
 from sparelu.datasets.fetch import FOLDER_SETTING, Remote, fetch, local_file, local_folder
 from sparelu.method import Rule
@@ -34,6 +36,10 @@ MNIST_FILES = tuple(
     )
 )
 MNIST_BYTES = 11_594_722
+IDX_BYTES = 16 + 60_000 * 28**2
+"""Bytes of the largest file, decompressed."""
+DEFLATED = 1100
+"""Bytes that one of gzip becomes at most are 1032."""
 MNIST_DECODED = (
     "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
     "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
@@ -50,6 +56,8 @@ CIFAR10_FILE = Remote(
 CIFAR10_BYTES = 170_052_171
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_SIDE = 32
+CIFAR10_BATCH = 10_000 * (1 + 3 * CIFAR10_SIDE**2)
+"""Bytes of the largest member that is read."""
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Training images (n, height, width[, channels]) uint8, training labels (n,), test images, test labels."""
@@ -141,15 +149,20 @@ def read_idx(path: Path) -> np.ndarray:
     Raises :class:`~sparelu.data.DataError` for another type, or fewer bytes than the sizes say.
     """
     try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
+        with gzip.open(path) as file:
+            content = file.read(min(IDX_BYTES, DEFLATED * path.stat().st_size) + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} is not a complete gzip file ({error}): get it again") from None
+    if len(content) > IDX_BYTES:
+        raise DataError(f"{path} holds more than {IDX_BYTES:,} bytes, the largest of these files: get it again")
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise DataError(f"{path} is not an IDX file of bytes: it starts with {content[:4].hex(' ')}")
+    if len(content) < 4 + 4 * content[3] or content[3] > 4:
+        raise DataError(f"{path} has {len(content)} bytes, and {content[3]} dimensions: get it again")
     start = 4 + 4 * content[3]
-    shape = struct.unpack(f">{content[3]}I", content[4:start]) if len(content) >= start else (0,)
-    if len(content) != start + int(np.prod(shape)):
-        raise DataError(f"{path} has {len(content)} bytes, wanted {start + int(np.prod(shape))} for shape {shape}")
+    shape = struct.unpack(f">{content[3]}I", content[4:start])
+    if len(content) != start + math.prod(shape):
+        raise DataError(f"{path} has {len(content)} bytes, wanted {start + math.prod(shape)} for shape {shape}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
@@ -161,9 +174,13 @@ def read_cifar10(path: Path) -> Arrays:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 opened = archive.extractfile(member) if Path(member.name).name in names else None
+                if opened is not None and member.size > CIFAR10_BATCH:
+                    raise DataError(
+                        f"{path}: {member.name} has {member.size} bytes, wanted {CIFAR10_BATCH}: get it again"
+                    )
                 if opened is not None:
                     found[Path(member.name).name] = _records(opened.read())
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} is not a complete archive ({error}): get it again") from None
     if missing := [n for n in names if n not in found]:
         raise DataError(f"{path} lacks {', '.join(missing)}: get it again")
@@ -182,9 +199,9 @@ def _records(content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 def _npz(path: Path, *keys: str) -> tuple[np.ndarray, ...]:
     try:
-        with np.load(path, allow_pickle=False) as z:
-            return tuple(z[key] for key in keys)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        arrays = open_npz(path)
+        return tuple(arrays[key] for key in keys)
+    except (DataError, KeyError) as error:
         raise DataError(f"{path} is damaged or lacks one of the arrays {', '.join(keys)} ({error})") from None
 
 
@@ -195,7 +212,13 @@ def _jpeg_npz(path: Path) -> Arrays:
     def part(jpeg: np.ndarray, offset: np.ndarray) -> np.ndarray:
         out = np.empty((len(offset) - 1, CIFAR10_SIDE, CIFAR10_SIDE, 3), np.uint8)
         for i in range(len(out)):
-            out[i] = np.asarray(Image.open(io.BytesIO(jpeg[offset[i] : offset[i + 1]].tobytes())))
+            try:
+                with Image.open(io.BytesIO(jpeg[offset[i] : offset[i + 1]].tobytes())) as picture:
+                    if picture.size != (CIFAR10_SIDE, CIFAR10_SIDE) or picture.mode != "RGB":  # before it is decoded
+                        raise ValueError(f"{picture.mode} of {picture.size} pixels")
+                    out[i] = np.asarray(picture)
+            except (OSError, ValueError, TypeError, SyntaxError) as error:
+                raise DataError(f"{path}: image {i} is damaged ({error}): get it again") from None
         return out
 
     parts = [_npz(path, f"jpeg_{p}", f"offset_{p}", f"y_{p}") for p in ("train", "test")]

@@ -12,10 +12,14 @@ from sparelu.data import DataError, Rows
 if TYPE_CHECKING:
     import pyarrow
 
+COLUMNS = 64
+"""Columns that are laid side by side at a time."""
 CACHE_BYTES = 2**28
 """Decoded row groups are kept up to this size; the latest always."""
 IN_MEMORY_BYTES = 2**28
 """Inputs of a file up to this size are read into memory."""
+GROWTH, GROWTH_FREE = 500, 2**23
+"""Times that a compressed file may grow when it is decoded, and bytes that it always may."""
 SHOWN = 5
 """Rows and columns named in a message."""
 COUNTED = "the first row of data is 0"
@@ -48,8 +52,9 @@ class ParquetRows:
         import pyarrow.parquet as pq
 
         self.path, self.columns = path, tuple(columns)
-        self._file = pq.ParquetFile(path)
+        self._file = read_parquet(path, lambda: pq.ParquetFile(path))
         meta = self._file.metadata
+        check_growth(path, 8 * meta.num_rows * len(self.columns), path.stat().st_size)
         sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
         self._decoded: dict[int, np.ndarray] = {}
@@ -102,7 +107,7 @@ def read_parquet(path: Path, read: Callable[[], Any]) -> Any:
 
     try:
         return read()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise DataError(f"{path} is not a readable Parquet file, or is damaged: {error}") from None
 
 
@@ -110,8 +115,9 @@ def columns_of(table: "pyarrow.Table", names: Sequence[str]) -> np.ndarray:
     """Return the named columns of an Arrow table as a float64 matrix (n, columns)."""
     place = {name: i for i, name in enumerate(table.column_names)}
     values = np.empty((table.num_rows, len(names)))
-    for i, name in enumerate(names):
-        values[:, i] = as_numbers(table.column(place[name]))
+    for start in range(0, len(names), COLUMNS):  # a row of memory is written COLUMNS at a time: wide tables stay linear
+        part = [as_numbers(table.column(place[name])) for name in names[start : start + COLUMNS]]
+        values[:, start : start + len(part)] = np.stack(part, axis=1)
     return values
 
 
@@ -122,6 +128,19 @@ def as_numbers(column: "pyarrow.ChunkedArray") -> np.ndarray:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+
+
+def check_growth(path: Path, numbers: int, size: int) -> None:
+    """Refuse what takes ``numbers`` bytes in memory from ``size`` bytes on disk where no honest file needs so much.
+
+    Raises :class:`~sparelu.data.DataError` above 500 times the size, and 8 MB: a few bytes can stand for any number
+    of equal numbers, and would be decoded until memory is full.
+    """
+    if numbers > max(GROWTH * size, GROWTH_FREE):
+        raise DataError(
+            f"{path} would grow from {size:,} bytes to {numbers:,} in memory, more than {GROWTH} times: if it is to be "
+            "trusted, write it as NPY, which is not compressed"
+        )
 
 
 def settled(x: Rows) -> Rows:

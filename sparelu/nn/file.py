@@ -6,6 +6,7 @@ comes back as a positive one (masks that multiply leave half of the dropped weig
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,27 @@ import torch
 from torch import Tensor, nn
 
 from sparelu import store
+from sparelu.json_form import listed, record, text, whole
 from sparelu.nn import support
 from sparelu.nn.sparse_linear import SparseLinear
-from sparelu.nn.support import WHOLE
+from sparelu.nn.support import INT32_MAX, WHOLE
 from sparelu.store import StoreError
 
 KIND = "sparse module"
+ARRAYS: dict[str, dict[str, torch.dtype]] = {
+    "dense": {},
+    "bitmap": {"bitmap": torch.uint8},
+    "rows16": {"indptr": torch.int32, "indices": torch.uint16},
+    "rows32": {"indptr": torch.int32, "indices": torch.int32},
+}
+"""What each form stores beside the values."""
+INTEGERS = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+DTYPES = {
+    str(t): t
+    for t in vars(torch).values()
+    if isinstance(t, torch.dtype) and t.itemsize in WHOLE and (t.is_floating_point or t.is_complex or t in INTEGERS)
+}
+ENTRY = record({"form": text, "shape": listed(whole(0, INT32_MAX)), "dtype": text}, open=True)
 
 
 def form_bytes(shape: tuple[int, ...], nonzeros: int, itemsize: int) -> dict[str, int]:
@@ -75,29 +91,72 @@ def load_sparse(module: nn.Module, path: str | Path) -> None:
     :class:`~sparelu.store.StoreError` for a file that is truncated, changed or of another kind, and for one of another
     model, naming what differs; the module is then as before.
     """
-    state = store.load_state(path)
-    if not isinstance(state, dict) or state.get("kind") != KIND:
-        raise StoreError(f"{path}: holds no module; it was not written by save_sparse")
-    tensors: dict[str, Any] = state["tensors"]
+    encoded = _read(path)
     layers = {n: m for n, m in module.named_modules(remove_duplicate=False) if isinstance(m, SparseLinear)}
-    wanted = _described(module, layers)
-    _check(path, wanted, tensors)
+    _check(path, _described(module, layers), encoded)
     loaded: dict[str, Tensor] = {}
-    for name, given in tensors.items():
+    for name, given in encoded.items():
         prefix, _, last = name.rpartition(".")
-        if prefix in layers and last == "weight":
-            places, values = _nonzeros(given)
-            indptr, indices = support.compressed(places, layers[prefix].shape)
-            named = {"values": values, "indptr": indptr, "indices": indices}
-            loaded |= {f"{prefix}.{k}".lstrip("."): t for k, t in named.items()}
-        else:
-            loaded[name] = _decoded(given)
+        try:
+            if prefix in layers and last == "weight":
+                places, values = _nonzeros(given)
+                indptr, indices = support.compressed(places, layers[prefix].shape)
+                named = {"values": values, "indptr": indptr, "indices": indices}
+                loaded |= {f"{prefix}.{k}".lstrip("."): t for k, t in named.items()}
+            else:
+                loaded[name] = _decoded(given)
+        except ValueError as error:
+            raise StoreError(f"{path}: {name}: {error}; it was changed or damaged") from None
     module.load_state_dict(loaded)
 
 
 def forms(path: str | Path) -> dict[str, str]:
-    """The form of each tensor in a file, by name."""
-    return {name: str(t["form"]) for name, t in store.load_state(path)["tensors"].items()}
+    """The form of each tensor in a file, by name. Raises :class:`~sparelu.store.StoreError` as :func:`load_sparse`."""
+    return {name: given.form for name, given in _read(path).items()}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A tensor as a file has it. The arrays fit the form; whether the places lie in the shape is not looked at yet."""
+
+    form: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    arrays: Mapping[str, Tensor]
+
+    @property
+    def values(self) -> Tensor:
+        """The values that are stored, in their type."""
+        return self.arrays["values"].view(self.dtype)
+
+
+def _read(path: str | Path) -> dict[str, Encoded]:
+    state = store.load_state(path)
+    if state.get("kind") != KIND or not isinstance(state.get("tensors"), dict):
+        raise StoreError(f"{path}: holds no module; it was not written by save_sparse")
+    try:
+        return {name: _encoded_of(given, name) for name, given in state["tensors"].items()}
+    except ValueError as error:
+        raise StoreError(f"{path}: {error}; it was changed or damaged") from None
+
+
+def _encoded_of(given: Any, name: str) -> Encoded:
+    """Raises ``ValueError`` for an entry of a file that is none, or whose arrays are not those of its form."""
+    ENTRY(given, name)
+    if given["form"] not in ARRAYS:
+        raise ValueError(f"{name}.form is {given['form']!r:.40}")
+    kinds = {"values", *ARRAYS[given["form"]]}
+    arrays = {k: v for k, v in given.items() if isinstance(v, Tensor)}
+    if arrays.keys() != kinds or given.keys() != {*kinds, "form", "shape", "dtype"}:
+        raise ValueError(f"{name} has {', '.join(sorted(given))[:200]}, wanted {', '.join(sorted(kinds))}")
+    if given["dtype"] not in DTYPES:
+        raise ValueError(f"{name}.dtype is {given['dtype']!r:.40}")
+    dtype = DTYPES[given["dtype"]]
+    wanted = {"values": WHOLE[dtype.itemsize], **ARRAYS[given["form"]]}
+    for key, array in arrays.items():
+        if array.dtype != wanted[key] or array.ndim != 1:
+            raise ValueError(f"{name}.{key} has type {array.dtype} and {array.ndim} dimensions")
+    return Encoded(given["form"], tuple(given["shape"]), dtype, arrays)
 
 
 def _described(module: nn.Module, layers: Mapping[str, SparseLinear]) -> dict[str, tuple[list[int], str]]:
@@ -114,16 +173,16 @@ def _described(module: nn.Module, layers: Mapping[str, SparseLinear]) -> dict[st
     return found
 
 
-def _check(path: str | Path, wanted: Mapping[str, tuple[list[int], str]], given: Mapping[str, Any]) -> None:
+def _check(path: str | Path, wanted: Mapping[str, tuple[list[int], str]], given: Mapping[str, Encoded]) -> None:
     odd = sorted(wanted.keys() ^ given.keys())
     if odd:
         where = "the file" if odd[0] in given else "the module"
         raise StoreError(f"{path}: is of another model: only {where} has {odd[0]} ({len(odd)} names differ)")
     for name, (shape, dtype) in wanted.items():
         found = given[name]
-        if list(found["shape"]) != shape or found["dtype"] != dtype:
+        if found.shape != tuple(shape) or str(found.dtype) != dtype:
             raise StoreError(
-                f"{path}: is of another model: {name} is {found['dtype']} of shape {tuple(found['shape'])} there and "
+                f"{path}: is of another model: {name} is {found.dtype} of shape {found.shape} there and "
                 f"{dtype} of shape {tuple(shape)} here"
             )
 
@@ -164,32 +223,36 @@ def _header(form: str, shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, 
     return {"form": form, "shape": list(shape), "dtype": str(dtype)}
 
 
-def _nonzeros(given: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Places and values of an encoded tensor."""
-    shape, form = tuple(given["shape"]), given["form"]
-    dtype = _dtype(given)
-    values = given["values"].view(dtype)
-    if form == "dense":
+def _nonzeros(given: Encoded) -> tuple[Tensor, Tensor]:
+    """Places, increasing, and values. Raises ``ValueError`` for arrays that do not fit the shape."""
+    rows, columns = matrix_of(given.shape)
+    values, arrays = given.values, given.arrays
+    if given.form == "dense":
+        if len(values) != rows * columns:
+            raise ValueError(f"{len(values)} values for the shape {given.shape}")
         places = values.nonzero()[:, 0]
         return places, values.index_select(0, places)
-    rows, columns = matrix_of(shape)
-    if form == "bitmap":
-        alive = np.unpackbits(given["bitmap"].numpy(), count=rows * columns)
-        return torch.from_numpy(np.flatnonzero(alive)), values
-    return support.places_of(given["indptr"], given["indices"].to(torch.int32), columns), values
+    if given.form == "bitmap":
+        if len(arrays["bitmap"]) != -(-rows * columns // 8):
+            raise ValueError(f"a bitmap of {len(arrays['bitmap'])} bytes for the shape {given.shape}")
+        places = torch.from_numpy(np.flatnonzero(np.unpackbits(arrays["bitmap"].numpy(), count=rows * columns)))
+    else:
+        indices = arrays["indices"].to(torch.int32)
+        support.check_compressed(arrays["indptr"], indices, (rows, columns), given.form)
+        places = support.places_of(arrays["indptr"], indices, columns)
+    if len(places) != len(values):
+        raise ValueError(f"{len(values)} values for {len(places)} places")
+    return places, values
 
 
-def _decoded(given: Mapping[str, Any]) -> Tensor:
-    shape, dtype = tuple(given["shape"]), _dtype(given)
-    if given["form"] == "dense":
-        return given["values"].view(dtype).reshape(shape)
+def _decoded(given: Encoded) -> Tensor:
+    rows, columns = matrix_of(given.shape)
+    if given.form == "dense":
+        if len(given.values) != rows * columns:
+            raise ValueError(f"{len(given.values)} values for the shape {given.shape}")
+        return given.values.reshape(given.shape)
     places, values = _nonzeros(given)
-    rows, columns = matrix_of(shape)
-    return torch.zeros(rows * columns, dtype=dtype).index_copy_(0, places, values).reshape(shape)
-
-
-def _dtype(given: Mapping[str, Any]) -> torch.dtype:
-    return getattr(torch, str(given["dtype"]).removeprefix("torch."))
+    return torch.zeros(rows * columns, dtype=given.dtype).index_copy_(0, places, values).reshape(given.shape)
 
 
 def _bits(values: Tensor) -> Tensor:

@@ -14,16 +14,21 @@
 """
 
 import itertools
+import json
+import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from sparelu.experiments.trials.request_form import check_request
 from sparelu.experiments.trials.trial import Trial
 from sparelu.method import nearest
 
 FORMAT = 1
+CELLS = 1_000_000
+"""Trials of one grid at most. Each would run for a second at the very least: that is twelve days."""
 FIELDS = {f.name for f in fields(Trial)}
 
 
@@ -37,8 +42,10 @@ def read_grid(path: Path) -> list[Trial]:
         raise GridError(f"{path}: no such file")
     try:
         content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, OSError) as error:
         raise GridError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise GridError(f"{path}: lists or tables are nested too deep") from None
     try:
         return trials_of(content)
     except GridError as error:
@@ -60,6 +67,8 @@ def trials_of(content: Mapping[str, Any]) -> list[Trial]:
     if not isinstance(blocks, list) or not all(isinstance(block, Mapping) for block in blocks):
         raise GridError("trials must be [[trials]] blocks, in double brackets")
     found: dict[str, Trial] = {}
+    if (count := sum(map(_cells, blocks))) > CELLS:
+        raise GridError(f"the grid asks for up to {count:,} trials, more than {CELLS:,}: shorten its lists")
     for block in blocks:
         for trial in _block(block):
             found.setdefault(repr(trial), trial)
@@ -68,17 +77,28 @@ def trials_of(content: Mapping[str, Any]) -> list[Trial]:
     return list(found.values())
 
 
+def _cells(block: Mapping[str, Any]) -> int:
+    """Trials of a block at most, counted before any is made."""
+    own = list(block["settings"].values()) if isinstance(block.get("settings"), Mapping) else []
+    tables = [block, *(t for t in (block.get("parameters"), *own) if isinstance(t, Mapping))]
+    return math.prod(len(v) for table in tables for v in table.values() if isinstance(v, list) and v)
+
+
 def _block(block: Mapping[str, Any]) -> Iterator[Trial]:
     for name in block:
         if name not in FIELDS:
             raise GridError(f"a trial has no field {name!r}; {nearest(name, FIELDS)}")
     if "data" not in block:
         raise GridError("a [[trials]] block names no `data`")
-    settings: Mapping[str, Any] = block.get("settings", {})
+    settings, parameters = block.get("settings", {}), block.get("parameters", {})
+    if not isinstance(settings, Mapping) or not all(isinstance(own, Mapping) for own in settings.values()):
+        raise GridError("settings belong to a method: write settings.NAME = { ... }")
+    if not isinstance(parameters, Mapping):
+        raise GridError(f"parameters must be a table of names and values, got {parameters!r:.60}")
     plain = {k: v for k, v in block.items() if k not in ("settings", "parameters")}
     for chosen in _product(plain):
-        own = settings.get(chosen.get("method", "auto"), {})
-        for values, given in itertools.product(_product(own), _product(block.get("parameters", {}))):
+        own = settings.get(str(chosen.get("method", "auto")), {})
+        for values, given in itertools.product(_product(own), _product(parameters)):
             yield _trial(chosen, values, given)
 
 
@@ -98,7 +118,7 @@ def _trial(chosen: Mapping[str, Any], settings: Mapping[str, Any], parameters: M
     referred = {k: _refer(k, v, chosen) for k, v in parameters.items()}
     try:
         trial = Trial(**{**given, "settings": dict(settings), "parameters": referred})
-        trial.budget()
+        check_request(json.loads(json.dumps(trial.request())))
     except (TypeError, ValueError) as error:
         raise GridError(str(error)) from None
     return trial

@@ -24,8 +24,10 @@ from pathlib import Path
 
 import torch
 
+from sparelu.experiments.trials.request_form import ROW
 from sparelu.experiments.trials.run_folder import DATA, key
 from sparelu.experiments.trials.task import Row, Task
+from sparelu.json_form import loads
 from sparelu.method import Refusal
 from sparelu.outcome import Status
 from sparelu.run import versions
@@ -38,7 +40,10 @@ def trial_key(trial: Task) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows in the file ``path``, one JSON object a line; the last line for a key counts, a torn line is passed over."""
+    """Rows in the file ``path``, one JSON object a line; the last line for a key counts.
+
+    A line that is torn, or is no row, is passed over.
+    """
 
     path: Path
 
@@ -47,11 +52,10 @@ class Table:
         found: dict[str, Row] = {}
         if self.path.is_file():
             for line in self.path.read_bytes().split(b"\n"):
-                try:
-                    row = json.loads(line)
+                with contextlib.suppress(ValueError):
+                    row = loads(line)
+                    ROW(row, "row")
                     found[row["key"]] = row
-                except (ValueError, KeyError, TypeError):
-                    continue
         return list(found.values())
 
     @contextlib.contextmanager

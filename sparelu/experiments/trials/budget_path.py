@@ -81,7 +81,7 @@ class BudgetPath:
         trial = replace(self.trial, nonzeros=s)
         if done.is_file() and self._is_of(kept := store.load(done), split):
             return evaluate_solution(kept, split, "")
-        checkpoint = Checkpoint(self.folder / f"{s}{mark}.checkpoint")
+        checkpoint = Checkpoint(self.folder / f"{s}{mark}.checkpoint", strict=False)
         see = None if watch is None else lambda iterate: watch(s, iterate)
         evaluated = trial.run(split, checkpoint=checkpoint, resume=True, watch=see, stop=stop)
         if evaluated.solution.status is not Status.interrupted:

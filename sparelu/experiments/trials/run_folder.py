@@ -6,13 +6,15 @@ import fcntl
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sparelu import store
 from sparelu.digest import changed
+from sparelu.experiments.trials.request_form import check_request, check_result
+from sparelu.json_form import loads
 from sparelu.outcome import Solution
 
 MODEL, REQUEST, RESULT, HISTORY, CHECKPOINT, REPORT = (
@@ -90,7 +92,7 @@ class RunFolder:
         if not (self.path / REQUEST).is_file():
             raise FolderError(f"{self.path} is not empty and is not a run: give another folder with --out")
         if resume:
-            self._check_same(self._read_json(REQUEST), json.loads(canonical_json(request)))
+            self._check_same(self._read_json(REQUEST, check_request), json.loads(canonical_json(request)))
         else:
             raise FolderError(
                 f"{self.path} already holds a run: add --resume to go on with it, or give another folder with --out"
@@ -129,17 +131,19 @@ class RunFolder:
         if not self.model.is_file():
             rest = " It has a checkpoint: repeat the fit with --resume." if self.checkpoint.is_file() else ""
             raise FolderError(f"{self.path} holds no finished run.{rest}")
-        return store.load(self.model), self._read_json(REQUEST), self._read_json(RESULT)
+        return store.load(self.model), self._read_json(REQUEST, check_request), self._read_json(RESULT, check_result)
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
         store.write_atomically(self.path / name, (json.dumps(value, indent=1, default=str) + "\n").encode())
 
-    def _read_json(self, name: str) -> dict[str, Any]:
+    def _read_json(self, name: str, check: Callable[[Any], None]) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = json.loads((self.path / name).read_text())
+            found = loads((self.path / name).read_bytes())
+            check(found)
         except (OSError, ValueError) as error:
             raise FolderError(f"{self.path / name} cannot be read: {error}") from None
-        return found
+        kept: dict[str, Any] = found
+        return kept
 
 
 def _is_trace(file: Path) -> bool:

@@ -1,0 +1,60 @@
+"""What the files of a run and the rows of a table must hold before anything is made of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sparelu.budget import Budget
+from sparelu.json_form import Form, flag, listed, mapped, number, of, optional, record, text, whole
+
+SIZES = listed(whole(1, 2**31 - 1))
+FIELDS: Mapping[str, Form] = {
+    **{"parameters": of(dict), "settings": of(dict), "hidden": SIZES, "channels": SIZES},
+    **{"target": of(str, int, type(None)), "task": optional(text), "method": text, "device": text},
+    **{"nonzeros": optional(whole(1)), "seed": whole(0), "folds": whole(0), "fold": whole(0)},
+    **{name: optional(number(0)) for name in ("density", "sparsity", "compression", "test_fraction")},
+    "standardise": optional(flag),
+}
+REQUEST = record({"data": text}, {**FIELDS, "data_digest": text}, open=True)
+
+POINT = {
+    **{"nonzeros": whole(0), "score": number(), "seconds": number(0), "peak_memory": whole(0)},
+    **{"stored_bytes": whole(0), "chosen": flag},
+}
+FOLDED = {
+    **{"nonzeros": whole(1), "losses": listed(number()), "settings": of(dict), "reason": text, "chosen": flag},
+}
+RESULT = record(
+    {
+        **{"score_name": text, "split": text, "why": text},
+        "test": record({"score": number(), "rows": whole(0)}, open=True),
+        "rows": listed(record(POINT, {"label": text}, open=True)),
+    },
+    {
+        "mean_image": optional(listed(number())),
+        "drawn_rows": listed(listed(number())),
+        "validation": listed(record(FOLDED, open=True)),
+        **{"folds": whole(0), "select": text, "widths": of(dict), "test_rows": listed(whole(0))},
+    },
+    open=True,
+)
+ROW = record(
+    {"key": text, "status": text, "trial": record({}, {"data": text, "method": text, "hidden": SIZES}, open=True)},
+    {
+        **{"error": text, "method": text, "score_name": text, "data_digest": text, "versions": mapped(text)},
+        **{"score": number(), "seconds": number(), "nonzeros": whole(0), "peak_memory": number()},
+        **{"train_score": number(), "row_seconds": number(), "measured": of(dict), "seeds": of(dict)},
+    },
+    open=True,
+)
+
+
+def check_result(result: Any) -> None:
+    """Raise ``ValueError`` for a result that no run could have."""
+    RESULT(result, "the result")
+
+
+def check_request(request: Any) -> None:
+    """Raise ``ValueError`` for a request that no run could have."""
+    REQUEST(request, "the request")
+    four = {name: request.get(name) for name in ("nonzeros", "density", "sparsity", "compression")}
+    Budget(tuple(request.get("hidden", (100,))), channels=tuple(request.get("channels", ())), **four)
