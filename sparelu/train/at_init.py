@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sparelu.train.sparsifier.layer_densities import Allocation, Masks, Pool, erk, pools
-from sparelu.train.sparsifier.prunable import Part, parts_of, seeded, unwrapped
+from sparelu.train.sparsifier.prunable import PrunableWeight, prunable_weights, seeded, unwrapped
 from sparelu.train.sparsifier.selection import Choice
 
 Loss = Callable[[nn.Module], Tensor]
@@ -103,13 +103,13 @@ def synflow(
     return _cut(positive, score, density, nonzeros, rounds, layers, allocation, invert)
 
 
-def snip_scores(model: nn.Module, parts: dict[str, Part], loss: Loss) -> Masks:
+def snip_scores(model: nn.Module, parts: dict[str, PrunableWeight], loss: Loss) -> Masks:
     """|w dL/dw| of every weight."""
     gradients = torch.autograd.grad(loss(model), [p.weight for p in parts.values()], materialize_grads=True)
     return {n: (p.weight.detach() * g).abs() for (n, p), g in zip(parts.items(), gradients, strict=True)}
 
 
-def grasp_scores(model: nn.Module, parts: dict[str, Part], loss: Loss) -> Masks:
+def grasp_scores(model: nn.Module, parts: dict[str, PrunableWeight], loss: Loss) -> Masks:
     """w (H g) of every weight, with g the gradient and H the Hessian in all weights of ``parts``.
 
     Attention is computed in the form that has a second derivative.
@@ -135,7 +135,7 @@ def reinitialised(model: nn.Module, generator: torch.Generator, layers: Choice |
     calls the initialiser again.
     """
     model = copy.deepcopy(unwrapped(model))
-    for part in parts_of(model, layers).values():
+    for part in prunable_weights(model, layers).values():
         weight = part.weight.detach()
         order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
         weight.copy_(weight.flatten()[order].reshape(weight.shape))
@@ -178,7 +178,7 @@ def sanity_checks(
 
 def _cut(
     model: nn.Module,
-    score: Callable[[nn.Module, dict[str, Part]], Masks],
+    score: Callable[[nn.Module, dict[str, PrunableWeight]], Masks],
     density: float | None,
     nonzeros: int | None,
     rounds: int,
@@ -189,7 +189,7 @@ def _cut(
     """Score and cut ``model``, a copy, in ``rounds`` that each keep the same share of what is left."""
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
-    parts = parts_of(model, layers)
+    parts = prunable_weights(model, layers)
     chosen = pools({n: tuple(p.weight.shape) for n, p in parts.items()}, density, nonzeros, allocation)
     for i in range(1, rounds + 1):
         scores = {n: -s if invert else s for n, s in score(model, parts).items()}

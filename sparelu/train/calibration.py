@@ -11,16 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparelu.train.sparsifier.prunable import Part, unwrapped
+from sparelu.train.sparsifier.prunable import PrunableWeight, unwrapped
 from sparelu.train.sparsifier.selection import is_transformers_conv1d
 
 Run = Callable[[nn.Module], Any]
 """Passes the calibration rows through a module; what it returns is not used."""
 
+Read = Callable[[tuple[Any, ...], dict[str, Any]], Tensor]
+"""Arguments of a call, positional and named, to rows as :func:`patches` gives them."""
+
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def to_matrix(part: Part, tensor: Tensor) -> Tensor:
+def to_matrix(part: PrunableWeight, tensor: Tensor) -> Tensor:
     """Return a tensor of the weight's shape as (groups, outputs, inputs); those of attention are three groups."""
     module = part.module
     if isinstance(module, TRANSPOSED):
@@ -33,7 +36,7 @@ def to_matrix(part: Part, tensor: Tensor) -> Tensor:
     return tensor.reshape(groups, len(tensor) // groups, -1)
 
 
-def to_weight(part: Part, matrix: Tensor) -> Tensor:
+def to_weight(part: PrunableWeight, matrix: Tensor) -> Tensor:
     """Undo :func:`to_matrix`."""
     module, shape = part.module, part.shape
     if isinstance(module, TRANSPOSED):
@@ -87,7 +90,7 @@ def _patches_of_transposed(module: Any, x: Tensor) -> Tensor:
     return x.reshape(len(x), module.groups, -1)
 
 
-def order_of_calls(model: nn.Module, run: Run, parts: Mapping[str, Part]) -> list[str]:
+def order_of_calls(model: nn.Module, run: Run, parts: Mapping[str, PrunableWeight]) -> list[str]:
     """Return the names in the order in which the layers are called.
 
     Raises ``ValueError`` for one that ``run`` does not reach.
@@ -104,7 +107,7 @@ def order_of_calls(model: nn.Module, run: Run, parts: Mapping[str, Part]) -> lis
     return list(called)
 
 
-def gather(model: nn.Module, run: Run, part: Part, moments: Callable[[Tensor], Tensor]) -> Tensor:
+def gather(model: nn.Module, run: Run, part: PrunableWeight, moments: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the sum of ``moments`` over all inputs of a weight."""
     sums: list[Tensor] = []
     source, read = _source(model, part)
@@ -117,7 +120,9 @@ def gather(model: nn.Module, run: Run, part: Part, moments: Callable[[Tensor], T
     return sums[0]
 
 
-def _source(model: nn.Module, part: Part) -> tuple[nn.Module, Callable[[tuple[Any, ...], dict[str, Any]], Tensor]]:
+def _source(
+    model: nn.Module, part: PrunableWeight
+) -> tuple[nn.Module, Callable[[tuple[Any, ...], dict[str, Any]], Tensor]]:
     """The module whose calls show the inputs of a weight, and how to read them from its arguments."""
     module = part.module
     if isinstance(module, nn.MultiheadAttention):
@@ -128,7 +133,7 @@ def _source(model: nn.Module, part: Part) -> tuple[nn.Module, Callable[[tuple[An
     return module, lambda args, named: patches(module, (*args, *named.values())[0])
 
 
-def _tokens(part: Part, args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+def _tokens(part: PrunableWeight, args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
     """What query, key and value are made from, side by side, or the one that the weight projects."""
     given = dict(zip(("query", "key", "value"), args, strict=False)) | named
     read = [given[name].reshape(-1, given[name].shape[-1]) for name in ("query", "key", "value")]

@@ -20,7 +20,7 @@ from sparelu.train.sparsifier.scores import (
     remember_gradient,
 )
 from sparelu.train.sparsifier.sparsifier import Choices, Rule, Sparsifier
-from sparelu.train.sparsifier.update_schedules import Exploration, Plan
+from sparelu.train.sparsifier.update_schedules import Exploration, UpdateSchedule
 
 RIGL_PLAN, MEST_PLAN = Exploration(), Exploration(soft=True)
 
@@ -38,7 +38,7 @@ class SET(Sparsifier):
         optimizer: Optimizer,
         *,
         total_steps: int,
-        plan: Plan = RIGL_PLAN,
+        plan: UpdateSchedule = RIGL_PLAN,
         **choices: Unpack[Choices],
     ) -> None:
         rule = Rule(by_magnitude, at_random)
@@ -58,7 +58,7 @@ class RigL(Sparsifier):
         optimizer: Optimizer,
         *,
         total_steps: int,
-        plan: Plan = RIGL_PLAN,
+        plan: UpdateSchedule = RIGL_PLAN,
         **choices: Unpack[Choices],
     ) -> None:
         rule = Rule(by_magnitude, by_gradient, replaces_step=True)
@@ -79,7 +79,7 @@ class SNFS(Sparsifier):
         optimizer: Optimizer,
         *,
         total_steps: int,
-        plan: Plan = RIGL_PLAN,
+        plan: UpdateSchedule = RIGL_PLAN,
         **choices: Unpack[Choices],
     ) -> None:
         rule = Rule(by_magnitude, by_mean_gradient, observe=remember_gradient)
@@ -99,7 +99,7 @@ class MEST(Sparsifier):
         optimizer: Optimizer,
         *,
         total_steps: int,
-        plan: Plan = MEST_PLAN,
+        plan: UpdateSchedule = MEST_PLAN,
         gradient_weight: float = 1.0,
         **choices: Unpack[Choices],
     ) -> None:

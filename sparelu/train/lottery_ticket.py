@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sparelu.train.sparsifier.decay import removals
 from sparelu.train.sparsifier.layer_densities import Allocation, Masks, pools
-from sparelu.train.sparsifier.prunable import parts_of, unwrapped
+from sparelu.train.sparsifier.prunable import prunable_weights, unwrapped
 from sparelu.train.sparsifier.selection import Choice
 
 Train = Callable[[nn.Module, Masks, int, int | None], None]
@@ -39,7 +39,7 @@ def winning_tickets(
     layers: Choice | None = None,
     allocation: str | Allocation = "global",
 ) -> Iterator[tuple[nn.Module, Masks]]:
-    """Train, drop the share ``rate`` of the smallest living weights, put the rest back to step ``rewind``; repeat.
+    """Train, drop the share ``rate`` of the smallest active weights, put the rest back to step ``rewind``; repeat.
 
     Yields after every cut a copy of the model as it was at step ``rewind``, buffers included, with the masks to train
     it with from there; the last one has the budget exactly. ``model`` is trained to step ``rewind`` and no further.
@@ -49,7 +49,7 @@ def winning_tickets(
     """
     if not 0 < rate < 1:
         raise ValueError(f"rate must lie between 0 and 1, got {rate}")
-    parts = parts_of(model, layers)
+    parts = prunable_weights(model, layers)
     chosen = pools({n: tuple(p.weight.shape) for n, p in parts.items()}, density, nonzeros, allocation)
     masks = {n: p.mask for n, p in parts.items()}
     start = steps_of(rewind, steps_per_epoch)

@@ -13,7 +13,7 @@ from sparelu.topk import largest, largest_mask
 from sparelu.train.calibration import Run, gather, order_of_calls, to_matrix, to_weight
 from sparelu.train.sparsifier.checks import check_masks
 from sparelu.train.sparsifier.layer_densities import Allocation, Masks, pools
-from sparelu.train.sparsifier.prunable import Part, parts_of
+from sparelu.train.sparsifier.prunable import PrunableWeight, prunable_weights
 from sparelu.train.sparsifier.selection import Choice
 
 Solve = Callable[[Tensor, Tensor, int], Tensor]
@@ -100,7 +100,7 @@ def least_squares_refit(
 
     Raises as :func:`wanda`, and for masks that are not those of the model.
     """
-    parts = parts_of(model, layers)
+    parts = prunable_weights(model, layers)
     if masks is None:
         chosen = pools({n: tuple(p.weight.shape) for n, p in parts.items()}, density, nonzeros, allocation)
         scores = {n: p.weight.detach().abs() for n, p in parts.items()}
@@ -165,7 +165,7 @@ def _prune(
     layers: Choice | None,
     allocation: str | Allocation,
 ) -> Masks:
-    parts = parts_of(model, layers)
+    parts = prunable_weights(model, layers)
     chosen = pools({n: tuple(p.weight.shape) for n, p in parts.items()}, density, nonzeros, allocation)
     if any(len(p.names) > 1 for p in chosen):
         raise ValueError("scores of different layers do not compare here: choose allocation uniform, er or erk")
@@ -176,7 +176,7 @@ def _prune(
 def _solve_in_order(
     model: nn.Module,
     run: Run,
-    parts: Mapping[str, Part],
+    parts: Mapping[str, PrunableWeight],
     moments: Callable[[Tensor], Tensor],
     solve: Callable[[str, Tensor, Tensor], Tensor],
 ) -> Masks:

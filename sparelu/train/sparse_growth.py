@@ -11,7 +11,7 @@ from sparelu.nn.sparse_linear import SparseLinear
 from sparelu.nn.support import random_free_places
 from sparelu.topk import largest
 from sparelu.train.sparsifier.prunable import seeded
-from sparelu.train.sparsifier.update_schedules import Exploration, Move, Plan
+from sparelu.train.sparsifier.update_schedules import Exploration, Update, UpdateSchedule
 
 RIGL_PLAN = Exploration()
 
@@ -36,7 +36,7 @@ class SparseGrowth:
         optimizer: torch.optim.Optimizer,
         *,
         total_steps: int,
-        plan: Plan = RIGL_PLAN,
+        plan: UpdateSchedule = RIGL_PLAN,
         grow: str = "gradient",
         block: int = BLOCK,
         seed: int = 0,
@@ -93,7 +93,7 @@ class SparseGrowth:
         self.generator.set_state(state["generator"].cpu())
         self._listen()
 
-    def _moves(self) -> dict[str, Move]:
+    def _moves(self) -> dict[str, Update]:
         found = {
             n: self.plan.move(self.steps, self.total_steps, self.budgets[n], layer.in_features * layer.out_features)
             for n, layer in self.layers.items()
@@ -106,7 +106,7 @@ class SparseGrowth:
         for name, layer in self.layers.items():
             layer.passes = [] if name in moves else None
 
-    def _chosen(self, name: str, move: Move) -> Tensor:
+    def _chosen(self, name: str, move: Update) -> Tensor:
         layer = self.layers[name]
         places = layer.places
         best = largest(layer.values.detach().abs(), min(move.keep, layer.nonzeros))

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from sparelu.train.sparsifier.checks import inner_optimizer
 from sparelu.train.sparsifier.scores import Score, at_random, by_curved_magnitude, by_magnitude
 from sparelu.train.sparsifier.sparsifier import Choices, Rule, Sparsifier
-from sparelu.train.sparsifier.update_schedules import Fixed, Gradual, Plan
+from sparelu.train.sparsifier.update_schedules import Fixed, Gradual, UpdateSchedule
 
 FIXED, GRADUAL = Fixed(), Gradual()
 
@@ -48,7 +48,7 @@ class GradualMagnitude(Sparsifier):
         optimizer: Optimizer,
         *,
         total_steps: int,
-        plan: Plan = GRADUAL,
+        plan: UpdateSchedule = GRADUAL,
         curvature: float = 0.0,
         **choices: Unpack[Choices],
     ) -> None:

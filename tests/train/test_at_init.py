@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sparelu.train.analysis.pags import as_in
 from sparelu.train.at_init import grasp, reinitialised, sanity_checks, shuffled, snip, snip_scores, synflow
-from sparelu.train.sparsifier.prunable import LayerCollapseWarning, parts_of
+from sparelu.train.sparsifier.prunable import LayerCollapseWarning, prunable_weights
 from sparelu.train.static import Static
 
 STEP = 1e-5
@@ -117,7 +117,7 @@ def test_synflow_conserves_flow_from_layer_to_layer() -> None:
     for p in positive.parameters():
         p.data.abs_()
     ones = torch.ones(1, 7, dtype=torch.float64)
-    scores = snip_scores(positive, parts_of(positive), lambda m: m(ones).sum())
+    scores = snip_scores(positive, prunable_weights(positive), lambda m: m(ones).sum())
     flow = ones[0]
     for weight in model.parameters():
         flow = weight.detach().double().abs() @ flow

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from sparelu.train.dynamic import MEST, SET, SNFS, RigL
-from sparelu.train.sparsifier.prunable import Part
+from sparelu.train.sparsifier.prunable import PrunableWeight
 from sparelu.train.sparsifier.scores import by_magnitude_of_its_sign
 from sparelu.train.sparsifier.sparsifier import Rule, Sparsifier
-from sparelu.train.sparsifier.update_schedules import ITOP_RIGL, ITOP_SET, Exploration, Gradual, Move
+from sparelu.train.sparsifier.update_schedules import ITOP_RIGL, ITOP_SET, Exploration, Gradual, Update
 from sparelu.train.static import GradualMagnitude, Magnitude, Static
 
 HALF = Exploration(every=1, fraction=0.5, until=1.0, begin=0)
@@ -128,7 +128,7 @@ def test_signs_are_dropped_in_equal_shares() -> None:
     """Of four negative and two positive weights, the half nearest to zero on each side goes: two and one."""
     layer = nn.Linear(7, 1, bias=False)
     layer.weight.data = torch.tensor([[-4.0, -3.0, -2.0, -1.0, 10.0, 20.0, 0.0]])
-    part = Part("weight", layer, layer.weight)
+    part = PrunableWeight("weight", layer, layer.weight)
     part.keep(torch.tensor([[True] * 6 + [False]]))
     score = by_magnitude_of_its_sign(part, torch.Generator())[0, :6]
     assert sorted(score.argsort()[:3].tolist()) == [2, 3, 4]
@@ -140,7 +140,7 @@ def test_a_method_of_ones_own_is_two_scores_and_a_plan() -> None:
     layer.weight.data = torch.tensor([[1.0, 2.0, -3.0, -4.0, 9.0, 9.0]])
     mask = torch.tensor([[True] * 4 + [False] * 2])
 
-    def rightmost(part: Part, generator: torch.Generator) -> Tensor:
+    def rightmost(part: PrunableWeight, generator: torch.Generator) -> Tensor:
         return torch.arange(6.0).reshape(1, 6)
 
     rule = Rule(by_magnitude_of_its_sign, rightmost, rightmost)
@@ -154,8 +154,8 @@ def test_a_method_of_ones_own_is_two_scores_and_a_plan() -> None:
 
 def test_exploration_follows_half_a_cosine_to_its_end() -> None:
     plan = Exploration(every=100, fraction=0.3, until=0.75, begin=0)
-    assert plan.move(0, 40_000, 1000, 5000) == Move(700, 300)
-    assert plan.move(15_000, 40_000, 1000, 5000) == Move(850, 150)
+    assert plan.move(0, 40_000, 1000, 5000) == Update(700, 300)
+    assert plan.move(15_000, 40_000, 1000, 5000) == Update(850, 150)
     assert plan.move(30_000, 40_000, 1000, 5000) is None
     assert plan.move(30_100, 40_000, 1000, 5000) is None
     assert Exploration().move(0, 40_000, 1000, 5000) is None
@@ -166,10 +166,10 @@ def test_exploration_follows_half_a_cosine_to_its_end() -> None:
 def test_gradual_pruning_ends_at_the_budget() -> None:
     """At half of the way 1 - (1/2)^3 = 7/8 of the weights to go have gone."""
     plan = Gradual(every=10, begin=0.1, until=0.9)
-    assert plan.move(50, 100, 200, 1000) == Move(300, 0)
-    assert plan.move(90, 100, 200, 1000) == Move(200, 0)
+    assert plan.move(50, 100, 200, 1000) == Update(300, 0)
+    assert plan.move(90, 100, 200, 1000) == Update(200, 0)
     assert plan.move(91, 100, 200, 1000) is plan.move(9, 100, 200, 1000) is None
-    assert Gradual(every=7, until=1.0).move(99, 100, 200, 1000) == Move(200, 0)
+    assert Gradual(every=7, until=1.0).move(99, 100, 200, 1000) == Update(200, 0)
 
 
 @pytest.mark.parametrize("plan", [Exploration, Gradual])

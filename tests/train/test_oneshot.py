@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sparelu.train.calibration import patches, to_matrix, to_weight
 from sparelu.train.oneshot import by_row, least_squares_refit, sparsegpt, wanda
-from sparelu.train.sparsifier.prunable import parts_of
+from sparelu.train.sparsifier.prunable import prunable_weights
 
 
 def correlated(rows: int, columns: int) -> Tensor:
@@ -193,7 +193,7 @@ def test_a_transposed_convolution_is_a_product_with_its_patches(kind: type, grou
     torch.manual_seed(0)
     conv = kind(4, 6, 3, stride=2, padding=1, output_padding=1, dilation=2, groups=groups, bias=False).double()
     x = torch.randn(2, 4, *([4] * len(conv.kernel_size)), dtype=torch.float64)
-    part = parts_of(conv)["weight"]
+    part = prunable_weights(conv)["weight"]
     matrix = to_matrix(part, conv.weight.detach())
     product = torch.einsum("ngi,goi->ngo", patches(conv, x), matrix).flatten(1)
     torch.testing.assert_close(product, conv(x).detach().movedim(1, -1).reshape(-1, 6))

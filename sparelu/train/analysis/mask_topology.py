@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sparelu.networks.network import Layer, Network
 from sparelu.train.analysis.spectra import COORDINATE, Convention, Topology, topology
-from sparelu.train.sparsifier.prunable import Part, parts_of
+from sparelu.train.sparsifier.prunable import PrunableWeight, prunable_weights
 from sparelu.train.sparsifier.selection import Choice
 
 NUMBERS = ("gap", "relative_gap", "imdb", "weighted_gap", "imsg", "length")
@@ -135,13 +135,13 @@ def graphs(
     """The matrices (outputs, inputs) of the layers by name, stored entries the edges."""
     if isinstance(model, Network):
         return {f"layers.{i}": edges_of(layer) for i, layer in enumerate(model.layers)}
-    parts = parts_of(model, layers)
+    parts = prunable_weights(model, layers)
     if masks is not None and masks.keys() != parts.keys():
         raise ValueError(f"the masks are not those of this model's layers: {sorted(masks.keys() ^ parts.keys())}")
     return {n: part_edges(p, p.weight.detach() != 0 if masks is None else masks[n]) for n, p in parts.items()}
 
 
-def part_edges(part: Part, mask: Tensor) -> sparse.csr_array:
+def part_edges(part: PrunableWeight, mask: Tensor) -> sparse.csr_array:
     """The edges of a layer of a module with this mask, their values its weights. Raises ``ValueError`` for groups."""
     weight, mask = part.weight.detach(), mask.to(part.weight.device)
     if getattr(part.module, "groups", 1) != 1:

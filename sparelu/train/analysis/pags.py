@@ -21,7 +21,7 @@ from sparelu.train.analysis.mask_topology import part_edges
 from sparelu.train.analysis.spectra import COORDINATE, Convention, Topology, topology
 from sparelu.train.at_init import Loss, shuffled, snip, synflow
 from sparelu.train.sparsifier.layer_densities import Allocation, Masks, Pool, Shapes
-from sparelu.train.sparsifier.prunable import parts_of, seeded, unwrapped
+from sparelu.train.sparsifier.prunable import prunable_weights, seeded, unwrapped
 from sparelu.train.sparsifier.selection import Choice
 
 CRITERIA = ("imdb", "gap")
@@ -99,7 +99,7 @@ def select_by_topology(
     """
     if criterion not in CRITERIA:
         raise ValueError(f"criterion must be one of {', '.join(CRITERIA)}, got {criterion!r}")
-    parts, g = parts_of(model, layers), seeded(seed)
+    parts, g = prunable_weights(model, layers), seeded(seed)
 
     def measured(masks: Masks) -> dict[str, Topology]:
         return {n: topology(part_edges(p, masks[n]), convention) for n, p in parts.items()}
@@ -159,7 +159,7 @@ def synflow_candidates(
     nonzeros, g = sum(int(m.sum()) for m in start.values()), seeded(seed)
     for _ in range(draws):
         noisy = copy.deepcopy(unwrapped(model))
-        for part in parts_of(noisy, layers).values():
+        for part in prunable_weights(noisy, layers).values():
             fan = part.weight.numel() / len(part.weight)
             noise = torch.randn(part.weight.shape, generator=g) * (2 / fan) ** 0.5
             part.weight.detach().add_(noise.to(part.weight))

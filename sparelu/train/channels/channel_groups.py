@@ -68,7 +68,7 @@ class Place(NamedTuple):
 
 
 @dataclass
-class Stream:
+class ChannelGroup:
     """``width`` channels: ``writers`` make them (depthwise convolutions too), ``norms`` scale, ``readers`` use them.
 
     ``joined`` is whether an addition joins several writers; ``kept`` says why no channel can go, empty when some can.
@@ -99,13 +99,13 @@ class Value:
     rows: bool = False
 
 
-def streams_of(model: nn.Module) -> dict[str, Stream]:
+def channel_groups(model: nn.Module) -> dict[str, ChannelGroup]:
     """The streams of ``model`` by the name of their first writer, in the order of the forward pass.
 
     Understood are convolutions (transposed ones and depthwise ones of multiplicity 1 as well), linear layers, batch and
     instance normalisation, activations, pooling, means over space, flattening by ``nn.Flatten``, ``flatten(1)`` or
     ``view(x.size(0), -1)``, and sums, differences and products of tensors of the same shape. Channels that pass through
-    anything else are kept whole, and :attr:`Stream.kept` says at what.
+    anything else are kept whole, and :attr:`ChannelGroup.kept` says at what.
 
     Raises ``ValueError`` when torch.fx cannot trace the forward pass.
     """
@@ -124,11 +124,11 @@ def streams_of(model: nn.Module) -> dict[str, Stream]:
 
 
 class _Reader:
-    """Walks the graph in the order of the forward pass; streams that are joined share one number's Stream."""
+    """Walks the graph in the order of the forward pass; streams that are joined share one number's ChannelGroup."""
 
     def __init__(self, model: nn.Module) -> None:
         self.modules = dict(model.named_modules())
-        self.streams: list[Stream] = []
+        self.streams: list[ChannelGroup] = []
         self.values: dict[fx.Node, Value] = {}
         self.written: dict[str, int] = {}
         self.read_by: dict[str, int] = {}
@@ -147,7 +147,7 @@ class _Reader:
             "getitem": self._item,
         }
 
-    def result(self) -> dict[str, Stream]:
+    def result(self) -> dict[str, ChannelGroup]:
         """Each stream once; those of shared weights are kept whole."""
         holders: dict[int, list[str]] = {}
         for name, module in self.modules.items():
@@ -155,7 +155,7 @@ class _Reader:
                 if parameter is not None:
                     holders.setdefault(id(parameter), []).append(name)
         shared = {n for names in holders.values() if len(names) > 1 for n in names}
-        found: dict[str, Stream] = {}
+        found: dict[str, ChannelGroup] = {}
         for stream in {id(s): s for s in self.streams}.values():
             places = (*stream.writers, *stream.norms, *stream.readers)
             if common := sorted(shared & {p.module for p in places}):
@@ -323,7 +323,7 @@ class _Reader:
     def _writes(self, name: str, place: Place, width: int) -> int:
         if name not in self.written:
             self.written[name] = len(self.streams)
-            self.streams.append(Stream(width, [place]))
+            self.streams.append(ChannelGroup(width, [place]))
         return self.written[name]
 
     def _reads(self, name: str, place: Place, value: Value | None) -> None:

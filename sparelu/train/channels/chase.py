@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparelu.train.channels.channel_groups import Place, Stream, channel_rows, streams_of
+from sparelu.train.channels.channel_groups import ChannelGroup, Place, channel_groups, channel_rows
 from sparelu.train.channels.remove import remove_channels
 from sparelu.train.sparsifier.decay import cosine, cubic
 from sparelu.train.sparsifier.layer_densities import Pool
-from sparelu.train.sparsifier.prunable import Part, process_group, unwrapped
+from sparelu.train.sparsifier.prunable import PrunableWeight, process_group, unwrapped
 from sparelu.train.sparsifier.scores import by_gradient, by_magnitude
 from sparelu.train.sparsifier.sparsifier import Choices, Rule, Sparsifier
-from sparelu.train.sparsifier.update_schedules import Move, Plan
+from sparelu.train.sparsifier.update_schedules import Update, UpdateSchedule
 
 ChannelScore = Callable[[Tensor, Tensor], Tensor]
 """Weights and masks (channels, weights of each) to a number for each channel; the lowest go first."""
@@ -34,12 +34,12 @@ def umm(weights: Tensor, masks: Tensor) -> Tensor:
 
 
 def mmm(weights: Tensor, masks: Tensor) -> Tensor:
-    """Masked mean magnitude: the mean of |w| over the living weights of a channel, 0 without any."""
+    """Masked mean magnitude: the mean of |w| over the active weights of a channel, 0 without any."""
     return weights.abs().sum(1) / masks.sum(1).clamp(min=1)
 
 
 @dataclass(frozen=True)
-class SoftBound(Plan):
+class SoftBound(UpdateSchedule):
     """Every ``every`` steps: up to the share ``until`` of the training cut to the budget, then grow beyond it.
 
     Weights beyond the budget are the share ``excess`` / 2 (1 + cos(pi t / T)) of all weights, T the end of that time;
@@ -66,16 +66,16 @@ class SoftBound(Plan):
         """All of the budget."""
         return nonzeros
 
-    def move(self, step: int, total: int, nonzeros: int, size: int) -> Move | None:
+    def move(self, step: int, total: int, nonzeros: int, size: int) -> Update | None:
         """Cut and grow beyond the budget, or drop and grow to it."""
         if step == 0 or step % self.every:
             return None
         end = int(self.until * total)
         if step < end and step + self.every < total:
             beyond = int(cosine(step / end, self.excess, 0.0) * size)
-            return Move(nonzeros, min(beyond, size - nonzeros))
+            return Update(nonzeros, min(beyond, size - nonzeros))
         drop = math.ceil(cosine(step / total, self.fraction, self.last) * nonzeros)
-        return Move(nonzeros - drop, drop)
+        return Update(nonzeros - drop, drop)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Removal:
 SOFT_BOUND, REMOVAL = SoftBound(), Removal()
 
 
-def by_open_gradient(part: Part, generator: torch.Generator) -> Tensor:
+def by_open_gradient(part: PrunableWeight, generator: torch.Generator) -> Tensor:
     """|dL/dw|, and minus infinity in removed channels."""
     return by_gradient(part, generator).masked_fill(part.memory[REMOVED], -math.inf)
 
@@ -178,10 +178,10 @@ class Chase(Sparsifier):
         """
         return remove_channels(self.model if model is None else model, self.removed)
 
-    def _thinned(self, residual: bool) -> dict[str, Stream]:
+    def _thinned(self, residual: bool) -> dict[str, ChannelGroup]:
         held = {n.removesuffix(".weight") for n in self.parts}
         chosen, kept = {}, []
-        for name, stream in streams_of(self.model).items():
+        for name, stream in channel_groups(self.model).items():
             others = [p.module for p in (*stream.writers, *stream.readers) if p.module not in held]
             reason = stream.kept or (f"{others[0]} is not pruned" if others else "")
             if not reason and stream.joined and not residual:
@@ -248,7 +248,7 @@ class Chase(Sparsifier):
                 excess -= 1
         return gone
 
-    def _scores(self, name: str, stream: Stream) -> list[float]:
+    def _scores(self, name: str, stream: ChannelGroup) -> list[float]:
         """One for each channel, from all filters that write it."""
         weights = torch.cat([channel_rows(p, self._part(p).weight.detach()) for p in stream.writers], 1)
         masks = torch.cat([channel_rows(p, self._part(p).mask) for p in stream.writers], 1)
@@ -257,7 +257,7 @@ class Chase(Sparsifier):
             raise ValueError(f"the weights of {name} are not finite: channels cannot be ranked; lower the step size")
         return scores.tolist()
 
-    def _silence(self, stream: Stream, gone: Tensor) -> None:
+    def _silence(self, stream: ChannelGroup, gone: Tensor) -> None:
         """Zero what a channel has of its own beside filters, in module and optimiser: biases and normalisations.
 
         No gradient reaches them any more, so that they stay there.
@@ -272,7 +272,7 @@ class Chase(Sparsifier):
                     for tensor in (parameter.detach(), *(s for s in slots if s.shape == parameter.shape)):
                         tensor.index_fill_(0, index.to(tensor.device), 0)
 
-    def _part(self, place: Place) -> Part:
+    def _part(self, place: Place) -> PrunableWeight:
         return self.parts[f"{place.module}.weight"]
 
     def _rows(self, place: Place) -> Tensor:

@@ -12,21 +12,21 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sparelu.train.channels.channel_groups import Place, Stream, channel_rows, streams_of
+from sparelu.train.channels.channel_groups import ChannelGroup, Place, channel_groups, channel_rows
 from sparelu.train.sparsifier.prunable import unwrapped
 
 
 def unread_channels(model: nn.Module) -> dict[str, Tensor]:
     """For each stream whose channels can be removed, by name: bool (width,), True where all weights that read are 0."""
     model = unwrapped(model)
-    return {n: ~_read(model, s) for n, s in streams_of(model).items() if not s.kept}
+    return {n: ~_read(model, s) for n, s in channel_groups(model).items() if not s.kept}
 
 
 def remove_channels(model: nn.Module, channels: Mapping[str, Tensor] | None = None) -> nn.Module:
     """A copy of ``model`` without ``channels``, or without all that no layer reads when they are not given.
 
     ``channels`` maps names of streams (the first layer that writes them, see
-    :func:`~sparelu.train.channels.channel_groups.streams_of`) to bool tensors (width,), True for those to remove.
+    :func:`~sparelu.train.channels.channel_groups.channel_groups`) to bool tensors (width,), True for those to remove.
     Layers keep their kind and name; convolutions, depthwise and transposed ones, linear layers behind a flattening and
     batch and instance normalisations are cut. Optimisers must be made anew for the copy.
 
@@ -34,7 +34,7 @@ def remove_channels(model: nn.Module, channels: Mapping[str, Tensor] | None = No
     reads, and where all channels would go, with the names of the layers.
     """
     small = copy.deepcopy(unwrapped(model))
-    streams = streams_of(small)
+    streams = channel_groups(small)
     if channels is None:
         channels = unread_channels(small)
     for name, gone in channels.items():
@@ -46,13 +46,13 @@ def remove_channels(model: nn.Module, channels: Mapping[str, Tensor] | None = No
     return small
 
 
-def _read(model: nn.Module, stream: Stream) -> Tensor:
+def _read(model: nn.Module, stream: ChannelGroup) -> Tensor:
     """Which channels meet a weight that is not 0."""
     read = [channel_rows(p, _weight(model, p).detach()).any(1) for p in stream.readers]
     return torch.stack([r.to(read[0].device) for r in read]).any(0)
 
 
-def _check(model: nn.Module, streams: Mapping[str, Stream], name: str, gone: Tensor) -> None:
+def _check(model: nn.Module, streams: Mapping[str, ChannelGroup], name: str, gone: Tensor) -> None:
     if name not in streams:
         raise ValueError(f"{name!r} writes no channels of the model: choose from {', '.join(streams)}")
     stream = streams[name]
@@ -74,7 +74,7 @@ def _check(model: nn.Module, streams: Mapping[str, Stream], name: str, gone: Ten
             )
 
 
-def _cut(model: nn.Module, stream: Stream, left: Tensor) -> None:
+def _cut(model: nn.Module, stream: ChannelGroup, left: Tensor) -> None:
     """Keep the channels ``left``: weights along each place's axis, what belongs to a channel, and the sizes."""
     for place in stream.readers:
         module = model.get_submodule(place.module)

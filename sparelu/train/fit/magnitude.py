@@ -17,7 +17,7 @@ from sparelu.train.fit.training import FLOOR, RATE, Run, Training, allowance
 from sparelu.train.fit.with_sparsifier import Recipe, SparsifierRun, Task
 from sparelu.train.sparsifier.decay import cosine, cubic
 from sparelu.train.sparsifier.sparsifier import Choices, Sparsifier
-from sparelu.train.sparsifier.update_schedules import Move, Plan
+from sparelu.train.sparsifier.update_schedules import Update, UpdateSchedule
 from sparelu.train.static import GradualMagnitude
 
 
@@ -59,7 +59,7 @@ def _pruner(
 
 
 @dataclass(frozen=True)
-class Following(Plan):
+class Following(UpdateSchedule):
     """As many weights as ``living`` says for the share of the training, every ``every`` steps and at the last."""
 
     living: Callable[[float, int, int], int]
@@ -69,11 +69,11 @@ class Following(Plan):
         """All weights."""
         return size
 
-    def move(self, step: int, total: int, nonzeros: int, size: int) -> Move | None:
+    def move(self, step: int, total: int, nonzeros: int, size: int) -> Update | None:
         """The cut after ``step``."""
         if (step + 1) % self.every and step + 1 != total:
             return None
-        return Move(self.living((step + 1) / total, size, nonzeros), 0)
+        return Update(self.living((step + 1) / total, size, nonzeros), 0)
 
 
 @dataclass(frozen=True)

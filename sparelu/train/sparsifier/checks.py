@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparelu.train.sparsifier.layer_densities import Pool
-from sparelu.train.sparsifier.prunable import Part
+from sparelu.train.sparsifier.prunable import PrunableWeight
 from sparelu.train.sparsifier.selection import WeightSelection, is_prunable, weight_names
-from sparelu.train.sparsifier.update_schedules import NoUpdateWarning, Plan
+from sparelu.train.sparsifier.update_schedules import NoUpdateWarning, UpdateSchedule
 
-Parts = Mapping[str, Part]
+Parts = Mapping[str, PrunableWeight]
 """The weights by name."""
 
 
@@ -126,7 +126,7 @@ def check_state(state: Mapping[str, Any], own: Mapping[str, Any], parts: Parts, 
         )
 
 
-def warn_of_no_update(plan: Plan, total_steps: int, pools: Sequence[Pool]) -> None:
+def warn_of_no_update(plan: UpdateSchedule, total_steps: int, pools: Sequence[Pool]) -> None:
     """Warn when the support never moves though the ``plan`` is one to move it."""
     largest = max(pools, key=lambda pool: pool.nonzeros)
     steps = range(total_steps if plan.moves else 0)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sparelu.train.sparsifier.prunable import Part
+from sparelu.train.sparsifier.prunable import PrunableWeight
 
 ZERO_KEEPING: frozenset[type[Optimizer]] = frozenset(
     {
@@ -36,15 +36,15 @@ Mark = tuple[int, int, int]
 """A tensor's identity, its address, and how often it was written to."""
 
 
-class Zeros:
+class MaskEnforcement:
     """Keeps ``parts`` and the slots that an optimiser has for them at zero where their masks are False."""
 
-    def __init__(self, parts: Iterable[Part]) -> None:
+    def __init__(self, parts: Iterable[PrunableWeight]) -> None:
         self.parts = tuple(parts)
         self._seen: list[Mark] = []
         self._steps = 0
         self._untouched = False
-        self._lifted: list[tuple[Part, list[Tensor]]] = []
+        self._lifted: list[tuple[PrunableWeight, list[Tensor]]] = []
 
     def apply(self, optimizer: Optimizer) -> None:
         """Set weights and slots to zero off the support."""
@@ -94,7 +94,7 @@ class Zeros:
             part.clear(slots)
         self._lifted = []
 
-    def _lift(self, optimizer: Optimizer) -> list[tuple[Part, list[Tensor]]]:
+    def _lift(self, optimizer: Optimizer) -> list[tuple[PrunableWeight, list[Tensor]]]:
         """Put ones in place of the zeros off the support in slots of which the step takes square roots; those slots.
 
         The root that torch calls on a CPU takes six times as long for zeros. With a gradient of 0 a weight of 0 moves

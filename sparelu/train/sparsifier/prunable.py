@@ -20,11 +20,11 @@ SALT = 0x5350415253
 
 
 class LayerCollapseWarning(UserWarning):
-    """A layer has no living weight: nothing passes through it."""
+    """A layer has no active weight: nothing passes through it."""
 
 
 @dataclass(eq=False)
-class Part:
+class PrunableWeight:
     """A weight of one layer, ``True`` in ``mask`` where it lives, and in ``explored`` where it ever has.
 
     ``memory`` holds what a score remembers from step to step, tensors of the shape of the weight. An ``idle`` weight
@@ -188,9 +188,9 @@ def process_group(model: nn.Module) -> Any:
     return groups[0] if groups else None
 
 
-def parts_of(
+def prunable_weights(
     model: nn.Module, layers: Choice | None = None, exclude: Choice = (), parameters: Names = ()
-) -> dict[str, Part]:
+) -> dict[str, PrunableWeight]:
     """Return the weights to prune by name, each once: those that train of the :class:`WeightSelection`.
 
     A weight shared by several chosen layers goes by the first one's name and counts once. Raises ``ValueError`` when
@@ -200,13 +200,13 @@ def parts_of(
         raise ValueError(f"the model must be a torch.nn.Module, got {type(model).__name__}: give model, then optimizer")
     model = unwrapped(model)
     selection = WeightSelection(layers, exclude, parameters)
-    parts: dict[int, Part] = {}
+    parts: dict[int, PrunableWeight] = {}
     chosen = set()
     for name, module, key in selection.places(model):
         weight = _weight(name, module, key)
         chosen.add((name, key))
         if weight.requires_grad and weight.numel():
-            parts.setdefault(id(weight), Part(f"{name}.{key}".lstrip("."), module, weight))
+            parts.setdefault(id(weight), PrunableWeight(f"{name}.{key}".lstrip("."), module, weight))
     if not parts:
         raise ValueError(
             "the model has no prunable layer: none of Linear, Bilinear, Conv, ConvTranspose, MultiheadAttention, RNN, "
@@ -241,7 +241,7 @@ def _weight(name: str, module: nn.Module, key: str) -> nn.Parameter:
     return weight
 
 
-def _refuse_shared(model: nn.Module, parts: dict[int, Part], chosen: set[tuple[str, str]]) -> None:
+def _refuse_shared(model: nn.Module, parts: dict[int, PrunableWeight], chosen: set[tuple[str, str]]) -> None:
     start = {p.weight.data_ptr(): p for p in parts.values()}
     for name, module in model.named_modules():
         for key, parameter in module._parameters.items():

@@ -7,7 +7,7 @@ from typing import TypedDict
 from torch import Tensor
 
 from sparelu.train.sparsifier.layer_densities import Allocation
-from sparelu.train.sparsifier.prunable import Part
+from sparelu.train.sparsifier.prunable import PrunableWeight
 from sparelu.train.sparsifier.scores import Score
 from sparelu.train.sparsifier.selection import Choice, Names
 
@@ -26,7 +26,7 @@ class Rule:
     drop: Score
     grow: Score
     start: Score | None = None
-    observe: Callable[[Part], None] | None = None
+    observe: Callable[[PrunableWeight], None] | None = None
     replaces_step: bool = False
     restarts: bool = False
     after: Callable[[int], None] | None = None

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sparelu.topk import largest_mask
-from sparelu.train.sparsifier.prunable import Part
+from sparelu.train.sparsifier.prunable import PrunableWeight
 
-Score = Callable[[Part, torch.Generator], Tensor]
+Score = Callable[[PrunableWeight, torch.Generator], Tensor]
 """A number for every weight of a part, the larger the better; the generator is the sparsifier's own.
 
 A weight with minus infinity is never chosen.
@@ -43,12 +43,12 @@ DECAY = 0.9
 """Of the running mean of gradients in SNFS."""
 
 
-def by_magnitude(part: Part, generator: torch.Generator) -> Tensor:
+def by_magnitude(part: PrunableWeight, generator: torch.Generator) -> Tensor:
     """|w|."""
     return magnitude(part.weight.detach())
 
 
-def by_curved_magnitude(part: Part, generator: torch.Generator, optimizer: Optimizer, power: float) -> Tensor:
+def by_curved_magnitude(part: PrunableWeight, generator: torch.Generator, optimizer: Optimizer, power: float) -> Tensor:
     """|w| v^(power/2), v the mean (Adam, RMSprop) or summed (Adagrad) square of the gradient that ``optimizer`` keeps.
 
     Before its first step |w|. Raises ``ValueError`` for an optimiser that keeps no squares.
@@ -65,8 +65,8 @@ def by_curved_magnitude(part: Part, generator: torch.Generator, optimizer: Optim
     return curved_magnitude(part.weight.detach(), kept[0], power)
 
 
-def by_magnitude_of_its_sign(part: Part, generator: torch.Generator) -> Tensor:
-    """The share of the living weights of the same sign that are nearer to zero; zero itself counts as positive.
+def by_magnitude_of_its_sign(part: PrunableWeight, generator: torch.Generator) -> Tensor:
+    """The share of the active weights of the same sign that are nearer to zero; zero itself counts as positive.
 
     Dropping the lowest then takes the same share of the positive and of the negative weights, as in the authors' SET.
     """
@@ -80,28 +80,28 @@ def by_magnitude_of_its_sign(part: Part, generator: torch.Generator) -> Tensor:
     return score
 
 
-def at_random(part: Part, generator: torch.Generator) -> Tensor:
+def at_random(part: PrunableWeight, generator: torch.Generator) -> Tensor:
     """Uniform numbers, drawn on the CPU so that they are the same on every device."""
     return torch.rand(part.weight.shape, generator=generator).to(part.weight.device)
 
 
-def by_gradient(part: Part, generator: torch.Generator) -> Tensor:
+def by_gradient(part: PrunableWeight, generator: torch.Generator) -> Tensor:
     """|dL/dw| of the last batch, dropped weights included."""
     return part.gradient().abs()
 
 
-def by_mean_gradient(part: Part, generator: torch.Generator) -> Tensor:
+def by_mean_gradient(part: PrunableWeight, generator: torch.Generator) -> Tensor:
     """|running mean of dL/dw|."""
     return part.memory["mean"].abs()
 
 
-def remember_gradient(part: Part) -> None:
+def remember_gradient(part: PrunableWeight) -> None:
     """Running mean of the dense gradient, from 0."""
     gradient = part.gradient()
     mean = part.memory.setdefault("mean", torch.zeros_like(gradient))
     mean.mul_(DECAY).add_(gradient, alpha=1 - DECAY)
 
 
-def by_magnitude_and_gradient(part: Part, generator: torch.Generator, weight: float) -> Tensor:
+def by_magnitude_and_gradient(part: PrunableWeight, generator: torch.Generator, weight: float) -> Tensor:
     """|w| + ``weight`` |dL/dw|."""
     return part.weight.detach().abs() + weight * part.gradient().abs()

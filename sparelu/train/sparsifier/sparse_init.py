@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sparelu.train.sparsifier.prunable import Part
+from sparelu.train.sparsifier.prunable import PrunableWeight
 from sparelu.train.sparsifier.selection import is_prunable, is_transformers_conv1d
 
 
-def scale_to_active(parts: Iterable[Part]) -> None:
+def scale_to_active(parts: Iterable[PrunableWeight]) -> None:
     """Multiply the weights of every unit by sqrt(inputs / active inputs).
 
     Initialisers give weights the variance c / inputs, so that what a unit hands on is as large as what it gets. Where
@@ -30,7 +30,7 @@ class FirstState:
     What was loaded before is so given back to a state of the sparsifier that is loaded afterwards.
     """
 
-    def __init__(self, parts: Iterable[Part], optimizer: Optimizer) -> None:
+    def __init__(self, parts: Iterable[PrunableWeight], optimizer: Optimizer) -> None:
         tensors = [t for p in parts for t in (p.weight, *p.slots(optimizer))]
         self._held = [(t, t.detach().clone()) for t in tensors]
         self._left: list[tuple[int, Tensor]] = []
@@ -46,7 +46,7 @@ class FirstState:
                 tensor.detach().copy_(before)
 
 
-def _scale(part: Part) -> Tensor:
+def _scale(part: PrunableWeight) -> Tensor:
     """For every weight (broadcast): the root of the inputs of its unit over those that are active.
 
     Weights are (outputs, inputs, ...); those of transposed convolutions are (inputs, outputs of a group, ...), with the

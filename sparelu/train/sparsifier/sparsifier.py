@@ -31,16 +31,16 @@ from sparelu.train.sparsifier.checks import (
     warn_of_unfrozen,
 )
 from sparelu.train.sparsifier.layer_densities import Allocation, Masks, Pool, pools, pools_by_name
-from sparelu.train.sparsifier.mask_enforcement import Zeros
+from sparelu.train.sparsifier.mask_enforcement import MaskEnforcement
 from sparelu.train.sparsifier.optimizer_hooks import OptimizerHooks, claim, release, share_scaler_state
-from sparelu.train.sparsifier.prunable import parts_of, process_group, seeded, unwrapped
+from sparelu.train.sparsifier.prunable import process_group, prunable_weights, seeded, unwrapped
 from sparelu.train.sparsifier.rule import Choices as Choices
 from sparelu.train.sparsifier.rule import Rule as Rule
 from sparelu.train.sparsifier.scores import at_random
 from sparelu.train.sparsifier.selection import Choice, Names, WeightSelection
 from sparelu.train.sparsifier.sparse_init import FirstState, scale_to_active
 from sparelu.train.sparsifier.summary import Row, describe_parameters, table_of
-from sparelu.train.sparsifier.update_schedules import Move, Plan
+from sparelu.train.sparsifier.update_schedules import Update, UpdateSchedule
 
 
 class Sparsifier(Optimizer):
@@ -77,7 +77,7 @@ class Sparsifier(Optimizer):
         optimizer: Optimizer,
         *,
         rule: Rule,
-        plan: Plan,
+        plan: UpdateSchedule,
         total_steps: int,
         density: float | Mapping[str, float] | None = None,
         nonzeros: int | None = None,
@@ -93,7 +93,7 @@ class Sparsifier(Optimizer):
             raise ValueError(f"total_steps must be at least 1, got {total_steps}")
         if fan_in not in ("active", "all"):
             raise ValueError(f"fan_in must be 'active' or 'all', got {fan_in!r}")
-        self.parts = parts_of(model, layers, exclude, parameters)
+        self.parts = prunable_weights(model, layers, exclude, parameters)
         self.selection = WeightSelection(layers, exclude, parameters)
         self.model, self.optimizer = model, inner_optimizer(optimizer)
         self.rule, self.plan, self.total_steps = rule, plan, total_steps
@@ -103,11 +103,12 @@ class Sparsifier(Optimizer):
         self.steps = self.updates = 0
         self.generator = seeded(seed)
         self._collapsed: set[str] = set()
-        self._zeros = Zeros(self.parts.values())
+        self._zeros = MaskEnforcement(self.parts.values())
         self._hooks = OptimizerHooks(self.optimizer, self)
-        self._moves: list[Move] = []
+        self._moves: list[Update] = []
         self._growth: Masks = {}
         self._first: FirstState | None = None
+        self._forgets = False
         self.pools = self._pools(density, nonzeros, masks, allocation)
         self.attach()
         try:
@@ -202,7 +203,7 @@ class Sparsifier(Optimizer):
             part.idle = part.weight.grad is None
         if self.rule.finish is not None:
             self.rule.finish()
-        self._move([Move(p.nonzeros, 0) for p in self.pools], {})
+        self._move([Update(p.nonzeros, 0) for p in self.pools], {})
         self.steps = max(self.steps, self.total_steps)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -227,6 +228,13 @@ class Sparsifier(Optimizer):
                 self.rule.observe(part)
         self._moves, self._growth = moves, self._growth_scores(moves)
         self._first = None
+        if self._forgets:
+            self._forgets = False
+            warnings.warn(
+                "the model was as sparse as asked before, and another support was drawn at random, so that trained "
+                "weights may be lost: load_state_dict() the sparsifier's state before the first step, or give masks",
+                stacklevel=4,
+            )
         if moves and self.rule.replaces_step:
             return True
         self._zeros.before_step(optimizer, alone=self._hooks.alone())
@@ -285,8 +293,8 @@ class Sparsifier(Optimizer):
         """
         masks = {id(p.weight): p.mask for p in self.parts.values()}
         held = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        living = [p.grad * masks[id(p)] if id(p) in masks else p.grad for p in held]
-        norm = torch.nn.utils.get_total_norm(living)
+        active = [p.grad * masks[id(p)] if id(p) in masks else p.grad for p in held]
+        norm = torch.nn.utils.get_total_norm(active)
         torch.nn.utils.clip_grads_with_norm_(held, max_norm, norm)
         return norm
 
@@ -323,6 +331,7 @@ class Sparsifier(Optimizer):
         if self._first is not None:
             self._first.restore()
             self._first = None
+        self._forgets = False
         self.steps, self.updates = int(state["steps"]), int(state.get("updates", 0))
         self.generator.set_state(state["generator"].cpu())
         for name, part in self.parts.items():
@@ -350,8 +359,11 @@ class Sparsifier(Optimizer):
         parts = self.parts.values()
         first = self._first = FirstState(parts, self.optimizer)
         trained = any(self.optimizer.state.get(p.weight) for p in parts)
+        drawn = masks is None and self.rule.start is None
+        came = sum(int(p.weight.count_nonzero()) for p in parts)
+        self._forgets = drawn and came <= sum(p.nonzeros for p in self.pools) < self.size
         self._commit(self._start() if masks is None else dict(masks))
-        if masks is None and self.rule.start is None and fan_in == "active" and not trained:
+        if drawn and fan_in == "active" and not trained:
             scale_to_active(parts)
             self.apply()
         first.settle()
@@ -397,16 +409,16 @@ class Sparsifier(Optimizer):
             chosen.update(pool.select(scores, allowed, self.plan.first(pool.nonzeros, pool.size)))
         return chosen
 
-    def _planned(self) -> list[Move]:
+    def _planned(self) -> list[Update]:
         """One move for each pool, or none at all when the support stays."""
         if self.steps >= self.total_steps:
             return []
         moves = [self.plan.move(self.steps, self.total_steps, p.nonzeros, p.size) for p in self.pools]
         if all(m is None for m in moves):
             return []
-        return [Move(p.nonzeros, 0) if m is None else m for m, p in zip(moves, self.pools, strict=True)]
+        return [Update(p.nonzeros, 0) if m is None else m for m, p in zip(moves, self.pools, strict=True)]
 
-    def _resting(self, moves: list[Move]) -> list[Move]:
+    def _resting(self, moves: list[Update]) -> list[Update]:
         """The moves without exchanges in pools that hold an idle weight; none at all when nothing is left to do.
 
         What would be grown there would not train, and what is dropped would be lost for nothing.
@@ -416,20 +428,20 @@ class Sparsifier(Optimizer):
             part.idle = not part.weight.requires_grad or (used and part.weight.grad is None)
         rest, changes = [], False
         for pool, move in zip(self.pools, moves, strict=False):
-            living = sum(self.parts[n].active for n in pool.names)
+            active = sum(self.parts[n].active for n in pool.names)
             idle = move.grow and any(self.parts[n].idle for n in pool.names)
-            rest.append(Move(living, 0) if idle else move)
-            changes |= rest[-1] != Move(living, 0)
+            rest.append(Update(active, 0) if idle else move)
+            changes |= rest[-1] != Update(active, 0)
         return rest if changes else []
 
-    def _growth_scores(self, moves: list[Move]) -> Masks:
+    def _growth_scores(self, moves: list[Update]) -> Masks:
         """The scores for growing, while the gradients are dense; none when nothing grows."""
         if not any(m.grow for m in moves):
             return {}
         with torch.no_grad():
             return {n: self.rule.grow(p, self.generator) for n, p in self.parts.items()}
 
-    def _move(self, moves: list[Move], growth: Masks) -> None:
+    def _move(self, moves: list[Update], growth: Masks) -> None:
         """Drop to ``keep`` weights, then grow until ``keep`` + ``grow`` live or there is no room.
 
         A weight that is dropped may be grown again at once; it keeps its value unless the rule restarts it.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from sparelu.train.sparsifier.prunable import Part, unwrapped
+from sparelu.train.sparsifier.prunable import PrunableWeight, unwrapped
 from sparelu.train.sparsifier.selection import WeightSelection, is_prunable, weight_names
 
 
@@ -20,7 +20,9 @@ class Row(NamedTuple):
     reason: str
 
 
-def describe_parameters(model: nn.Module, parts: Mapping[str, Part], selection: WeightSelection) -> Iterator[Row]:
+def describe_parameters(
+    model: nn.Module, parts: Mapping[str, PrunableWeight], selection: WeightSelection
+) -> Iterator[Row]:
     """Yield every parameter of the model once, in the order of its modules."""
     held = {id(p.weight): p for p in parts.values()}
     seen: set[int] = set()

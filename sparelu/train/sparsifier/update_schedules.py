@@ -8,8 +8,8 @@ from sparelu.train.sparsifier.decay import cosine, cubic
 
 
 @dataclass(frozen=True)
-class Move:
-    """Keep the ``keep`` best living weights, then grow ``grow`` among all others, those just dropped included."""
+class Update:
+    """Keep the ``keep`` best active weights, then grow ``grow`` among all others, those just dropped included."""
 
     keep: int
     grow: int
@@ -19,22 +19,22 @@ class NoUpdateWarning(UserWarning):
     """A plan never moves the support in the steps that a training has."""
 
 
-class Plan(ABC):
+class UpdateSchedule(ABC):
     """What happens at each step to a pool of ``size`` weights with room for ``nonzeros``."""
 
     moves: ClassVar[bool] = True
 
     @abstractmethod
     def first(self, nonzeros: int, size: int) -> int:
-        """Living weights before the first step."""
+        """Active weights before the first step."""
 
     @abstractmethod
-    def move(self, step: int, total: int, nonzeros: int, size: int) -> Move | None:
+    def move(self, step: int, total: int, nonzeros: int, size: int) -> Update | None:
         """The move of ``step`` (from 0) of ``total``; None when the support stays."""
 
 
 @dataclass(frozen=True)
-class Fixed(Plan):
+class Fixed(UpdateSchedule):
     """The support never changes."""
 
     moves: ClassVar[bool] = False
@@ -43,14 +43,14 @@ class Fixed(Plan):
         """All of the budget."""
         return nonzeros
 
-    def move(self, step: int, total: int, nonzeros: int, size: int) -> Move | None:
+    def move(self, step: int, total: int, nonzeros: int, size: int) -> Update | None:
         """None."""
         return None
 
 
 @dataclass(frozen=True)
-class Exploration(Plan):
-    """Drop and grow a share of the living weights every ``every`` steps, up to the share ``until`` of the training.
+class Exploration(UpdateSchedule):
+    """Drop and grow a share of the active weights every ``every`` steps, up to the share ``until`` of the training.
 
     The share falls from ``fraction`` to ``last`` along half a cosine: f(t) = (alpha / 2)(1 + cos(pi t / T_end)) of Evci
     et al., Rigging the lottery, 2020, with its defaults. With ``soft`` the weights are grown beyond the budget, train
@@ -75,19 +75,19 @@ class Exploration(Plan):
         """All of the budget."""
         return nonzeros
 
-    def move(self, step: int, total: int, nonzeros: int, size: int) -> Move | None:
+    def move(self, step: int, total: int, nonzeros: int, size: int) -> Update | None:
         """int(f(t) nonzeros) weights, where that is any."""
         end = int(self.until * total)
         if not self.begin <= step <= end or step % self.every:
             return None
         count = int(cosine(step / max(1, end), self.fraction, self.last) * nonzeros)
         if not self.soft:
-            return Move(nonzeros - count, count) if count else None
-        return Move(nonzeros, 0 if step + self.every > end else min(count, size - nonzeros))
+            return Update(nonzeros - count, count) if count else None
+        return Update(nonzeros, 0 if step + self.every > end else min(count, size - nonzeros))
 
 
 @dataclass(frozen=True)
-class Gradual(Plan):
+class Gradual(UpdateSchedule):
     """From all weights to the budget between the shares ``begin`` and ``until`` of the training, fast at first.
 
     Zhu and Gupta, To prune, or not to prune, 2017, equation 1. Every ``every`` steps, and at the last, exactly.
@@ -106,13 +106,13 @@ class Gradual(Plan):
         """All weights."""
         return size
 
-    def move(self, step: int, total: int, nonzeros: int, size: int) -> Move | None:
+    def move(self, step: int, total: int, nonzeros: int, size: int) -> Update | None:
         """As many as are left at this step."""
         begin, end = int(self.begin * total), min(int(self.until * total), total - 1)
         if not begin <= step <= end or ((step - begin) % self.every and step != end):
             return None
         progress = (step - begin) / (end - begin) if end > begin else 1.0
-        return Move(round(cubic(progress, size, nonzeros, self.power)), 0)
+        return Update(round(cubic(progress, size, nonzeros, self.power)), 0)
 
 
 ITOP_SET = Exploration(every=1500, fraction=0.5, last=0.005, until=1.0)

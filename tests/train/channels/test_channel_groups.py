@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparelu.train.analysis.convnets import small_conv, small_resnet
-from sparelu.train.channels.channel_groups import Place, Stream, streams_of
+from sparelu.train.channels.channel_groups import ChannelGroup, Place, channel_groups
 
 
 class Net(nn.Module):
@@ -34,7 +34,7 @@ def names(places: list[Place]) -> list[str]:
 
 
 def test_a_plain_network_is_a_chain() -> None:
-    streams = streams_of(small_conv(width=4, depth=1))
+    streams = channel_groups(small_conv(width=4, depth=1))
     assert {n: (s.width, names(s.norms), names(s.readers), s.joined) for n, s in streams.items()} == {
         "0": (4, ["1"], ["3"], False),
         "3": (8, ["4"], ["6"], False),
@@ -46,7 +46,7 @@ def test_a_plain_network_is_a_chain() -> None:
 
 def test_a_residual_sum_is_one_stream_with_all_its_writers() -> None:
     """Two blocks in each stage: the identity joins the second, the projection the first."""
-    streams = streams_of(small_resnet(width=4, blocks=2))
+    streams = channel_groups(small_resnet(width=4, blocks=2))
     stem, last = streams["0"], streams["7.conv2"]
     assert set(names(stem.writers)) == {"0", "3.conv2", "4.conv2"}
     assert set(names(stem.readers)) == {"3.conv1", "4.conv1", "5.conv1", "5.shortcut.0"}
@@ -92,7 +92,7 @@ READS: dict[str, tuple[nn.Module, Place]] = {
 @pytest.mark.parametrize("case", READS)
 def test_who_reads_the_first_layer(case: str) -> None:
     model, place = READS[case]
-    stream = next(iter(streams_of(model).values()))
+    stream = next(iter(channel_groups(model).values()))
     assert (stream.kept, stream.readers) == ("", [place])
 
 
@@ -137,14 +137,14 @@ KEPT: dict[str, tuple[nn.Module, str]] = {
 @pytest.mark.parametrize("case", KEPT)
 def test_channels_that_pass_through_what_is_not_understood_are_kept_whole(case: str) -> None:
     model, reason = KEPT[case]
-    first = next(iter(streams_of(model).values()))
+    first = next(iter(channel_groups(model).values()))
     assert re.search(reason, first.kept)
 
 
 def test_a_depthwise_convolution_is_of_the_stream_it_filters() -> None:
     model = nn.Sequential(conv(3, 4), conv(4, 4, groups=4), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
-    stream = streams_of(model)["0"]
-    assert stream == Stream(4, [Place("0", 0, 1), Place("1", 0, 1)], [Place("2", 0, 1)], [Place("3", 1, 1)])
+    stream = channel_groups(model)["0"]
+    assert stream == ChannelGroup(4, [Place("0", 0, 1), Place("1", 0, 1)], [Place("2", 0, 1)], [Place("3", 1, 1)])
 
 
 def test_a_sum_is_kept_whole_when_one_of_its_writers_must_be() -> None:
@@ -155,7 +155,7 @@ def test_a_sum_is_kept_whole_when_one_of_its_writers_must_be() -> None:
         share = torch.softmax(second, 1).mean()
         return m.c(first + second) + share
 
-    stream = streams_of(Net(forward, a=conv(3, 4), b=conv(3, 4), c=conv(4, 2)))["a"]
+    stream = channel_groups(Net(forward, a=conv(3, 4), b=conv(3, 4), c=conv(4, 2)))["a"]
     assert names(stream.writers) == ["a", "b"]
     assert "softmax may mix" in stream.kept
 
@@ -163,7 +163,7 @@ def test_a_sum_is_kept_whole_when_one_of_its_writers_must_be() -> None:
 def test_a_layer_called_twice_reads_one_stream() -> None:
     """c reads what a writes and what b writes: their channels go together, though nothing adds them."""
     model = Net(lambda m, x: m.c(m.a(x)) + m.c(m.b(x)), a=conv(3, 4), b=conv(3, 4), c=conv(4, 2))
-    streams = streams_of(model)
+    streams = channel_groups(model)
     assert names(streams["a"].writers) == ["a", "b"]
     assert streams["a"].joined
 
@@ -171,9 +171,9 @@ def test_a_layer_called_twice_reads_one_stream() -> None:
 def test_a_forward_pass_that_depends_on_data_is_refused() -> None:
     model = Net(lambda m, x: m.a(x) if x.sum() > 0 else x, a=conv(3, 3))
     with pytest.raises(ValueError, match="forward pass of Net cannot be traced"):
-        streams_of(model)
+        channel_groups(model)
 
 
 def test_compiled_models_are_looked_into() -> None:
     model = small_conv(width=4, depth=1)
-    assert list(streams_of(torch.compile(model, backend="eager"))) == list(streams_of(model))
+    assert list(channel_groups(torch.compile(model, backend="eager"))) == list(channel_groups(model))

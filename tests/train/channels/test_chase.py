@@ -13,10 +13,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from sparelu.train.analysis.convnets import small_conv, small_resnet
-from sparelu.train.channels.channel_groups import streams_of
+from sparelu.train.channels.channel_groups import channel_groups
 from sparelu.train.channels.chase import Chase, Removal, SoftBound, mmm, umm
 from sparelu.train.dynamic import RigL
-from sparelu.train.sparsifier.update_schedules import Exploration, Move
+from sparelu.train.sparsifier.update_schedules import Exploration, Update
 from sparelu.train.static import Static
 
 STEPS = 48
@@ -60,11 +60,11 @@ def test_the_soft_bound_grows_first_and_prunes_later() -> None:
     """The authors' numbers for CIFAR-10: 160 epochs of 500 steps, 5% beyond at first, half of that at epoch 65."""
     plan, total = SoftBound(), 80_000
     assert plan.move(0, total, 1000, 100_000) is plan.move(1500, total, 1000, 100_000) is None
-    assert plan.move(1000, total, 1000, 100_000) == Move(1000, int(100_000 * 0.025 * (1 + math.cos(math.pi / 65))))
+    assert plan.move(1000, total, 1000, 100_000) == Update(1000, int(100_000 * 0.025 * (1 + math.cos(math.pi / 65))))
     assert plan.move(32_500 // 1000 * 1000 + 500, total, 1000, 100_000) is None
-    assert SoftBound(every=500).move(32_500, total, 1000, 100_000) == Move(1000, 2500)
+    assert SoftBound(every=500).move(32_500, total, 1000, 100_000) == Update(1000, 2500)
     drop = math.ceil(1000 * (0.005 + 0.495 * 0.5 * (1 + math.cos(math.pi * 65 / 80))))
-    assert plan.move(65_000, total, 1000, 100_000) == Move(1000 - drop, drop)
+    assert plan.move(65_000, total, 1000, 100_000) == Update(1000 - drop, drop)
     assert SoftBound(every=90_000).move(90_000, 100_000, 1000, 100_000).grow < 1000
     last = SoftBound(every=10, until=1.0).move(90, 100, 50, 1000)
     assert last.keep + last.grow == 50
@@ -281,7 +281,7 @@ def test_zeros_stay_zero_in_weights_slots_biases_and_norms(network: str, optimiz
                 assert not tensor[~part.mask].any()
             assert not (part.mask & part.memory["removed"]).any()
         for name, gone in chase.removed.items():
-            stream = streams_of(model)[name]
+            stream = channel_groups(model)[name]
             for place, keys in [(p, ("bias",)) for p in stream.writers] + [
                 (p, ("weight", "bias")) for p in stream.norms
             ]:
@@ -306,7 +306,7 @@ def test_the_shrunk_model_equals_the_masked_one(network: str, residual: bool) ->
     assert sum(int(p.count_nonzero()) for p in small.parameters()) == sum(
         int(p.count_nonzero()) for p in model.parameters()
     )
-    streams = streams_of(small)
+    streams = channel_groups(small)
     assert {n: streams[n].width for n in chase.removed} == {n: int((~r).sum()) for n, r in chase.removed.items()}
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sparelu.train.analysis.convnets import small_conv, small_resnet
-from sparelu.train.channels.channel_groups import streams_of
+from sparelu.train.channels.channel_groups import channel_groups
 from sparelu.train.channels.remove import remove_channels, unread_channels
 
 
@@ -74,7 +74,7 @@ def deafened(network: str, seed: int, kind: torch.dtype = torch.float32) -> tupl
         if tensor.is_floating_point():
             tensor.data = torch.rand_like(tensor) + (0.1 if tensor.ndim == 1 else -0.5)
     deaf = {}
-    for name, stream in streams_of(model).items():
+    for name, stream in channel_groups(model).items():
         if not stream.kept:
             deaf[name] = torch.randperm(stream.width) < stream.width // 2
             for place in stream.readers:
@@ -98,7 +98,7 @@ def test_the_smaller_model_computes_the_same(network: str, training: bool, kind:
         assert float((before - after).abs().max()) <= tolerance * max(1.0, float(before.abs().max()))
         assert sizes(small) < sizes(model)
         assert {n: int((~d).sum()) for n, d in deaf.items()} == {
-            n: s.width for n, s in streams_of(small).items() if n in deaf
+            n: s.width for n, s in channel_groups(small).items() if n in deaf
         }
 
 

@@ -451,3 +451,18 @@ def test_the_wrapper_of_a_trainer_is_opened() -> None:
     loss_of(model).backward()
     Wrapper(inner).step()
     check_laws(model, inner, sparsifier)
+
+
+def test_a_sparse_model_that_gets_a_new_random_support_is_said() -> None:
+    """As when the state of the sparsifier is forgotten in a resume."""
+    first = kit("Static")
+    weights = copy.deepcopy(first[0].state_dict())
+    model = network(3)
+    model.load_state_dict(weights)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sparsifier = Static(model, optimizer, density=0.3, seed=9)
+    with pytest.warns(UserWarning, match=r"another support was drawn at random.*load_state_dict\(\)"):
+        by_optimizer(model, optimizer, sparsifier)
+    by_optimizer(model, optimizer, sparsifier)
+    assert sparsifier.steps == 2
+    check_laws(model, optimizer, sparsifier)

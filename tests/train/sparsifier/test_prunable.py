@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparelu.train.dynamic import MEST, SET, SNFS, RigL
-from sparelu.train.sparsifier.prunable import parts_of
+from sparelu.train.sparsifier.prunable import prunable_weights
 from sparelu.train.sparsifier.sparsifier import Sparsifier
 from sparelu.train.sparsifier.update_schedules import Exploration
 from sparelu.train.static import GradualMagnitude, Static
@@ -67,17 +67,17 @@ def test_attention_and_recurrent_layers_train_within_their_budget(
 
 def test_attention_with_other_key_sizes() -> None:
     model = nn.MultiheadAttention(8, 2, kdim=4, vdim=6)
-    assert list(parts_of(model)) == ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"]
+    assert list(prunable_weights(model)) == ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"]
 
 
 def test_parallel_models_have_the_names_of_the_module_inside() -> None:
-    assert list(parts_of(nn.DataParallel(nn.Sequential(nn.Linear(2, 2))))) == ["0.weight"]
+    assert list(prunable_weights(nn.DataParallel(nn.Sequential(nn.Linear(2, 2))))) == ["0.weight"]
 
 
 def test_layers_without_weights_are_left_out() -> None:
     model = nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 1)])
     model[1].weight = nn.Parameter(torch.empty(0, 4))
-    assert list(parts_of(model)) == ["0.weight"]
+    assert list(prunable_weights(model)) == ["0.weight"]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_sparse_gradients_are_refused_by_name() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.complex64])
 def test_tensors_of_any_width_are_cleared_and_lifted(dtype: torch.dtype, width: torch.dtype) -> None:
     """NaN and infinity go too; what lives keeps its bits. A slot may be of another width than its weight."""
-    part = next(iter(parts_of(nn.Linear(37, 5, dtype=width)).values()))
+    part = next(iter(prunable_weights(nn.Linear(37, 5, dtype=width)).values()))
     mask = torch.rand(5, 37, generator=torch.Generator().manual_seed(0)) < 0.4
     part.keep(mask)
     assert torch.equal(part.mask, mask)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sparelu.train import RigL, Static
-from sparelu.train.sparsifier.prunable import parts_of
+from sparelu.train.sparsifier.prunable import prunable_weights
 from sparelu.train.sparsifier.update_schedules import Exploration
 
 transformers = pytest.importorskip("transformers")
@@ -56,7 +56,7 @@ ALL = ["blocks.0.0.weight", "blocks.1.0.weight", "pair.weight", "head.weight"]
     ],
 )
 def test_weights_are_named(choices: dict[str, Any], wanted: list[str]) -> None:
-    assert list(parts_of(Model(), **choices)) == wanted
+    assert list(prunable_weights(Model(), **choices)) == wanted
     model = Model()
     sparsifier = Static(model, sgd(model), density=0.5, **choices)
     assert list(sparsifier.masks) == wanted
@@ -77,7 +77,7 @@ def test_weights_are_named(choices: dict[str, Any], wanted: list[str]) -> None:
 )
 def test_names_of_nothing_are_refused(choices: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        parts_of(Model(), **choices)
+        prunable_weights(Model(), **choices)
 
 
 def test_densities_by_name() -> None:
@@ -142,7 +142,7 @@ def test_the_linear_layers_of_gpt2_are_pruned() -> None:
     torch.manual_seed(0)
     model = transformers.GPT2LMHeadModel(config)
     with pytest.raises(ValueError, match=r"shares its memory with .*exclude"):
-        parts_of(model)
+        prunable_weights(model)
     before = model.transformer.h[0].attn.c_attn.weight.detach().clone()
     sparsifier = Static(model, sgd(model), density=0.25, exclude="lm_head", allocation="uniform")
     assert [n.split("h.0.")[-1] for n in sparsifier.masks] == [
