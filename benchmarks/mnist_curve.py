@@ -20,7 +20,7 @@ from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, mar
 from sparelu.experiments.benchmarks.run import run_benchmarks
 from sparelu.experiments.evaluate import evaluate
 from sparelu.experiments.figures.curves import score_against_nonzeros
-from sparelu.experiments.figures.rows import cells
+from sparelu.experiments.figures.rows import group_by
 from sparelu.experiments.trials.trial import Trial
 from sparelu.networks.network import Network
 from sparelu.recover.aiht.fitter import AIHT
@@ -86,7 +86,7 @@ def flat(rows: Rows) -> list[dict[str, Any]]:
 def cell(rows: Rows, method: str, nonzeros: int) -> Rows:
     """The seeds of a cell; of several widths the one of the largest median score."""
     own = [r for r in flat(rows) if (r["label"], r["budget"]) == (method, nonzeros)]
-    widths = cells(own, "width").values()
+    widths = group_by(own, "width").values()
     return max(widths, key=lambda same: np.median([r["score"] for r in same]), default=[])
 
 

@@ -27,9 +27,9 @@ from scipy.optimize import linear_sum_assignment
 from sparelu.data import Budget, Data, DataError
 from sparelu.datasets.planted import planted, planted_network
 from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
-from sparelu.experiments.benchmarks.run import add_options, folder_of, run_all, show
+from sparelu.experiments.benchmarks.run import add_options, folder_of, print_tables, run_all
 from sparelu.experiments.figures.heatmap import phase_transition
-from sparelu.experiments.figures.rows import cells
+from sparelu.experiments.figures.rows import group_by
 from sparelu.experiments.trials.task import Call
 from sparelu.identifiability import identifiability, visible
 from sparelu.method import Fitter, Refusal
@@ -167,7 +167,7 @@ def exact(r: Any) -> bool:
 def table(rows: Rows) -> str:
     """Of each cell: seeds exact of seeds run, least PSNR, nonzeros, most seconds."""
     body = []
-    for (law, biases, noise, inputs, m, s), own in sorted(cells(rows, *KIND, "m", "s").items()):
+    for (law, biases, noise, inputs, m, s), own in sorted(group_by(rows, *KIND, "m", "s").items()):
         counts = ", ".join(f"{r['nonzeros']}/{r['true_nonzeros']}" for r in own)
         least, seconds = min(r["psnr"] for r in own), max(r["seconds"] for r in own)
         kind = (law, f"{biases:g}", f"{noise:g}", inputs)
@@ -210,7 +210,7 @@ def silent(rows: Rows) -> str:
 def outputs_table(rows: Rows) -> str:
     """Of each cell: seeds exact, PSNR beside the other methods, weights planted, identifiable and found."""
     body = []
-    for (biases, m, s), own in sorted(cells(rows, "biases", "m", "s").items()):
+    for (biases, m, s), own in sorted(group_by(rows, "biases", "m", "s").items()):
         ours = [r for r in own if r["method"] == "exact"]
         if not ours:
             continue
@@ -364,7 +364,7 @@ def main(benchmarks: Sequence[Benchmark]) -> None:
             run_all([replace(of, full=asked(options, of.name))], folder, options)
         else:
             run_all(benchmarks, folder, options)
-    show(benchmarks, folder)
+    print_tables(benchmarks, folder)
 
 
 if __name__ == "__main__":

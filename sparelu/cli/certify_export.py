@@ -10,9 +10,10 @@ from rich.table import Table
 
 from sparelu import catalogue
 from sparelu.cli import flags
-from sparelu.cli.session import console, errors, size
+from sparelu.cli.session import console, errors
 from sparelu.data import DataError, Split
 from sparelu.digest import changed
+from sparelu.experiments.formatting import size
 from sparelu.experiments.trials.run_folder import DATA, RunFolder
 from sparelu.experiments.trials.trial import Trial
 from sparelu.experiments.write_run import write_result

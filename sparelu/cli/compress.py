@@ -10,12 +10,13 @@ from rich.table import Table
 
 from sparelu import catalogue
 from sparelu.cli.certify_export import data_of, print_claims
-from sparelu.cli.session import Bar, console, size
+from sparelu.cli.session import Bar, console
 from sparelu.compress.shallow import KERNELS
 from sparelu.data import Budget, Split
-from sparelu.experiments.figures.curves import save
+from sparelu.experiments.figures.curves import save_figure
 from sparelu.experiments.formatting import score as worded
-from sparelu.experiments.report.compression_curve import Curve, Width, gap_and_variance, share, width_figure
+from sparelu.experiments.formatting import size
+from sparelu.experiments.report.compression_curve import CompressionCurve, Width, gap_and_variance, share, width_figure
 from sparelu.experiments.trials.run_folder import DATA, RunFolder
 from sparelu.experiments.trials.trial import Evaluated, evaluate_solution, score_name
 from sparelu.experiments.write_run import write_result
@@ -77,7 +78,7 @@ def compress_command(
     curve = _curve(search, chosen, tolerance)
     with folder.opened({**whole, DATA: split.digest}, resume=False):
         write_result(folder, chosen.solution, whole, _result(search, chosen, curve))
-        picture, _ = save(width_figure(curve), folder.path / PICTURE)
+        picture, _ = save_figure(width_figure(curve), folder.path / PICTURE)
     console.print(_table(search, chosen, curve))
     print_claims(chosen.solution.certificates)
     console.print(f"Written to {folder.path}; the curve is {picture}.", highlight=False, soft_wrap=True)
@@ -132,13 +133,13 @@ def _neurons(judged: Evaluated) -> int:
     return sum(judged.solution.network.compact().hidden)
 
 
-def _curve(search: _Search, chosen: Evaluated, tolerance: float | None) -> Curve:
+def _curve(search: _Search, chosen: Evaluated, tolerance: float | None) -> CompressionCurve:
     """Return one width for each network found: those of equal neurons are one."""
     before = search.before
     name = score_name(search.solution.task)
     networks = {_neurons(j): j for _, j in sorted(search.found.items()) if j is not chosen} | {_neurons(chosen): chosen}
     widths = tuple(_width(m, judged, search, judged is chosen) for m, judged in sorted(networks.items()))
-    return Curve(widths, _neurons(before), before.train.score, before.test.score, name, tolerance)
+    return CompressionCurve(widths, _neurons(before), before.train.score, before.test.score, name, tolerance)
 
 
 def _width(m: int, judged: Evaluated, search: _Search, chosen: bool) -> Width:
@@ -156,7 +157,7 @@ def _width(m: int, judged: Evaluated, search: _Search, chosen: bool) -> Width:
     )
 
 
-def _result(search: _Search, chosen: Evaluated, curve: Curve) -> dict[str, Any]:
+def _result(search: _Search, chosen: Evaluated, curve: CompressionCurve) -> dict[str, Any]:
     found = [j for _, j in sorted(search.found.items())]
     rows = [{**j.row(), "chosen": j is chosen} for j in found]
     rows.append({**search.before.row(), "label": "original", "chosen": False})
@@ -164,7 +165,7 @@ def _result(search: _Search, chosen: Evaluated, curve: Curve) -> dict[str, Any]:
     return {**chosen.result(), **told}
 
 
-def _table(search: _Search, chosen: Evaluated, curve: Curve) -> Table:
+def _table(search: _Search, chosen: Evaluated, curve: CompressionCurve) -> Table:
     table = Table(title="Fewer neurons", title_justify="left")
     for heading in ("", "neurons", "nonzeros", "variance lost", "training", f"test {curve.score_name}", "stored"):
         table.add_column(heading, justify="right" if heading else "left")

@@ -13,8 +13,9 @@ from rich.table import Table
 from sparelu.cli import flags
 from sparelu.cli.declarations import declarations
 from sparelu.cli.options import FitOptions
-from sparelu.cli.session import INTERRUPTED, Bar, console, errors, size, stoppable, together
+from sparelu.cli.session import INTERRUPTED, Bar, console, errors, stoppable, together
 from sparelu.data import Split
+from sparelu.experiments.formatting import size
 from sparelu.experiments.options import BudgetChoice, TrialOptions
 from sparelu.experiments.trials import budget_path
 from sparelu.experiments.trials.one_standard_error import choose_budget
@@ -118,7 +119,7 @@ def _fit_path(job: _Job) -> tuple[Evaluated, list[dict[str, Any]]]:
     choice, split = job.choice, job.split
     budgets = sorted(set(choice.budgets)) or budget_path.default_budgets(job.trial, split)
     path = budget_path.BudgetPath(replace(job.trial, density=None), split, job.folder.path / "path")
-    steps: list[budget_path.Step] = []
+    steps: list[budget_path.PathStep] = []
     with ExitStack() as stack:
         stop = stack.enter_context(stoppable())
         bar = stack.enter_context(Bar(total=(1 + choice.folds) * len(budgets) + 1))

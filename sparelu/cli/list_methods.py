@@ -6,7 +6,7 @@ from rich.table import Table
 
 from sparelu.cli.declarations import Declaration, declarations
 from sparelu.cli.flags import named_method
-from sparelu.cli.session import size
+from sparelu.experiments.formatting import size
 
 
 def methods_table(name: str | None) -> tuple[Table, list[dict[str, Any]]]:

@@ -13,9 +13,10 @@ from rich.table import Table as Printed
 
 from sparelu import store
 from sparelu.cli.flags import data_source
-from sparelu.cli.session import console, errors, size
+from sparelu.cli.session import console, errors
 from sparelu.data import Rows
 from sparelu.datasets import DATASETS, columns_for
+from sparelu.experiments.formatting import size
 from sparelu.experiments.report.sweep_report import write_sweep_report
 from sparelu.experiments.sweeps.sweep import Table
 from sparelu.experiments.trials.run_folder import RunFolder

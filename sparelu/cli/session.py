@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -127,11 +126,3 @@ class Bar:
     def update(self, done: float, text: str) -> None:
         """Show ``done`` of the total, and what is being done."""
         self.progress.update(self.task, completed=done, description=text)
-
-
-def size(count: float) -> str:
-    """Return bytes in the unit that reads best."""
-    if count < 1000:
-        return f"{count:.0f} B"
-    power = min(3, int(math.log10(count)) // 3)
-    return f"{count / 1000**power:.1f} {('kB', 'MB', 'GB')[power - 1]}"

@@ -9,9 +9,9 @@ from typing import Any
 from rich.table import Table
 
 from sparelu.cli.options import TuneOptions
-from sparelu.cli.session import INTERRUPTED, Bar, console, errors, size, stoppable
+from sparelu.cli.session import INTERRUPTED, Bar, console, errors, stoppable
 from sparelu.data import Split
-from sparelu.experiments.formatting import score, settings
+from sparelu.experiments.formatting import score, settings, size
 from sparelu.experiments.options import Plan, TrialOptions
 from sparelu.experiments.trials.budget_path import default_budgets
 from sparelu.experiments.trials.one_standard_error import loss_name

@@ -18,7 +18,7 @@ from sparelu.data import Split
 from sparelu.experiments.options import Plan, check_select
 from sparelu.experiments.sweeps.sweep import Row, joblib_engine, run_row, sweep
 from sparelu.experiments.trials.folds import fold_numbers
-from sparelu.experiments.trials.one_standard_error import Validated, best, choose_budget, loss_of
+from sparelu.experiments.trials.one_standard_error import Validated, best, choose_budget, read_loss
 from sparelu.experiments.trials.run_folder import DATA, RunFolder
 from sparelu.experiments.trials.task import Task
 from sparelu.experiments.trials.trial import Evaluated, Trial
@@ -139,7 +139,7 @@ def _one_thread(trials: Sequence[Task]) -> Iterable[Row]:
 def _loss(row: Row) -> float | str:
     if "error" in row:
         return str(row["error"])
-    loss = loss_of(row["test"], "classification" if row["score_name"] == "accuracy" else "regression")
+    loss = read_loss(row["test"], "classification" if row["score_name"] == "accuracy" else "regression")
     return loss if math.isfinite(loss) else f"the loss on a held-out fold is {loss}"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from bokeh.plotting import figure
 
 from sparelu.data import Split
-from sparelu.experiments.report.compression_curve import Curve
+from sparelu.experiments.report.compression_curve import CompressionCurve
 from sparelu.experiments.report.function_chart import drawn_rows, function_chart
 from sparelu.experiments.report.live_network import input_namer
 from sparelu.experiments.report.run_report import CrossValidation, Point, write_report
@@ -96,7 +96,7 @@ def _write_report(
         extra=extra,
         validation=validation,
         function=_function(folder, solution, result.get("drawn_rows"), beside),
-        widths=None if "widths" not in result else Curve.of(result["widths"]),
+        widths=None if "widths" not in result else CompressionCurve.of(result["widths"]),
     )
 
 

@@ -129,7 +129,7 @@ def run_benchmarks(benchmarks: Sequence[Benchmark], about: str | None, file: str
     asked = [b for b in benchmarks if not options.names or b.name in options.names]
     if not options.only_print:
         run_all(asked, folder, options, functools.partial(_agrees, options.where))
-    show(asked, folder)
+    print_tables(asked, folder)
 
 
 def _agrees(where: Sequence[str], task: Task) -> bool:
@@ -137,7 +137,7 @@ def _agrees(where: Sequence[str], task: Task) -> bool:
     return all(str(settings.get(name)) == value for name, _, value in (given.partition("=") for given in where))
 
 
-def show(benchmarks: Sequence[Benchmark], folder: Path) -> None:
+def print_tables(benchmarks: Sequence[Benchmark], folder: Path) -> None:
     """Print the tables of the rows in ``folder``."""
     for benchmark in benchmarks:
         rows = benchmark.results(Table(benchmark.path(folder)).rows())

@@ -18,7 +18,7 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from sparelu.experiments.figures.rows import SERIES, FlatRow, cells, drawable, over_seeds
+from sparelu.experiments.figures.rows import SERIES, FlatRow, drawable, group_by, over_seeds
 from sparelu.experiments.formatting import duration, is_share, size
 from sparelu.store import write_atomically
 
@@ -96,7 +96,7 @@ def cost_against_nonzeros(rows: Sequence[FlatRow], *, series: str = "label") -> 
     return figure
 
 
-def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
+def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
     """Write ``stem``.png and ``stem``.pdf, each atomically; the same figure gives the same bytes."""
     paths = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".pdf")
     figure.set_dpi(DPI)
@@ -138,7 +138,7 @@ def _lines(axes: Axes, rows: Sequence[FlatRow], series: str, value: str) -> np.n
     """Return a line with its band for each value of ``series``; all mean points (nonzeros, value)."""
     axes.set_xscale("log")
     drawn = [row for row in rows if row["nonzeros"] > 0]
-    groups = {key[0]: over_seeds(cell, value) for key, cell in cells(drawn, series).items()}
+    groups = {key[0]: over_seeds(cell, value) for key, cell in group_by(drawn, series).items()}
     for look, (label, points) in enumerate(groups.items()):
         x, mean, spread, seeds = points.T
         colour, marker = SERIES[look % len(SERIES)], MARKERS[look % len(MARKERS)]

@@ -17,7 +17,7 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from sparelu.experiments.figures.curves import STYLE, count_ticks
-from sparelu.experiments.figures.rows import FlatRow, cells, drawable
+from sparelu.experiments.figures.rows import FlatRow, drawable, group_by
 
 MISSING = "#d9d9d9"
 LINE = "#d55e00"
@@ -67,7 +67,7 @@ def phase_transition(
     ``titles`` what x and y are called. Raises ``ValueError`` when no row has a score.
     """
     judged = [{**row, "success": float(success(row))} for row in drawable(rows, "score", x, y)]
-    seeds = max(len(cell) for cell in cells(judged, by, x, y).values())
+    seeds = max(len(cell) for cell in group_by(judged, by, x, y).values())
     label = f"share of {seeds} seed{'s'[: seeds > 1]} with {criterion}"
     return _panels(judged, (x, y), "success", by, titles or (x, y), label, Normalize(0, 1), theory)
 
@@ -110,7 +110,7 @@ def panels_into(
 
 
 def _scale_of(rows: Sequence[FlatRow], by: str, x: str, y: str, value: str) -> Normalize:
-    means = [np.mean([row[value] for row in cell]) for cell in cells(rows, by, x, y).values()]
+    means = [np.mean([row[value] for row in cell]) for cell in group_by(rows, by, x, y).values()]
     low, high = float(min(means)), float(max(means))
     return LogNorm(low, high) if low > 0 and high > 100 * low else Normalize(low, high)
 
@@ -125,7 +125,7 @@ def _panels(
     norm: Normalize,
     theory: Theory | None,
 ) -> Figure:
-    many = len(cells(rows, by))
+    many = len(group_by(rows, by))
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(
             figsize=(1.4 + 2.7 * _columns(many), 0.6 + 2.5 * -(-many // _columns(many))), layout="constrained"
@@ -150,7 +150,7 @@ def _fill(
     theory: Theory | None,
 ) -> None:
     x, y = (np.array(sorted({row[name] for row in rows}), dtype=float) for name in names)
-    groups = {key[0]: cell for key, cell in cells(rows, by).items()}
+    groups = {key[0]: cell for key, cell in group_by(rows, by).items()}
     columns = _columns(len(groups))
     lines = -(-len(groups) // columns)
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
@@ -176,7 +176,7 @@ def _means(
 ) -> np.ma.MaskedArray:
     """Return means of the cells (y, x); cells without a row are masked."""
     grid = np.ma.masked_all((len(y), len(x)))
-    for key, cell in cells(rows, *names).items():
+    for key, cell in group_by(rows, *names).items():
         grid[np.searchsorted(y, key[1]), np.searchsorted(x, key[0])] = np.mean([row[value] for row in cell])
     return grid
 

@@ -31,7 +31,7 @@ def drawable(rows: Sequence[FlatRow], *names: str) -> list[FlatRow]:
     return found
 
 
-def cells(rows: Sequence[FlatRow], *names: str) -> dict[tuple[Any, ...], list[FlatRow]]:
+def group_by(rows: Sequence[FlatRow], *names: str) -> dict[tuple[Any, ...], list[FlatRow]]:
     """Return rows by their values of ``names``, in the order of first appearance."""
     groups: dict[tuple[Any, ...], list[FlatRow]] = {}
     for row in rows:

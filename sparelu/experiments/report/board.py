@@ -9,7 +9,7 @@ from bokeh.models import CDSView, ColumnDataSource, HoverTool, IndexFilter, Rang
 from bokeh.models.widgets.tables import DataTable, NumberFormatter, StringFormatter, TableColumn
 from bokeh.plotting import figure
 
-from sparelu.experiments.figures.rows import SERIES, FlatRow, cells, finite
+from sparelu.experiments.figures.rows import SERIES, FlatRow, finite, group_by
 from sparelu.experiments.formatting import is_share, plain
 from sparelu.experiments.report.charts import count_axis, frame, x_range, y_range
 
@@ -73,7 +73,7 @@ def board_chart(rows: Sequence[FlatRow], source: ColumnDataSource, score_name: s
     low, high = y_range([rows[i]["score"] for i in drawn])
     plot.y_range = Range1d(start=low, end=high)
     count_axis(plot, *x_range([rows[i]["nonzeros"] for i in drawn]))
-    groups = cells([{"label": rows[i].get("label"), "at": i} for i in drawn], "label")
+    groups = group_by([{"label": rows[i].get("label"), "at": i} for i in drawn], "label")
     for look, ((label,), group) in enumerate(groups.items()):
         view = CDSView(filter=IndexFilter(indices=[row["at"] for row in group]))
         plot.scatter(

@@ -43,7 +43,7 @@ class Width:
 
 
 @dataclass(frozen=True)
-class Curve:
+class CompressionCurve:
     """Widths tried, the neurons and scores of the original network, and how much score might be lost (None: not asked).
 
     ``score_name`` is what the scores are ("accuracy", "R2").
@@ -57,7 +57,7 @@ class Curve:
     tolerance: float | None
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "Curve":
+    def of(cls, values: Mapping[str, Any]) -> "CompressionCurve":
         """Read from the values of ``dataclasses.asdict``."""
         return cls(**{**values, "widths": tuple(Width(**width) for width in values["widths"])})
 
@@ -102,7 +102,7 @@ def share(gap: float, variance: float) -> float:
     return gap / variance if variance > 0 else (math.inf if gap > 0 else 0.0)
 
 
-def width_figure(curve: Curve) -> Figure:
+def width_figure(curve: CompressionCurve) -> Figure:
     """Draw error (left) and score (right) against neurons, the chosen width ringed; dashed: the original, the
     tolerance.
     """
@@ -147,7 +147,7 @@ def _ring(axes: Axes, points: Sequence[tuple[int, float]]) -> None:
         axes.plot([x], [y], "o", markersize=12, markerfacecolor="none", markeredgecolor=CHOSEN, label="chosen")
 
 
-def width_chart(curve: Curve) -> figure | None:
+def width_chart(curve: CompressionCurve) -> figure | None:
     """Draw error against neurons for a report, both axes log; None when nothing was lost at any width."""
     losses = curve.losses
     if not losses:

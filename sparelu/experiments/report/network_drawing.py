@@ -19,7 +19,7 @@ SWEEPS = 6
 
 
 @dataclass(frozen=True)
-class Limits:
+class DrawingLimits:
     """How much is drawn: units of each kind, and weights in all."""
 
     inputs: int = 40
@@ -41,7 +41,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Curve:
+class DrawnWeight:
     """A weight: an SVG path between two units, ``width`` in pixels, ``source`` and ``target`` their keys."""
 
     source: str
@@ -60,7 +60,7 @@ class Drawing:
     width: int
     height: int
     units: tuple[Unit, ...]
-    curves: tuple[Curve, ...]
+    curves: tuple[DrawnWeight, ...]
     titles: tuple[tuple[float, str], ...]
     left_out: str
 
@@ -70,10 +70,10 @@ def draw(
     outputs: int,
     input_name: Callable[[int], str],
     output_name: Callable[[int], str],
-    limits: Limits | None = None,
+    limits: DrawingLimits | None = None,
 ) -> Drawing:
     """Lay out ``body`` with ``outputs`` outputs in columns from the inputs (left) to the outputs (right)."""
-    limits = limits or Limits()
+    limits = limits or DrawingLimits()
     columns = _choose(body, outputs, limits)
     wires = _between(body, columns, limits.weights)
     columns = _untangle(columns, wires[: len(body.layers)])
@@ -110,7 +110,7 @@ def _strongest(units: np.ndarray, strength: np.ndarray, limit: int) -> np.ndarra
     return np.sort(units[np.lexsort((units, -strength))[:limit]])
 
 
-def _choose(body: Anatomy, outputs: int, limits: Limits) -> list[np.ndarray]:
+def _choose(body: Anatomy, outputs: int, limits: DrawingLimits) -> list[np.ndarray]:
     """Return units drawn in each column: the strongest neurons, then the inputs and outputs most tied to them."""
     hidden = [_strongest(u, body.strength(i), limits.neurons) for i, u in enumerate(body.hidden)]
     first, last = body.layers[0], body.layers[-1]
@@ -206,7 +206,7 @@ def _tip(body: Anatomy, column: int, unit: int, names: Sequence[Callable[[int], 
 
 def _curves(
     wires: Sequence[Wires], places: Sequence[dict[int, tuple[float, float]]], names: Sequence[Callable[[int], str]]
-) -> tuple[Curve, ...]:
+) -> tuple[DrawnWeight, ...]:
     """Return curves, thin ones first so that the strong lie on top."""
     made = []
     for i, w in enumerate(wires):
@@ -217,7 +217,7 @@ def _curves(
             (x0, y0), (x1, y1) = places[below][s], places[above][t]
             bend = (x0 + x1) / 2
             made.append(
-                Curve(
+                DrawnWeight(
                     f"c{below}u{s}",
                     f"c{above}u{t}",
                     f"M{x0:.0f} {y0:.1f}C{bend:.0f} {y0:.1f} {bend:.0f} {y1:.1f} {x1:.0f} {y1:.1f}",

@@ -8,7 +8,7 @@ import numpy as np
 from bokeh.plotting import figure
 
 from sparelu.experiments.report.charts import CrossValidation, Point
-from sparelu.experiments.report.compression_curve import Curve
+from sparelu.experiments.report.compression_curve import CompressionCurve
 from sparelu.experiments.report.html import embedded, render, render_section
 from sparelu.experiments.report.section import Report, find_sections
 from sparelu.outcome import Solution
@@ -27,7 +27,7 @@ def write_report(
     extra: Mapping[str, str] = MappingProxyType({}),
     validation: CrossValidation | None = None,
     function: figure | None = None,
-    widths: Curve | None = None,
+    widths: CompressionCurve | None = None,
 ) -> None:
     """Write the report of ``solution`` to ``path``, atomically.
 

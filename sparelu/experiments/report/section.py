@@ -12,7 +12,7 @@ from bokeh.model import Model
 from bokeh.plotting import figure
 
 from sparelu.experiments.report.charts import CrossValidation, Point
-from sparelu.experiments.report.compression_curve import Curve
+from sparelu.experiments.report.compression_curve import CompressionCurve
 from sparelu.experiments.report.live_network import Anatomy, anatomy
 from sparelu.experiments.report.tables import LayerRow, layer_rows
 from sparelu.outcome import Solution
@@ -30,7 +30,7 @@ class Report:
     extra: Mapping[str, str] = field(default_factory=dict)
     validation: CrossValidation | None = None
     function: figure | None = None
-    widths: Curve | None = None
+    widths: CompressionCurve | None = None
 
     @cached_property
     def body(self) -> Anatomy:

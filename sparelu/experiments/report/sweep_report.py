@@ -12,9 +12,9 @@ from bokeh.model import Model
 from matplotlib.figure import Figure
 
 from sparelu.datasets import DATASETS
-from sparelu.experiments.figures.curves import cost_against_nonzeros, save, score_against_nonzeros
+from sparelu.experiments.figures.curves import cost_against_nonzeros, save_figure, score_against_nonzeros
 from sparelu.experiments.figures.heatmap import panels, phase_transition, sampling_line
-from sparelu.experiments.figures.rows import FlatRow, cells, finite
+from sparelu.experiments.figures.rows import FlatRow, finite, group_by
 from sparelu.experiments.formatting import plain
 from sparelu.experiments.report.board import board_chart, board_table, source_of
 from sparelu.experiments.report.html import embedded, render
@@ -90,7 +90,7 @@ def write_sweep_report(folder: Path, rows: Sequence[Mapping[str, Any]], title: s
     table = [flat(row) for row in rows]
     pictures = []
     for name, draw in (("variant", figures_of), ("family", transitions_of)):
-        for (data,), group in cells(table, name).items():
+        for (data,), group in group_by(table, name).items():
             pictures += [_picture(folder, str(data), *found) for found in draw(group).items()]
     source, score_name = source_of(table), _score_name(table)
     chart = board_chart(table, source, score_name)
@@ -101,7 +101,7 @@ def write_sweep_report(folder: Path, rows: Sequence[Mapping[str, Any]], title: s
         "pictures": pictures,
         "score_name": score_name,
         "count": len(rows),
-        "statuses": {status: len(group) for (status,), group in cells(table, "status").items()},
+        "statuses": {status: len(group) for (status,), group in group_by(table, "status").items()},
         "circumstances": _circumstances(rows),
     }
     write_atomically(folder / "board.html", render("board.html", context))
@@ -112,7 +112,7 @@ def _picture(folder: Path, data: str, name: str, drawn: tuple[str, Figure]) -> d
     """Write a figure as PNG and PDF; what the page shows of it."""
     caption, figure = drawn
     stem = folder / re.sub(r"[^A-Za-z0-9]+", "-", f"{data} {name}")
-    png, _ = save(figure, stem)
+    png, _ = save_figure(figure, stem)
     image = "data:image/png;base64," + base64.b64encode(png.read_bytes()).decode()
     return {"data": data, "caption": caption, "image": image, "stem": stem.name}
 
@@ -127,14 +127,14 @@ def figures_of(rows: Sequence[FlatRow]) -> dict[str, tuple[str, Figure]]:
     found: dict[str, tuple[str, Figure]] = {}
     dense = [row["score"] for row in scored if row["label"] == "dense"]
     sparse = [row for row in scored if row["label"] != "dense" and row["nonzeros"] > 0]
-    shapes = cells(sparse, "hidden")
+    shapes = group_by(sparse, "hidden")
     for (hidden,), group in shapes.items() if len(shapes) <= SHAPES else ():
         where = f", hidden {plain(hidden)}" if len(shapes) > 1 else ""
         line = sum(dense) / len(dense) if dense else None
         found[f"score{where}"] = f"{name} against nonzeros{where}", score_against_nonzeros(group, name=name, dense=line)
         if all(any(row.get(cost) for row in group) for cost in ("peak_memory", "seconds")):
             found[f"cost{where}"] = f"peak memory and time against nonzeros{where}", cost_against_nonzeros(group)
-    for (kind,), group in cells(sparse, "budget_of").items():
+    for (kind,), group in group_by(sparse, "budget_of").items():
         if _several(group, "width") and _several(group, "budget"):
             found |= _over_widths(group, name, kind)
     return found
@@ -157,7 +157,7 @@ def transitions_of(rows: Sequence[FlatRow]) -> dict[str, tuple[str, Figure]]:
     scored = [
         row for row in rows if row["data"] == "planted" and row["budget_of"] == "nonzeros" and finite(row, "psnr")
     ]
-    widths = cells(scored, "hidden", "inputs")
+    widths = group_by(scored, "hidden", "inputs")
     found: dict[str, tuple[str, Figure]] = {}
     for (hidden, inputs), group in widths.items() if len(widths) <= SHAPES else ():
         if _several(group, "samples") and _several(group, "budget"):

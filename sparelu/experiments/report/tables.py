@@ -110,7 +110,7 @@ def _ends(units: np.ndarray, weights: np.ndarray, name: Callable[[int], str]) ->
     return shown + (f"; {len(order) - ENDS} more" if len(order) > ENDS else "")
 
 
-def circumstances(solution: Solution, split: str, extra: Mapping[str, str]) -> dict[str, str]:
+def describe_circumstances(solution: Solution, split: str, extra: Mapping[str, str]) -> dict[str, str]:
     """Return data, method, settings, seed, cost and machine, in the order in which they are printed."""
     about, s = dict(solution.about), solution
     method = s.method + (" with " + settings(s.settings) if s.settings else "")

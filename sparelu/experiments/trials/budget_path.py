@@ -8,7 +8,7 @@ from pathlib import Path
 from sparelu import store
 from sparelu.data import Budget, Split
 from sparelu.experiments.trials.folds import fold_numbers, fold_split
-from sparelu.experiments.trials.one_standard_error import Validated, loss_of
+from sparelu.experiments.trials.one_standard_error import Validated, read_loss
 from sparelu.experiments.trials.run_folder import DATA
 from sparelu.experiments.trials.trial import Evaluated, Trial, evaluate_solution
 from sparelu.outcome import Iterate, Solution, Status
@@ -16,7 +16,7 @@ from sparelu.run import Checkpoint
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class PathStep:
     """One budget: the trial judged on test rows, and its losses on held-out folds of the training rows."""
 
     evaluated: Evaluated
@@ -53,7 +53,7 @@ class BudgetPath:
         folds: int,
         watch: Callable[[int, Iterate], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
-    ) -> Iterator[Step]:
+    ) -> Iterator[PathStep]:
         """Fit every budget on all training rows, and once without each of ``folds`` folds, which are to choose by."""
         fold_numbers(self.split.train, folds, self.trial.seed)  # refuses a wrong number before anything is spent
         for s in nonzeros:
@@ -66,8 +66,8 @@ class BudgetPath:
                 held = self._fit(s, inner, f"-fold{i + 1}of{folds}", watch, stop)
                 if held.solution.status is Status.interrupted:
                     return
-                losses.append(loss_of(held.test, self.split.train.task))
-            yield Step(whole, Validated(s, tuple(losses), self.trial.settings))
+                losses.append(read_loss(held.test, self.split.train.task))
+            yield PathStep(whole, Validated(s, tuple(losses), self.trial.settings))
 
     def _is_of(self, kept: Solution, split: Split) -> bool:
         """Say whether a finished fit is of these rows; those of files count only where they say so."""

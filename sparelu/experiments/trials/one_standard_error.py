@@ -77,7 +77,7 @@ def best(curve: Sequence[Validated]) -> Validated:
     return min(scored, key=lambda p: p.loss)
 
 
-def loss_of(measured: Measurement | Mapping[str, Any], task: str) -> float:
+def read_loss(measured: Measurement | Mapping[str, Any], task: str) -> float:
     """Return the loss of a measurement (or of its stored form): share of wrong labels, or mean squared error."""
     values = measured if isinstance(measured, Mapping) else vars(measured)
     return 1 - float(values["accuracy"]) if task == "classification" else float(values["mse"])

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.collections import QuadMesh
 from PIL import Image
 
-from sparelu.experiments.figures.curves import cost_against_nonzeros, save, score_against_nonzeros
+from sparelu.experiments.figures.curves import cost_against_nonzeros, save_figure, score_against_nonzeros
 from sparelu.experiments.figures.heatmap import Theory, panels, phase_transition
 
 
@@ -135,8 +135,10 @@ def test_rows_that_cannot_be_drawn_are_refused_in_words() -> None:
 
 def test_files_are_png_and_vector_pdf_the_same_every_time_and_settings_stay(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
-    first = [p.read_bytes() for p in save(score_against_nonzeros(THREE, name="test accuracy"), tmp_path / "a.b")]
-    again = [p.read_bytes() for p in save(score_against_nonzeros(THREE, name="test accuracy"), tmp_path / "again")]
+    first = [p.read_bytes() for p in save_figure(score_against_nonzeros(THREE, name="test accuracy"), tmp_path / "a.b")]
+    again = [
+        p.read_bytes() for p in save_figure(score_against_nonzeros(THREE, name="test accuracy"), tmp_path / "again")
+    ]
     assert first == again
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.b.pdf", "a.b.png", "again.pdf", "again.png"]
     assert Image.open(io.BytesIO(first[0])).size[0] > 900

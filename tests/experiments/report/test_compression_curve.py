@@ -8,7 +8,7 @@ import pytest
 
 from sparelu.data import Data
 from sparelu.experiments.report.compression_curve import (
-    Curve,
+    CompressionCurve,
     Width,
     gap_and_variance,
     share,
@@ -17,7 +17,7 @@ from sparelu.experiments.report.compression_curve import (
 )
 from sparelu.networks.network import Network
 
-CURVE = Curve(
+CURVE = CompressionCurve(
     (
         Width(2, 0.4, 0.3, 0.35, 0.6, 0.5, False),
         Width(4, 0.02, 0.01, 0.03, 0.9, 0.8, True),
@@ -44,7 +44,7 @@ def test_gap_and_variance_are_means_over_rows() -> None:
 
 
 def test_a_curve_survives_its_json() -> None:
-    assert Curve.of(json.loads(json.dumps(asdict(CURVE)))) == CURVE
+    assert CompressionCurve.of(json.loads(json.dumps(asdict(CURVE)))) == CURVE
 
 
 def test_the_figure_has_the_numbers_and_rings_the_choice() -> None:
@@ -61,7 +61,7 @@ def test_the_figure_has_the_numbers_and_rings_the_choice() -> None:
 
 
 def test_there_is_no_chart_where_nothing_is_lost() -> None:
-    nothing = Curve((Width(4, None, 0.0, 0.0, 1.0, 1.0, True),), 8, 1.0, 1.0, "R2", None)
+    nothing = CompressionCurve((Width(4, None, 0.0, 0.0, 1.0, 1.0, True),), 8, 1.0, 1.0, "R2", None)
     assert width_chart(nothing) is None
     assert len(width_figure(nothing).axes) == 2
     assert width_chart(CURVE) is not None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sparelu.experiments import formatting as text
 from sparelu.experiments.report.charts import Point, history_charts, score_chart
 from sparelu.experiments.report.live_network import anatomy
-from sparelu.experiments.report.network_drawing import Limits, draw
+from sparelu.experiments.report.network_drawing import DrawingLimits, draw
 from sparelu.experiments.report.pixel_maps import pixel_maps
 from sparelu.experiments.report.tables import neuron_rows
 from sparelu.networks.network import Network
@@ -77,7 +77,7 @@ def test_a_small_network_is_drawn_whole_with_signs_and_relative_widths() -> None
 
 def test_a_large_network_is_drawn_in_part_and_the_strongest_are_kept() -> None:
     network, dense = random_network((200, 100, 30), 3000, biases=False)
-    limits = Limits(inputs=15, neurons=10, outputs=5, weights=60)
+    limits = DrawingLimits(inputs=15, neurons=10, outputs=5, weights=60)
     drawing = draw(anatomy(network), 30, plain_name, class_name, limits)
     drawn = {kind: [u for u in drawing.units if u.kind == kind] for kind in ("input", "neuron", "output")}
     assert {k: len(v) for k, v in drawn.items()} == {"input": 15, "neuron": 10, "output": 5}

@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy.stats import sem
 
-from sparelu.experiments.trials.one_standard_error import Validated, choose_budget, loss_name, loss_of
+from sparelu.experiments.trials.one_standard_error import Validated, choose_budget, loss_name, read_loss
 from sparelu.method import SettingError
 
 # Means 5, 3.5, 3, 4; the standard error of the best is 1/sqrt(3) = 0.577, so that 3.5 is within and 5 is not.
@@ -51,6 +51,6 @@ def test_nothing_to_choose_from_and_wrong_names() -> None:
 
 def test_losses_of_both_tasks() -> None:
     measured = {"accuracy": 0.9, "mse": 0.25}
-    assert loss_of(measured, "classification") == pytest.approx(0.1)
-    assert loss_of(measured, "regression") == 0.25
+    assert read_loss(measured, "classification") == pytest.approx(0.1)
+    assert read_loss(measured, "regression") == 0.25
     assert "wrong" in loss_name("classification")
