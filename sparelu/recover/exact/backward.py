@@ -9,10 +9,8 @@ from torch import Tensor
 from sparelu.recover.exact.hinges import Sample, merge_duplicates, merge_indistinct
 from sparelu.recover.exact.least_squares import Fit, accept, explains_as_well, refit, wald
 from sparelu.recover.exact.relu_model import ReluModel, Support
-from sparelu.recover.exact.tolerances import CONVERGED, NOISELESS
+from sparelu.recover.exact.tolerances import CONVERGED, MERGE, NOISELESS
 
-MERGE = 30.0
-"""Hinges are one when joining them costs less than so many mse / n, about the threshold of one number."""
 ROUNDS = 8
 """Drops in a row before anything is added."""
 SHARE = 5

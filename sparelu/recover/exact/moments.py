@@ -19,15 +19,13 @@ from sparelu.recover.exact.hinges import Sample
 class Moments:
     """Least squares on the affine part alone: ``affine`` (d + 1,), relative error ``mse``; ``negative`` in [0, 1].
 
-    ``rank`` counts the eigenvalues of the second moment of the residual that noise does not explain; ``power`` (d + 1,)
-    are the mean squares of the inputs.
+    ``rank`` counts the eigenvalues of the second moment of the residual that noise does not explain.
     """
 
     affine: Float[Tensor, " inputs"]
     mse: float
     negative: float
     rank: int
-    power: Float[Tensor, " inputs"]
 
 
 def moments(sample: Sample) -> Moments:
@@ -49,4 +47,4 @@ def moments(sample: Sample) -> Moments:
     noise = 2 * (squares * len(second) / n) ** 0.5 * variance
     below, above = float((-values - noise).clamp(min=0).sum()), float((values - noise).clamp(min=0).sum())
     negative = below / (below + above) if below + above > 0 else 0.5
-    return Moments(affine, squares, negative, int((values.abs() > noise).sum()), power)
+    return Moments(affine, squares, negative, int((values.abs() > noise).sum()))

@@ -28,7 +28,7 @@ from sparelu.recover.exact.moments import moments
 from sparelu.recover.exact.normal_equations import errors
 from sparelu.recover.exact.rare_activations import SHARE, drop_undecided, explain_few
 from sparelu.recover.exact.relu_model import ReluModel, Support
-from sparelu.recover.exact.tolerances import CONVERGED, NOISELESS, ROUNDED_ERROR, ROUNDING, SMALL_ANGLE
+from sparelu.recover.exact.tolerances import CONVERGED, MERGE, NOISELESS, ROUNDED_ERROR, ROUNDING, SMALL_ANGLE
 from sparelu.recover.exact.warm_start import carrying, largest, stage, with_random
 
 FIRST_PENALTY = 0.35
@@ -40,8 +40,6 @@ EXPLAINED = 2.2
 FEW = 150
 """Up to so many weights refits are cheap, and are tried early; above, the penalty falls while that explains more."""
 FEWEST_ROWS = 8000
-MERGE = 30.0
-"""Hinges are one when joining them costs less than this many mse / n."""
 DECAY = 3.0
 """What the penalty is divided by from step to step."""
 COMPLETE = 0.55

@@ -19,6 +19,8 @@ RISE = 60.0
 """Rise of the error, in units of 1 / sqrt(n), up to which another form of a network explains the rows as well."""
 CONVERGED = 1e-3
 """Relative gain of a step at which its error is that of least squares, for the test of a drop."""
+MERGE = 30.0
+"""Hinges are one when joining them costs less than this many mse / n, about the threshold of one number."""
 SMALL_ANGLE = 0.99
 """|cos| above which the leading order in the angle of two hinges says what joining them costs."""
 RESOLVED = 1e-6

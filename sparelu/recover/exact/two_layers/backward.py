@@ -1,31 +1,24 @@
 """What a refit of kinks of kinks does not need: weights of small t statistic, and those beyond a budget."""
 
-import math
-
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.tolerances import ROUNDING
+from sparelu.recover.exact.tolerances import MERGE, ROUNDING, universal_threshold
 from sparelu.recover.exact.two_layers.hinges import DeepKinks, live, tidied, without_dead
 from sparelu.recover.exact.two_layers.least_squares import DeepFit, deep_refit, deep_saliency
 from sparelu.recover.exact.two_layers.relu_model import faced, network, turned
 
-NOISELESS = 1e-12
-"""Relative error below which labels are exact, if only in float32."""
-ROUNDED = 144.0
-"""Squared t statistic of a weight that the rounding of labels does not explain."""
-MERGE = 30.0
-"""Kinks are one when joining them costs less than this many mse / n."""
+FEWEST = 1000
+"""Candidates of a threshold at least."""
 PASSES = 12
 
 
 def threshold(model: DeepKinks, mse: float) -> float:
     """Squared t statistic that noise alone rarely reaches among all weights."""
-    noise = 2 * math.log(max(model.vector().numel(), 1000)) + 6
-    return max(noise, ROUNDED) if mse < NOISELESS else noise
+    return universal_threshold(max(model.vector().numel(), FEWEST), mse)
 
 
 def support(model: DeepKinks) -> Tensor:

@@ -16,8 +16,8 @@ from sparelu.recover.exact.hinges import Sample
 from sparelu.recover.exact.inputs import read_columns
 from sparelu.recover.exact.label_precision import label_rounding
 from sparelu.recover.exact.moments import moments
-from sparelu.recover.exact.tolerances import ROUNDING
-from sparelu.recover.exact.two_layers.backward import NOISELESS, all_t, oriented_fit, straightened, trimmed
+from sparelu.recover.exact.tolerances import NOISELESS, ROUNDING
+from sparelu.recover.exact.two_layers.backward import all_t, oriented_fit, straightened, trimmed
 from sparelu.recover.exact.two_layers.exchange import exchanged
 from sparelu.recover.exact.two_layers.hinges import DeepKinks
 from sparelu.recover.exact.two_layers.least_squares import DeepFit, deep_refit

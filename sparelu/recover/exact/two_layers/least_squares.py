@@ -159,7 +159,7 @@ def _descend(
 
 
 def deep_saliency(fit: DeepFit) -> Float[Tensor, " p"]:
-    """Squared t statistic of every free weight (:func:`.refit.saliency`)."""
+    """Squared t statistic of every free weight (:func:`.least_squares.wald`)."""
     variance = torch.cholesky_inverse(factor(fit.gram)).diagonal() * max(fit.mse, ROUNDING)
     return fit.model.vector()[fit.free].square() / variance
 

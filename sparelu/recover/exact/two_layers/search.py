@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from sparelu.recover.exact.hinges import BLOCK, Sample
-from sparelu.recover.exact.tolerances import ROUNDING
-from sparelu.recover.exact.two_layers.backward import NOISELESS, threshold, without_weak
+from sparelu.recover.exact.tolerances import NOISELESS, ROUNDING
+from sparelu.recover.exact.two_layers.backward import threshold, without_weak
 from sparelu.recover.exact.two_layers.hinges import DeepKinks, live, tidied
 from sparelu.recover.exact.two_layers.least_squares import DeepFit, asked, deep_error, deep_refit
 from sparelu.recover.exact.two_layers.warm_start import deep_stage
