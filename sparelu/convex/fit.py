@@ -1,5 +1,6 @@
 """What the two fitters of convex programs share: penalties from large to small, patterns that are added, budgets."""
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
@@ -140,7 +141,7 @@ class ConvexFitter(Fitter, ABC):
         if kept or not stage.chosen:
             stage = replace(stage, chosen=stage.points, chosen_number=stage.number)
         if not kept or stage.number + 1 == len(stage.penalties):
-            return replace(stage, finished=True)
+            return replace(stage, finished=True, found=neurons)
         return replace(stage, number=stage.number + 1, round=0, before=stage.points, points=(), kept={})
 
     def _keeps(self, neurons: Neurons, budget: Budget, data: Data) -> bool:
@@ -154,7 +155,7 @@ class ConvexFitter(Fitter, ABC):
         On a path the optimum of the last penalty that fits competes with that of the next, cut to the budget and
         fitted again, by the objective at the latter's penalty.
         """
-        now = self.neurons(table, stage.patterns, stage.points)
+        now = stage.found or self.neurons(table, stage.patterns, stage.points)
         if self._keeps(now, budget, data):
             return now
         allowed = budget.count(data.inputs, data.outputs)
@@ -173,13 +174,14 @@ class ConvexFitter(Fitter, ABC):
             "blocks": float(sum(int(p.blocks.any(axis=(1, 2)).sum()) for p in stage.points)),
             "patterns": float(len(stage.patterns)),
         }
+        delivered = functools.cache(lambda: self.delivered(table, stage, budget, data))
         return Iterate(
             stage.progress(data.outputs, self.tolerance),
             stage.primal,
-            lambda: self.delivered(table, stage, budget, data).network(self.biases).to(data.dtype),
+            lambda: delivered().network(self.biases).to(data.dtype),
             stage.write,
             numbers,
-            lambda: self.claims(table, stage, self.delivered(table, stage, budget, data)),
+            lambda: self.claims(table, stage, delivered()),
         )
 
 

@@ -11,6 +11,7 @@ import torch
 
 from sparelu.convex.newton import Point
 from sparelu.convex.patterns import Patterns
+from sparelu.convex.rows import Neurons
 from sparelu.outcome import State
 
 
@@ -37,6 +38,8 @@ class Stage:
     searches: int = 0
     proved: bool = False
     finished: bool = False
+    found: Neurons | None = None
+    """The neurons of the last points of a finished fit, which are not written down but made again."""
 
     @property
     def penalty(self) -> float:
