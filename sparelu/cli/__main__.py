@@ -193,6 +193,34 @@ def certify(
 
 
 @command()
+def recover(
+    oracle: Annotated[
+        str,
+        Argument(
+            help="What is asked: a command that reads rows of numbers separated by commas and prints a line of numbers "
+            "for each, LIBRARY.so:FUNCTION, MODEL.onnx, or a run folder."
+        ),
+    ],
+    hidden: Annotated[str, Option(help="The largest width of the hidden layer.")] = "100",
+    inputs: Annotated[int | None, Option(help="Numbers in a row, where the oracle does not say.")] = None,
+    outputs: Annotated[int, Option(help="Numbers in an answer, where the oracle does not say.")] = 1,
+    centre: Annotated[float, Option(help="Where the inputs lie.")] = 0.0,
+    spread: Annotated[float, Option(help="How far they lie from there.")] = 1.0,
+    precision: Annotated[float, Option(help="Relative error above which a neuron is read again.")] = 1e-8,
+    limit: Annotated[int | None, Option(help="Rows that may be asked.")] = None,
+    seed: Annotated[int, Option(help="Decides everything random.")] = 0,
+    out: Annotated[Path | None, Option(help="Run folder (default: below runs/). Keeps every answer.")] = None,
+    resume: Annotated[bool, Option("--resume", help="Go on with a run that stopped; nothing is asked twice.")] = False,
+    json: Json = False,
+) -> None:
+    """Recover the one-hidden-layer ReLU network behind a function that can be asked, and say what is proved of it."""
+    widths = whole_numbers(hidden, "--hidden")
+    from sparelu.cli.recover import recover_command
+
+    recover_command(oracle, inputs, outputs, widths, centre, spread, precision, seed, limit, out, resume, as_json=json)
+
+
+@command()
 def export(
     run: Run,
     kind: Annotated[str, Option("--format", help="onnx, onnx-sparse, c or numpy.")] = "onnx",

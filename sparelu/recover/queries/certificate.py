@@ -26,7 +26,7 @@ EXACT = 1e-12
 
 
 @dataclass(frozen=True)
-class Evidence:
+class AnswerEvidence:
     """Of a search: ``straight`` lines in a row of ``lines``, the largest share ``worst`` of a neuron that the last one
     still turned by, the root mean square ``error`` on ``rows`` fresh rows of which ``wrong`` were not met, the
     ``noise`` of the answers, and the largest relative ``precision`` of a weight. All relative to the outputs' spread.
@@ -89,7 +89,7 @@ def _premise(text: str, good: bool, evidence: str) -> Assumption:
     return Assumption(text, "checked" if good else "violated", evidence)
 
 
-def weigh(search: OneLayer) -> Evidence:
+def weigh_answers(search: OneLayer) -> AnswerEvidence:
     """Ask fresh rows, and some again, and say what the search has shown.
 
     Raises :class:`~sparelu.oracle.OracleError` when the oracle answers otherwise than before, and
@@ -107,7 +107,7 @@ def weigh(search: OneLayer) -> Evidence:
     reason, clipped = why_not_hyperplanes(ask.answers)
     if wrong.any() and clipped:
         raise Refusal(f"{ask.oracle.name}: {reason}")
-    return Evidence(
+    return AnswerEvidence(
         straight=search.straight,
         lines=search.lines,
         worst=search.worst,

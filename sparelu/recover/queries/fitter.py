@@ -11,7 +11,7 @@ from sparelu.method import Fitter, setting
 from sparelu.networks.network import Network
 from sparelu.oracle import Oracle, QueryLimit
 from sparelu.outcome import Certificate, Iterate, State, Status
-from sparelu.recover.queries.certificate import Evidence, weigh
+from sparelu.recover.queries.certificate import AnswerEvidence, weigh_answers
 from sparelu.recover.queries.one_layer import OneLayer
 from sparelu.recover.queries.questions import Questions
 
@@ -59,7 +59,7 @@ class Queries(Fitter):
                 run.round += 1
                 if run.round >= done:
                     yield run.iterate(1 - 1 / (1 + run.round))
-            run.evidence = weigh(run.search)
+            run.evidence = weigh_answers(run.search)
             run.round += 1
             yield run.iterate(1.0)
         except QueryLimit:
@@ -76,7 +76,7 @@ class _Run:
     search: OneLayer
     seed: int
     round: int = 0
-    evidence: Evidence | None = None
+    evidence: AnswerEvidence | None = None
 
     def iterate(self, progress: float) -> Iterate:
         search = self.search

@@ -15,7 +15,7 @@ PART = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Hinges:
+class KnownHinges:
     """``sum_j out_j (normal_j . u + offset_j)_+`` in scaled inputs and outputs.
 
     ``error`` (m,) is the standard deviation of the entries of a normal, relative to its largest.
@@ -27,7 +27,7 @@ class Hinges:
     error: Float[np.ndarray, " m"]
 
     @classmethod
-    def none(cls, inputs: int, outputs: int) -> "Hinges":
+    def none(cls, inputs: int, outputs: int) -> "KnownHinges":
         """Return no hinge at all."""
         return cls(np.empty((0, inputs)), np.empty(0), np.empty((0, outputs)), np.empty(0))
 
@@ -45,16 +45,16 @@ class Hinges:
         slack: np.ndarray = np.sqrt((each**2).sum(axis=0))
         return slack
 
-    def take(self, rows: np.ndarray) -> "Hinges":
+    def take(self, rows: np.ndarray) -> "KnownHinges":
         """Return the named hinges alone."""
-        return Hinges(self.normal[rows], self.offset[rows], self.out[rows], self.error[rows])
+        return KnownHinges(self.normal[rows], self.offset[rows], self.out[rows], self.error[rows])
 
-    def joined(self, other: "Hinges") -> "Hinges":
+    def joined(self, other: "KnownHinges") -> "KnownHinges":
         """Return the hinges of both."""
         pairs = ("normal", "offset", "out", "error")
-        return Hinges(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in pairs))
+        return KnownHinges(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in pairs))
 
-    def parallel(self, other: "Hinges") -> np.ndarray:
+    def parallel(self, other: "KnownHinges") -> np.ndarray:
         """Return which hinges (m, other) have hyperplanes that differ less than a hinge read wrong does from its
         correction."""
         mine, theirs = (h.normal / np.linalg.norm(h.normal, axis=1, keepdims=True) for h in (self, other))
@@ -73,7 +73,7 @@ class Hinges:
         return Network.two_layer(self.normal, self.out.T, bias=self.offset, output_bias=constant, skip=skip)
 
 
-def flips(hinges: Hinges, slope: np.ndarray, error: np.ndarray) -> Bool[np.ndarray, " m"]:
+def flips(hinges: KnownHinges, slope: np.ndarray, error: np.ndarray) -> Bool[np.ndarray, " m"]:
     """Return which hinges (m,) to turn so that their affine parts make up ``slope`` (inputs, outputs) within ``error``.
 
     out (z)_+ = out (|z| + z) / 2, so a slope that hinges on the side of e = +-1 leave is half a sum of e out normal.

@@ -89,7 +89,7 @@ class Jump:
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class JumpRow:
     """A jump (inputs,) with the standard deviation ``error`` of each entry, of which ``fresh`` came with these steps.
 
     Entries outside the support are exactly zero, with error zero.
@@ -106,7 +106,7 @@ Block = tuple[int, int, float, float]
 
 def read_row(
     jump: Jump, e: np.ndarray, total: tuple[float, float], dense: bool, rng: np.random.Generator
-) -> Row | None:
+) -> JumpRow | None:
     """Return the whole jump, whose product with the direction ``e`` is ``total`` (value, variance).
 
     A random direction checks it, and so does ``e``; steps thirty times shorter are the second try, and None says that
@@ -169,12 +169,12 @@ def _repeated(jump: Jump, e: np.ndarray, blocks: list[Block], step: float) -> bo
     return bool((np.abs(value * length - found[:, 0]) <= SURE * np.sqrt(variance * length**2 + found[:, 1])).all())
 
 
-def measure_inputs(jump: Jump, inputs: np.ndarray, step: float) -> Row:
+def measure_inputs(jump: Jump, inputs: np.ndarray, step: float) -> JumpRow:
     """Measure the jump on ``inputs`` one by one, at steps the longer the more they are.
 
     A hyperplane that reads s inputs alike is sqrt(s) times farther along one of them than along its normal.
     """
-    row = Row(*(np.zeros(len(jump.sides[0].start)) for _ in range(3)))
+    row = JumpRow(*(np.zeros(len(jump.sides[0].start)) for _ in range(3)))
     if len(inputs):
         u = np.zeros((len(inputs), len(row.values)))
         u[np.arange(len(inputs)), inputs] = 1.0

@@ -44,7 +44,7 @@ class _Interval:
 
 
 @dataclass(frozen=True, eq=False)
-class Kinks:
+class LineKinks:
     """Places in order, and by how much the slope of each output turns there, with its standard deviation."""
 
     place: Float[np.ndarray, " k"]
@@ -54,9 +54,9 @@ class Kinks:
     def __len__(self) -> int:
         return len(self.place)
 
-    def take(self, which: np.ndarray) -> "Kinks":
+    def take(self, which: np.ndarray) -> "LineKinks":
         """Return the named kinks alone."""
-        return Kinks(self.place[which], self.turn[which], self.error[which])
+        return LineKinks(self.place[which], self.turn[which], self.error[which])
 
 
 @dataclass
@@ -74,7 +74,7 @@ class KinkSearch:
     known: dict[float, np.ndarray] = field(default_factory=dict)
     found: list[float] = field(default_factory=list)
 
-    def run(self) -> Kinks:
+    def run(self) -> LineKinks:
         """Return all kinks."""
         ends = self.scale * np.tan(np.linspace(-np.pi / 2 + TAIL, np.pi / 2 - TAIL, FIRST + 1))
         self._ask(ends)
@@ -181,7 +181,7 @@ class KinkSearch:
             halves += [_Interval(i.low, m, low_inner), _Interval(m, i.high, None, high_inner)]
         return halves
 
-    def _fitted(self) -> Kinks:
+    def _fitted(self) -> LineKinks:
         """Fit each piece to all that was asked on it; kinks that turn less than noise does are not kept."""
         kinks = np.sort(np.array(self.found))
         t = np.array(sorted(set(self.known) - set(self.found)))
@@ -194,7 +194,7 @@ class KinkSearch:
             real = (np.abs(turn) > SURE * error).any(axis=1)
             if real.all():
                 meeting = [_meet(*p) for p in zip(lines, lines[1:], kinks.tolist(), strict=False)]
-                return Kinks(np.array(meeting), turn, error)
+                return LineKinks(np.array(meeting), turn, error)
             kinks = kinks[real]
 
 

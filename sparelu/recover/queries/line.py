@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sparelu.recover.queries.hinges import Hinges
-from sparelu.recover.queries.jumps import STEP, Jump, Row, Side, read_row
-from sparelu.recover.queries.kinks import SURE, Kinks, KinkSearch
+from sparelu.recover.queries.hinges import KnownHinges
+from sparelu.recover.queries.jumps import STEP, Jump, JumpRow, Side, read_row
+from sparelu.recover.queries.kinks import SURE, KinkSearch, LineKinks
 from sparelu.recover.queries.questions import Noise, Questions
 
 FEW = 16
@@ -44,13 +44,13 @@ class Residual:
 
     ask: Questions
     noise: Noise
-    known: Hinges
+    known: KnownHinges
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         values: np.ndarray = self.ask(u) - self.known(u)
         return values
 
-    def kinks(self, line: Line, most: int, rng: np.random.Generator) -> tuple[Kinks, float]:
+    def kinks(self, line: Line, most: int, rng: np.random.Generator) -> tuple[LineKinks, float]:
         """Return where the residual bends on ``line``, and its spread where inputs are."""
         search = KinkSearch(lambda t: self(line.at(t)), lambda t: self.error(line.at(t)), FAR_OUT, most, rng)
         kinks = search.run()
@@ -97,8 +97,8 @@ def places_beside(kinks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_hinges(
-    residual: Residual, line: Line, kinks: Kinks, rng: np.random.Generator, before: Gradient | None = None
-) -> Hinges:
+    residual: Residual, line: Line, kinks: LineKinks, rng: np.random.Generator, before: Gradient | None = None
+) -> KnownHinges:
     """Read the hinge at every kink of ``line``, from left to right; those that the check refuses are left out.
 
     The gradient ``before`` the first kink, where it is known, halves the questions: beyond a kink it is known again
@@ -106,7 +106,7 @@ def read_hinges(
     """
     places, clear = places_beside(kinks.place)
     points = line.at(places)
-    found, measured = Hinges.none(residual.ask.inputs, residual.ask.outputs), 0
+    found, measured = KnownHinges.none(residual.ask.inputs, residual.ask.outputs), 0
     dense = residual.ask.inputs <= FEW
     for i in range(len(kinks)):
         if before is None and measured * (len(kinks) - i) > residual.ask.inputs * i:
@@ -145,13 +145,13 @@ def projected(residual: Residual, weigh: np.ndarray, sides: tuple[Side, Side], s
     return Jump(lambda u: residual(u) @ weigh, lambda u: np.sqrt(residual.noise.at(u) ** 2 @ weigh**2), sides, left)
 
 
-def _hinge(row: Row, out: np.ndarray, place: np.ndarray) -> Hinges:
+def _hinge(row: JumpRow, out: np.ndarray, place: np.ndarray) -> KnownHinges:
     """The hinge whose hyperplane has the jump as its normal and holds ``place``."""
     error = float(row.error.max()) / float(np.abs(row.values).max())
-    return Hinges(row.values[None], -(row.values @ place)[None], out[None], np.array([error]))
+    return KnownHinges(row.values[None], -(row.values @ place)[None], out[None], np.array([error]))
 
 
-def _after(before: Gradient, row: Row, out: np.ndarray) -> Gradient:
+def _after(before: Gradient, row: JumpRow, out: np.ndarray) -> Gradient:
     """The gradient beyond a kink: on the support it is as exact as the steps that were taken there."""
     support = row.values != 0
     error = before.error.copy()
@@ -159,7 +159,7 @@ def _after(before: Gradient, row: Row, out: np.ndarray) -> Gradient:
     return replace(before, values=before.values + row.values[:, None] * out, error=error)
 
 
-def match(hinges: Hinges, line: Line, kinks: Kinks) -> tuple[np.ndarray, np.ndarray]:
+def match(hinges: KnownHinges, line: Line, kinks: LineKinks) -> tuple[np.ndarray, np.ndarray]:
     """Compare the kinks of the residual with the hinges: (which kink is a hinge's, by number or -1; what share of each
     hinge the residual still turns by at its place)."""
     owner, share = np.full(len(kinks), -1), np.zeros(len(hinges))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sparelu.method import Refusal
-from sparelu.recover.queries.hinges import Hinges, flips
+from sparelu.recover.queries.hinges import KnownHinges, flips
 from sparelu.recover.queries.jumps import STEP
 from sparelu.recover.queries.kinks import SURE, TAIL
 from sparelu.recover.queries.line import (
@@ -50,7 +50,7 @@ class OneLayer:
     precision: float
     rng: np.random.Generator
     noise: Noise = field(init=False)
-    known: Hinges = field(init=False)
+    known: KnownHinges = field(init=False)
     slope: np.ndarray = field(init=False)
     constant: np.ndarray = field(init=False)
     flip: np.ndarray = field(init=False)
@@ -61,7 +61,7 @@ class OneLayer:
     loss: float = 1.0
 
     def __post_init__(self) -> None:
-        self.known = Hinges.none(self.ask.inputs, self.ask.outputs)
+        self.known = KnownHinges.none(self.ask.inputs, self.ask.outputs)
         self._reckon_affine()
 
     def rounds(self) -> Iterator[None]:
@@ -145,7 +145,7 @@ class OneLayer:
         self.slope = -turned
         return True
 
-    def oriented(self) -> tuple[Hinges, np.ndarray, np.ndarray]:
+    def oriented(self) -> tuple[KnownHinges, np.ndarray, np.ndarray]:
         """Return the hinges turned to the sides that ``flip`` says, and the affine part that is left: entries within
         their error are zero.
 

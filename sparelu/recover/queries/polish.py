@@ -1,11 +1,11 @@
-"""Hinges read a second time, where nothing else bends, at steps as long as that allows."""
+"""KnownHinges read a second time, where nothing else bends, at steps as long as that allows."""
 
 import math
 from dataclasses import replace
 
 import numpy as np
 
-from sparelu.recover.queries.hinges import Hinges
+from sparelu.recover.queries.hinges import KnownHinges
 from sparelu.recover.queries.jumps import STEP, Jump, Side, measure_inputs
 from sparelu.recover.queries.line import FAR_OUT, Residual, projected
 
@@ -18,7 +18,7 @@ SPARSE = 0.25
 TINY = float(np.finfo(np.float64).tiny)
 
 
-def read_again(residual: Residual, precision: float, rng: np.random.Generator) -> Hinges:
+def read_again(residual: Residual, precision: float, rng: np.random.Generator) -> KnownHinges:
     """Return the known hinges, each placed anew from answers beside its hyperplane, and read anew there where it is
     sparse or its error is above ``precision``.
 
@@ -38,7 +38,7 @@ def read_again(residual: Residual, precision: float, rng: np.random.Generator) -
     return known
 
 
-def _placed(residual: Residual, known: Hinges, j: int, rng: np.random.Generator) -> Hinges:
+def _placed(residual: Residual, known: KnownHinges, j: int, rng: np.random.Generator) -> KnownHinges:
     """Find the offset of hinge ``j`` from its values near the origin, where the error of its normal counts least."""
     jump = _beside(residual, known, j, _clear_place(known, j, residual, DISTANCES[:1], rng))
     near, far = jump.sides
@@ -49,7 +49,7 @@ def _placed(residual: Residual, known: Hinges, j: int, rng: np.random.Generator)
     return _replaced(known, j, known.normal[j], offset, float(known.error[j]))
 
 
-def _beside(residual: Residual, known: Hinges, j: int, spot: tuple[np.ndarray, float]) -> Jump:
+def _beside(residual: Residual, known: KnownHinges, j: int, spot: tuple[np.ndarray, float]) -> Jump:
     """Return the jump of the residual without hinge ``j`` across its hyperplane, at a place and within its clearance:
     both sides and the steps from them stay on one side of all others, and the line before reaches no other either."""
     place, clear = spot
@@ -62,7 +62,7 @@ def _beside(residual: Residual, known: Hinges, j: int, spot: tuple[np.ndarray, f
 
 
 def _clear_place(
-    known: Hinges, j: int, residual: Residual, distances: tuple[float, ...], rng: np.random.Generator
+    known: KnownHinges, j: int, residual: Residual, distances: tuple[float, ...], rng: np.random.Generator
 ) -> tuple[np.ndarray, float]:
     """Return a place on hyperplane ``j`` and its distance from the nearest other one, large beside the noise there."""
     normal, length = known.normal[j], np.linalg.norm(known.normal, axis=1)
@@ -75,7 +75,7 @@ def _clear_place(
     return z[best], float(clear[best])
 
 
-def _replaced(known: Hinges, j: int, normal: np.ndarray, offset: float, error: float) -> Hinges:
+def _replaced(known: KnownHinges, j: int, normal: np.ndarray, offset: float, error: float) -> KnownHinges:
     """The hinges with another normal, offset and error of number ``j``."""
     changed = replace(known, **{name: getattr(known, name).copy() for name in ("normal", "offset", "error")})
     changed.normal[j], changed.offset[j], changed.error[j] = normal, offset, error

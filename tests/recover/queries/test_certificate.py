@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sparelu.oracle import Oracle
-from sparelu.recover.queries.hinges import Hinges
+from sparelu.recover.queries.hinges import KnownHinges
 from sparelu.recover.queries.kinks import KinkSearch, TooManyKinks
 from sparelu.recover.queries.line import FAR_OUT, Line, Residual
 from sparelu.recover.queries.one_layer import OneLayer
@@ -20,7 +20,7 @@ def _search(**kind) -> OneLayer:
     return search
 
 
-def _kinks(search: OneLayer, known: Hinges) -> int:
+def _kinks(search: OneLayer, known: KnownHinges) -> int:
     residual = Residual(search.ask, search.noise, known)
     return len(residual.kinks(Line.drawn(20, np.random.default_rng(9)), 8, np.random.default_rng(1))[0])
 
