@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := dev,docs,fast,onnx,cluster,search
 
-.PHONY: demo test test-fast durations constraints lint types fuzz readme check benchmarks benchmarks-quick clean
+.PHONY: demo test test-fast durations constraints lint types fuzz docs readme check benchmarks benchmarks-quick clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV) || (echo "error: python3-venv is missing: sudo apt-get install python3-venv" && exit 1)
@@ -57,11 +57,16 @@ lint: $(VENV)/ready-dev
 types: $(VENV)/ready-dev
 	$(BIN)/mypy
 
-# Every command and program of README.md.
+# The site, in build/site: strict, no broken link, nothing loaded from elsewhere. Notebooks and examples are run.
+docs: $(VENV)/ready-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python docs/site/check_offline.py build/site
+
+# Every command and program of README.md and docs/.
 readme: $(VENV)/ready-dev
 	$(BIN)/python tests/readme.py
 
-check: lint types test readme
+check: lint types test docs readme
 
 # Measures what is missing in benchmarks/results and writes benchmarks/RESULTS.md; stops after MINUTES, then goes on.
 MINUTES ?= inf

@@ -143,6 +143,10 @@ class Generalise(Certifier):
 
     Sources: the bound for sparse graphs of Galanti et al. (2023) in a form that is proved in docs/certificates.md,
     Golowich et al. (2018), Neyshabur et al. (2015), Bartlett et al. (2017), and the l1 path norm.
+
+    Use it to see what bounds by norms say of a network, beside each other.
+
+    Not in place of rows kept for testing: on trained networks it is mostly vacuous.
     """
 
     margin: float = setting(1.0, "margin of the loss, in units of the outputs; fixed before the data are seen", above=0)

@@ -129,6 +129,10 @@ class Kernel(Certifier):
     all outputs.
 
     Source: the kernel of a pruned network of Yang and Wang (2023), at the weights as they are, not at initialisation.
+
+    Use it to ask whether the live weights can still move all outputs at these rows.
+
+    Not for a claim about new rows.
     """
 
     rows: int = setting(100, "rows, drawn at random; the kernel has rows x outputs columns", low=2, high=3000)

@@ -66,6 +66,10 @@ class Pruned(Certifier):
     """Bound the change of the outputs against a reference network: on the box of the data, near rows, or on mixtures.
 
     Without a reference: the change when the smallest weights of this network are taken away as well.
+
+    Use it to bound what pruning may have changed, on all inputs of a box, a ball or a hull.
+
+    Not for the error on labels; and the larger the set, the looser the bound.
     """
 
     reference: str | None = setting(None, "model file of the dense network; none: this one, pruned further")

@@ -19,6 +19,10 @@ class Recovered(Certifier):
 
     On the canonical form: one generator for each +- pair, the linear part apart. Departs from the paper, whose
     constants are not stated: the population Gram matrix is computed, not bounded.
+
+    Use it after recovery, for inputs that are about standard normal.
+
+    Not for networks trained on images or tables, whose inputs violate its premises.
     """
 
     delta: float = setting(0.01, "probability with which the sample-size condition may fail", above=0, below=1)

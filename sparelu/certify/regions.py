@@ -45,7 +45,12 @@ def on_tour(network: Network, rows: np.ndarray, limit: int = 10**7) -> int:
 
 @dataclass(frozen=True)
 class Regions(Certifier):
-    """Count linear regions: exactly for one input (all of the line) and two (the box of the data), else bounds."""
+    """Count linear regions: exactly for one input (all of the line) and two (the box of the data), else bounds.
+
+    Use it for networks of one or two inputs, where the count is exact.
+
+    Not for many inputs, where it has bounds alone.
+    """
 
     rows: int = setting(33, "rows whose successive segments are followed where the count is not exact", low=2)
     limit: int = setting(100_000, "cells of two inputs at which the exact count is given up", low=1)

@@ -23,6 +23,11 @@ class Spurious(Certifier):
     evidence. Source: Arjevani and Field, Analytic characterization of the Hessian in shallow ReLU models: a tale of
     symmetry, 2020: spurious minima are fixed by S_(d-1) x S_1 and other large subgroups. Departs from it in that the
     network is looked at where it is, not at a limit.
+
+    Use it for a student of the symmetric teacher that stopped above zero loss: as many neurons as inputs, no biases,
+    positive output weights.
+
+    Not for other networks, which it refuses.
     """
 
     near: float = setting(0.1, "how far the minimum may be from the network, as a share of its weights", above=0)

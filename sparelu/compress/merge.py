@@ -93,7 +93,12 @@ def prune_on_rows(network: Network, x: np.ndarray) -> Network:
 
 @dataclass(frozen=True)
 class Merge(Compressor):
-    """Remove only neurons whose removal changes nothing on the box of inputs, or on the rows if asked."""
+    """Remove only neurons whose removal changes nothing on the box of inputs, or on the rows if asked.
+
+    Use it to leave out what changes nothing, at any depth.
+
+    Not for a much smaller network: a trained one has little that changes nothing.
+    """
 
     low: float | None = setting(None, "least value of every input; none: the smallest in the data, else unbounded")
     high: float | None = setting(None, "largest value of every input; none: the largest in the data, else unbounded")

@@ -27,7 +27,12 @@ from sparelu.outcome import Assumption, Certificate
 
 @dataclass(frozen=True)
 class Population(Compressor):
-    """Minimise the exact mean squared distance to the original under Gaussian inputs."""
+    """Minimise the exact mean squared distance to the original under Gaussian inputs.
+
+    Use it to say the same with fewer neurons, for one hidden layer.
+
+    Not for convolutions or several hidden layers: ``chase`` and ``merge``.
+    """
 
     restarts: int = setting(
         4, "starts: greedy selection, k-means, the closed-form frame, then random directions", low=1

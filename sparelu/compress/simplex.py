@@ -16,7 +16,12 @@ from sparelu.outcome import Assumption, Certificate
 
 @dataclass(frozen=True)
 class Simplex(Compressor):
-    """Replace a scalar network without biases by the best frame for its invariant part."""
+    """Replace a scalar network without biases by the best frame for its invariant part.
+
+    Use it for a network with one output and no biases, for inputs that are about standard normal.
+
+    Not for trained networks on rows of their own: ``population`` fits those rows too.
+    """
 
     name = "simplex"
     question = "compress"

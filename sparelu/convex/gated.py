@@ -27,6 +27,10 @@ class Gated(ConvexFitter):
     Every block is then decomposed into two neurons in its cone, by default with the least sum of norms
     (:mod:`sparelu.convex.decompose`): the same outputs on the training rows from larger weights, so that networks of
     ``convex`` are smaller.
+
+    Use it for the convex program with fixed gates, solved to a proved gap, or to compare with ``convex``.
+
+    Not for the smallest weights: its blocks become pairs of larger neurons.
     """
 
     name = "gated"

@@ -30,6 +30,10 @@ class Optimal(Certifier):
     The network may come from anywhere. By weak duality no two-layer ReLU network of any width has an objective below
     D(theta) for a dual point theta that no direction prices above the penalty (Pilanci and Ergen 2020); theta is scaled
     by a proved upper bound of that price (:mod:`sparelu.convex.dual_bound`), exact for rows of rank three at most.
+
+    Use it to ask how far a network of one hidden layer is from the best loss and weight decay that any width reaches.
+
+    Not for the error on new rows, or for deeper networks.
     """
 
     penalty: float = setting(1e-3, "weight decay against the mean loss (half squares, or cross-entropy)", above=0.0)

@@ -27,6 +27,10 @@ class Convex(ConvexFitter):
     dual point prices above the penalty; for rows of rank three at most all are priced, and the optimum is global. The
     network is the convex solution, balanced, and its objective equals the convex one. Several outputs are fitted one by
     one: each has neurons of its own, which is the optimum among such networks.
+
+    Use it for small data where the optimum of loss and weight decay is wanted, with the gap that is left.
+
+    Not for many rows: patterns are drawn beyond rank three, and every one is a block of the program.
     """
 
     name = "convex"

@@ -44,6 +44,10 @@ class FewWeights(Fitter):
     that N is a lower bound for almost every y, and how it is attained, is derived here
     (:mod:`~sparelu.interpolate.points.backward`, :mod:`~sparelu.interpolate.points.direct`). The count includes biases,
     as in the paper; ``Network.nonzeros`` leaves them out.
+
+    Use it for a few points in several inputs that are to be met exactly with the fewest weights.
+
+    Not for noisy labels, or for more rows than a least squares problem of that size is solved for in seconds.
     """
 
     name = "few-weights"

@@ -45,6 +45,10 @@ class Piecewise(Fitter):
     joins runs across them. ``strength`` none chooses from a path: with a budget the least strength that keeps
     it, else by cross-validation. ``refit`` fits the values once more by least squares, and moves the knots to
     where the error is least.
+
+    Use it for noisy values of one input; ``auto`` takes it there.
+
+    Not for several inputs or targets.
     """
 
     name = "piecewise"

@@ -44,6 +44,10 @@ class Reweighted(Fitter):
     the largest products; targets are standardised unless ``raw``; ``finish`` eliminate goes on from a short
     fit to as many weights as points (:mod:`sparelu.interpolate.points.backward`), with a tenth of the gradients and
     fewer weights.
+
+    Use it for the penalty of the paper on rows of any number, several outputs and classes included.
+
+    Not for the fewest weights through few points: ``few-weights`` has a bound that it meets.
     """
 
     name = "reweighted"

@@ -24,6 +24,10 @@ class Univariate(Fitter):
     the limit p -> 0+, which lies below p* whatever the points, so that the network is both sparsest and
     l^p-minimal for all small p. The network is
     in float64 also where the data are not, since rounded knots would miss the points.
+
+    Use it for points of one input that are to be met exactly.
+
+    Not for noisy values, which it meets too: ``piecewise`` smooths them.
     """
 
     name = "univariate"

@@ -49,6 +49,11 @@ class Exact(Fitter):
     Memory does not grow with the rows beyond ``most``, nor with ``hidden`` beyond three times the inputs: the warm
     start is dense (its hinges times the inputs, in 40 vectors of L-BFGS), and a refit of p numbers holds a (p, p)
     matrix up to p = 3000, beyond which it streams (:mod:`.normal_equations`).
+
+    Use it where a sparse network may have made the labels, with little noise or none: it finds the number of weights by
+    itself and says whether the data prove the network.
+
+    Not for images and tables that no sparse network made: ``pursuit`` and ``gmp`` are better there.
     """
 
     name: ClassVar[str] = "exact"

@@ -25,6 +25,11 @@ class Queries(Fitter):
     s log2(d / s) answers, all neurons of a line are read from left to right so that only one side of each kink is
     asked, and lines of the residual find what was missed and say when nothing is. The width in the budget is the
     largest allowed; the network has the neurons that the answers show.
+
+    Use it for a function that can be asked anywhere in exact arithmetic: far fewer answers than rows of data would
+    take.
+
+    Not for rows that are given: ``exact``.
     """
 
     name = "queries"

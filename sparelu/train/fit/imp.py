@@ -47,6 +47,10 @@ class IterativePruning(Training):
     * ``published``: the baseline of Fridovich-Keil and Pilanci (2026): every training has ``epochs`` passes (none: 15)
       with a constant step size, weights start as in ``torch.nn.Linear``, output weights are always pruned and counted
       too, and the network is returned as it is after the last cut, without training.
+
+    Use it as the baseline of lottery tickets: the same start, trained again and again.
+
+    Not for speed: it trains as often as it prunes.
     """
 
     name: ClassVar[str] = "imp"

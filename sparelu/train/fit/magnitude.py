@@ -94,6 +94,10 @@ class GradualPruning(Training):
     with both 91.2. With 500, steps of 0.01 or 0.02 gave 0.7 to 1.2 points more than 0.005. l1 from 0.1 to 0.15 is flat
     and 0.3 costs a point. Letting cut weights come back, a penalty |w|^p with p < 1, one that grows as weights go, and
     averaging the last weights did not help. Inputs are expected to be of about unit scale.
+
+    Use it for tables and images at small budgets; ``auto`` takes it there.
+
+    Not for convolutions, or where the dense network that it starts from does not fit.
     """
 
     name: ClassVar[str] = "gmp"
@@ -131,6 +135,11 @@ class OneShotPruning(Training):
 
     Both trainings start at the full step size. All layers compete in one ranking, and a weight without a path is not
     kept.
+
+    Use it as the baseline that every other way of pruning has to beat, or after a dense training that was needed
+    anyway.
+
+    Not for small budgets, where one cut takes more than training can mend: ``gmp``.
     """
 
     name: ClassVar[str] = "magnitude"

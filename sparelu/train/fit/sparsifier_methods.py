@@ -80,7 +80,12 @@ def choose_support(task: Task, score: Callable[..., Masks], allocation: str, che
 
 @dataclass(frozen=True)
 class StaticTraining(Training):
-    """A random support that never moves: what every moving one has to beat."""
+    """A random support that never moves: what every moving one has to beat.
+
+    Use it as the baseline of sparse training: the weights that never move.
+
+    Not for the best accuracy at a small density.
+    """
 
     name: ClassVar[str] = "static"
     question: ClassVar[str] = "train"
@@ -100,7 +105,12 @@ class StaticTraining(Training):
 
 @dataclass(frozen=True)
 class SETTraining(Training):
-    """Drop by magnitude, grow at random (SET), with RigL's plan."""
+    """Drop by magnitude, grow at random (SET), with RigL's plan.
+
+    Use it where the gradients of absent weights are not to be computed: growth is at random.
+
+    Not for the smallest densities: at 1 % of LeNet-300-100 ``rigl`` was ahead of it.
+    """
 
     name: ClassVar[str] = "set"
     question: ClassVar[str] = "train"
@@ -124,7 +134,12 @@ class SETTraining(Training):
 
 @dataclass(frozen=True)
 class RigLTraining(Training):
-    """Drop by magnitude, grow where the gradient is largest (RigL). The defaults are the authors' for MNIST."""
+    """Drop by magnitude, grow where the gradient is largest (RigL). The defaults are the authors' for MNIST.
+
+    Use it to train with a fixed number of weights from start to end; ``auto`` takes it for convolutions.
+
+    Not for small tables and multilayer perceptrons, where ``gmp`` kept more accuracy at equal budgets.
+    """
 
     name: ClassVar[str] = "rigl"
     question: ClassVar[str] = "train"
@@ -148,7 +163,12 @@ class RigLTraining(Training):
 
 @dataclass(frozen=True)
 class SNFSTraining(Training):
-    """Drop by magnitude, grow where the running mean of the gradient is largest (SNFS), with RigL's plan."""
+    """Drop by magnitude, grow where the running mean of the gradient is largest (SNFS), with RigL's plan.
+
+    Use it where single gradients are too noisy to grow by.
+
+    Not where memory has to follow the nonzeros: the running mean of the gradient is dense.
+    """
 
     name: ClassVar[str] = "snfs"
     question: ClassVar[str] = "train"
@@ -175,6 +195,10 @@ class MESTTraining(Training):
     """Drop by magnitude and gradient, grow at random beyond the budget, cut back at the next move (MEST).
 
     Between two moves more weights live than the budget has; networks of such iterates are cut to it by magnitude.
+
+    Use it where growth at random should be tried before weights are dropped.
+
+    Not where the budget has to hold at every step: more weights live between two moves.
     """
 
     name: ClassVar[str] = "mest"
@@ -201,7 +225,12 @@ class MESTTraining(Training):
 
 @dataclass(frozen=True)
 class SNIPTraining(Training):
-    """Keep the weights whose removal changes the loss most to first order (SNIP), then train."""
+    """Keep the weights whose removal changes the loss most to first order (SNIP), then train.
+
+    Use it where the support has to be fixed before training, and rows are at hand.
+
+    Not for the smallest densities, where a layer may lose all its weights: ``synflow`` keeps paths.
+    """
 
     name: ClassVar[str] = "snip"
     question: ClassVar[str] = "train"
@@ -226,7 +255,12 @@ class SNIPTraining(Training):
 
 @dataclass(frozen=True)
 class GraSPTraining(Training):
-    """Keep the weights whose removal lowers the gradient norm most (GraSP), then train."""
+    """Keep the weights whose removal lowers the gradient norm most (GraSP), then train.
+
+    Use it to compare ways of choosing a support before training.
+
+    Not for the smallest densities, where a layer may lose all its weights: ``synflow`` keeps paths.
+    """
 
     name: ClassVar[str] = "grasp"
     question: ClassVar[str] = "train"
@@ -250,7 +284,12 @@ class GraSPTraining(Training):
 
 @dataclass(frozen=True)
 class SynFlowTraining(Training):
-    """Keep the weights that carry the most synaptic flow, without data (SynFlow), then train."""
+    """Keep the weights that carry the most synaptic flow, without data (SynFlow), then train.
+
+    Use it where the support has to be fixed before training, without rows, at a small density.
+
+    Not where the rows should decide: it never looks at them.
+    """
 
     name: ClassVar[str] = "synflow"
     question: ClassVar[str] = "train"
@@ -298,6 +337,10 @@ class ChaseTraining(Training):
     """Weights move over all layers together while the weakest channels and hidden units go (Chase).
 
     The network that comes back is without them: a module of it is smaller, not only sparser.
+
+    Use it for networks that are to be smaller and faster as dense modules: whole channels go.
+
+    Not where the widths are to stay.
     """
 
     name: ClassVar[str] = "chase"
