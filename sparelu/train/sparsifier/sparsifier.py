@@ -39,7 +39,7 @@ from sparelu.train.sparsifier.rule import Rule as Rule
 from sparelu.train.sparsifier.scores import at_random
 from sparelu.train.sparsifier.selection import Choice, Names, WeightSelection
 from sparelu.train.sparsifier.sparse_init import FirstState, scale_to_active
-from sparelu.train.sparsifier.summary import Row, describe_parameters, table_of
+from sparelu.train.sparsifier.summary import ParameterCount, describe_parameters, table_of
 from sparelu.train.sparsifier.update_schedules import Update, UpdateSchedule
 
 
@@ -266,7 +266,7 @@ class Sparsifier(Optimizer):
         """Return a table of all parameters: how many are active, which are dense, and why."""
         return table_of(self.rows())
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ParameterCount]:
         """Return the lines of :meth:`summary` as values."""
         return list(describe_parameters(self.model, self.parts, self.selection))
 

@@ -9,7 +9,7 @@ from sparelu.train.sparsifier.prunable import PrunableWeight, unwrapped
 from sparelu.train.sparsifier.selection import WeightSelection, is_prunable, weight_names
 
 
-class Row(NamedTuple):
+class ParameterCount(NamedTuple):
     """One parameter: ``active`` of its ``size`` numbers; ``reason`` says why it is dense, empty when it is pruned."""
 
     name: str
@@ -22,7 +22,7 @@ class Row(NamedTuple):
 
 def describe_parameters(
     model: nn.Module, parts: Mapping[str, PrunableWeight], selection: WeightSelection
-) -> Iterator[Row]:
+) -> Iterator[ParameterCount]:
     """Yield every parameter of the model once, in the order of its modules."""
     held = {id(p.weight): p for p in parts.values()}
     seen: set[int] = set()
@@ -35,7 +35,7 @@ def describe_parameters(
             active = size if part is None else part.active
             reason = "" if part is not None else _why_dense(name, module, key, selection)
             full = f"{name}.{key}".lstrip(".")
-            yield Row(full, type(module).__name__, tuple(parameter.shape), active, size, reason)
+            yield ParameterCount(full, type(module).__name__, tuple(parameter.shape), active, size, reason)
 
 
 def _why_dense(name: str, module: nn.Module, key: str, selection: WeightSelection) -> str:
@@ -53,7 +53,7 @@ def _why_dense(name: str, module: nn.Module, key: str, selection: WeightSelectio
     return f"not pruned unless it is named: parameters=['{f'{name}.{key}'.lstrip('.')}']"
 
 
-def table_of(rows: list[Row]) -> str:
+def table_of(rows: list[ParameterCount]) -> str:
     """Return a table of text with a line for each row and one for all."""
     pruned = [r for r in rows if not r.reason]
     lines = [("parameter", "layer", "shape", "active", "of", "density, or why dense")]
