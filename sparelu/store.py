@@ -4,7 +4,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from sparelu.networks.layer import INT32_MAX, Layer
 from sparelu.networks.network import Network
 from sparelu.outcome import Solution, State
 from sparelu.solution_form import header_of, solution_of
+from sparelu.writing import write_atomically as write_atomically
 
 FORMAT = 3
 """Version of the file format; a reader takes its own and every older one. 2 has convolutions, 3 claims with data."""
@@ -170,22 +170,6 @@ def _write(path: Path, kind: str, arrays: dict[str, np.ndarray], header: Any) ->
     text = json.dumps(header, sort_keys=True)
     meta = {"sparelu": kind, "format": str(FORMAT), "header": text, "sha256": _digest(arrays, text)}
     return write_atomically(path, save_arrays(arrays, metadata=meta))
-
-
-def write_atomically(path: Path, content: bytes) -> int:
-    """Write beside ``path``, flush to disk, then rename over it: at any moment the old file or the new one is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    return len(content)
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, np.ndarray], Any]:

@@ -21,7 +21,7 @@ LEVELS = [
     ("data",),
     ("budget",),
     ("networks", "moments"),
-    ("gaussian", "topk", "runtime", "settings", "plugins", "digest", "json_form"),
+    ("gaussian", "topk", "runtime", "settings", "plugins", "digest", "json_form", "writing"),
 ]
 """Folders and files of one line never import each other, but for those of TOGETHER."""
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
