@@ -252,7 +252,7 @@ def drawn(kind: str, seed: int) -> tuple[Case, np.ndarray, np.ndarray]:
 def is_found(found: Network, truth: Network, x: np.ndarray, fresh: np.ndarray) -> bool:
     """Whether ``found`` has the places of the network, as rows ``x`` can see it, its values, and its function."""
     places, truth = [], without_small(visible(truth, x))
-    for net in (found, truth):
+    for net in (without_small(found), truth):
         # Weights as they act on inputs of unit variance, less what a mean of many sd makes of rounding.
         form = net.oriented(1e-6)
         skip = form.skip.dense().numpy() if form.skip is not None else np.zeros((1, net.inputs))
