@@ -129,12 +129,12 @@ class SparseLinear(nn.Module):
 
     @property
     def nonzeros(self) -> int:
-        """Weights of the support."""
+        """Count the weights of the support."""
         return len(self.values)
 
     @property
     def density(self) -> float:
-        """Weights of the support over all places."""
+        """Return the weights of the support over all places."""
         return self.nonzeros / (self.in_features * self.out_features)
 
     @property
