@@ -66,7 +66,7 @@ def test_no_trained_network_is_better() -> None:
             loss = loss + 0.005 * sum((p**2).sum() for p in module.parameters())
             loss.backward()
             optimiser.step()
-        assert best < float(loss) < 1.5 * best
+        assert best < float(loss.detach()) < 1.5 * best
 
 
 def test_patterns_that_are_priced_above_the_penalty_are_added_until_none_is_found() -> None:
