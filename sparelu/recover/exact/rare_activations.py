@@ -161,10 +161,14 @@ def _line(value: np.ndarray, r: np.ndarray, level: float) -> tuple[float, float]
     order = np.argsort(-value)
     for count in range(len(order), FEWEST - 1, -1):
         v, goal = value[order[:count]], r[order[:count]]
-        weight, constant = np.polyfit(v, goal, 1)
+        spread = v - v.mean()
+        if not spread.any():
+            continue  # equal values decide no line
+        weight = float(spread @ goal / (spread @ spread))
+        constant = float(goal.mean()) - weight * float(v.mean())
         before = value[order[count]] if count < len(order) else -np.inf
-        if _exact(weight * v + constant, goal, level) and before <= -constant / weight <= v[-1]:
-            return float(weight), float(constant)
+        if _exact(weight * v + constant, goal, level) and weight and before <= -constant / weight <= v[-1]:
+            return weight, constant
     return None
 
 
