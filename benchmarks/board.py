@@ -33,6 +33,7 @@ HERE = Path(__file__).parent
 HEADINGS = {
     "recover": "Which sparse network made these data?",
     "interpolate": "Which is the sparsest network through these points?",
+    "convex": "Which network is optimal, and how far is this one from it?",
     "train": "How does a network become sparse while it learns?",
     "compress": "Can fewer neurons say the same?",
     "certify": "What may be claimed of this network?",
