@@ -16,6 +16,7 @@ from tests.durations import function_of, long_tests
 # Two workers of two threads each take three times as long on two cores as two of one thread. The environment serves
 # torch, which is not imported yet, and every process that a test starts; NumPy is here already, through a plugin.
 os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+os.environ.pop("COLUMNS", None)  # workers have the width of a terminal here, and a console keeps what it is made with
 threadpool_limits(1)
 
 CHECKED = [f"sparelu.{module.name}" for module in pkgutil.iter_modules(sparelu.__path__) if module.name != "cli"]
