@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := dev,docs,fast,onnx,cluster,search
+EXTRAS := dev,docs,fast,onnx,cluster,search,lightning,transformers
 
 .PHONY: demo test test-fast durations constraints lint types fuzz docs readme check benchmarks benchmarks-quick clean
 

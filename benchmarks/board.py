@@ -27,7 +27,7 @@ from sparelu.experiments.benchmarks.run import add_options, folder_of, run_all
 from sparelu.experiments.figures.curves import STYLE
 from sparelu.experiments.sweeps.sweep import Table, trial_key
 from sparelu.experiments.trials.task import Row
-from sparelu.store import write_atomically
+from sparelu.writing import write_atomically
 
 HERE = Path(__file__).parent
 HEADINGS = {

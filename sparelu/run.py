@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from sparelu import store
-from sparelu.data import Budget, Data, Standardisation
+from sparelu.data import Budget, Data, DataError, Standardisation
 from sparelu.digest import changed
 from sparelu.json_form import listed, mapped, number, of, record
 from sparelu.method import Certifier, Compressor, Fitter, Refusal
 from sparelu.networks.network import Network, zero_network
-from sparelu.oracle import Oracle
+from sparelu.oracle import Oracle, OracleError
 from sparelu.outcome import Certificate, Iterate, Solution, State, Status
 from sparelu.runtime.distributed import RankLost, Ranks
 from sparelu.runtime.resources import Meter
@@ -145,22 +145,35 @@ def _fit(
     if progress.status is None:
         steps = method.steps(work, budget, rng, start)
         keep = _Keeper(checkpoint if data.ranks.first else None, identity, meter, rng)
-        if start is not None:
-            progress.last = _resumed(steps, checkpoint, meter)
+        if start is not None and checkpoint is not None:
+            steps = _resumed(steps, checkpoint.path)
+            with meter.running():
+                progress.last = next(steps)
         _loop(steps, progress, meter, limits or Limits(), keep, watch, stop, data.ranks)
     return _solution(method, data, budget, seed, way, progress, meter)
 
 
-def _resumed(steps: Any, checkpoint: Checkpoint | None, meter: Meter) -> Iterate:
-    """The iterate that a method was at. Raises :class:`~sparelu.store.StoreError` for a state that it cannot use."""
+def _resumed(steps: Any, path: Path) -> Any:
+    """Yield the iterate that a method was at, then its steps from there.
+
+    Raises :class:`~sparelu.store.StoreError` for a state that it cannot use: one that has no network, or from which
+    no first step can be made.
+    """
     try:
-        with meter.running():
-            last: Iterate = next(steps)
-            last.network()
+        last = next(steps)
+        last.network()
+        yield last
+        try:
+            first = next(steps)
+        except StopIteration as end:
+            return end.value
+        yield first
+    except (RankLost, OracleError, Refusal, DataError, torch.OutOfMemoryError):  # none of them is the state's fault
+        raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, StopIteration) as error:
-        words = f"{None if checkpoint is None else checkpoint.path}: the method cannot go on from this state"
+        words = f"{path}: the method cannot go on from this state"
         raise store.StoreError(f"{words} ({type(error).__name__}: {error}): it was changed or damaged") from error
-    return last
+    return (yield from steps)
 
 
 def _loop(
@@ -245,7 +258,7 @@ def _restore(path: Path, identity: State, meter: Meter, rng: np.random.Generator
     try:
         KEPT(state, "the state")
         rng.bit_generator.state = state["rng"]
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise store.StoreError(f"{path}: {error}; it was changed or damaged") from None
     meter.seconds = state["seconds"]
     progress.history.extend(state["history"])

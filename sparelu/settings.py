@@ -144,3 +144,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+
+
+def describe_unknown_data(name: str, known: Iterable[str], formats: Iterable[str]) -> str:
+    """Say that ``name`` is neither a file nor a data set, which known one is near, and how files end."""
+    near = nearest(name, known)
+    stop = "" if near.endswith("?") else "."
+    return f"no file {name!r} exists, and no data set has that name: {near}{stop} Files end in {', '.join(formats)}"

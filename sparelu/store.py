@@ -20,7 +20,7 @@ from sparelu.networks.layer import INT32_MAX, Layer
 from sparelu.networks.network import Network
 from sparelu.outcome import Solution, State
 from sparelu.solution_form import header_of, solution_of
-from sparelu.writing import write_atomically as write_atomically
+from sparelu.writing import write_atomically
 
 FORMAT = 3
 """Version of the file format; a reader takes its own and every older one. 2 has convolutions, 3 claims with data."""

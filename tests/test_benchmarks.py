@@ -1,12 +1,9 @@
 """Every benchmark declares itself, its kept rows can be read, and the page is written from them without running any."""
 
-import importlib.util
 import json
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,22 +12,10 @@ from PIL import Image
 from sparelu.experiments.benchmarks.benchmark import TOPICS, Benchmark
 from sparelu.experiments.sweeps.sweep import Table, trial_key
 from sparelu.experiments.trials import task, trial
+from tests.benchmark_files import FOLDER, load_benchmark
 
-FOLDER = Path(__file__).parent.parent / "benchmarks"
 RESULTS = FOLDER / "results"
-
-
-def _board() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("board", FOLDER / "board.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["board"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-BOARD = _board()
+BOARD = load_benchmark("board")
 DECLARED: dict[str, Sequence[Benchmark]] = BOARD.declared()
 EVERY = [b for own in DECLARED.values() for b in own]
 NAMES = [b.name for b in EVERY]

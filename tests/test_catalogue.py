@@ -1,5 +1,12 @@
 """Names, and what ``auto`` means."""
 
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,6 +19,25 @@ def test_every_method_is_found_by_its_name_and_folder() -> None:
     for name, method in METHODS.items():
         assert method.name == name
         assert method.__module__.split(".")[1] == method.question
+
+
+def test_no_extra_is_needed_to_find_the_methods() -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    needed = {_import_name(one) for one in project["dependencies"]}
+    extras = {_import_name(one) for group in project["optional-dependencies"].values() for one in group} - needed
+    assert {"lightning", "transformers", "numba", "onnx", "pandas"} <= extras
+    program = (
+        f"import json, sys\nsys.modules.update(dict.fromkeys({sorted(extras)}))\n"
+        "from sparelu.catalogue import METHODS\nprint(json.dumps(list(METHODS)))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout) == list(METHODS)
+
+
+def _import_name(requirement: str) -> str:
+    name = re.match(r"[\w-]+", requirement)
+    assert name is not None
+    return name[0].replace("-", "_")
 
 
 @pytest.mark.parametrize(

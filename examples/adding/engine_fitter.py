@@ -14,14 +14,13 @@ from sparelu.train.fit.sparsifier_methods import (
     FAN_IN,
     FRACTION,
     UNTIL,
-    draw_support,
-    half_cosine,
+    explore,
+    start_at_random,
 )
 from sparelu.train.fit.training import FLOOR, RATE, Training
-from sparelu.train.fit.with_sparsifier import Recipe, SparsifierRun
+from sparelu.train.fit.with_sparsifier import SparsifierRun
 from sparelu.train.sparsifier.scores import at_random, by_magnitude_of_its_sign
 from sparelu.train.sparsifier.sparsifier import Rule, Sparsifier
-from sparelu.train.sparsifier.update_schedules import Exploration
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,5 @@ class SignedSETTraining(Training):
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
         """Draw the support, say what moves it, and how the step size falls."""
-        support = partial(draw_support, allocation=self.allocation, fan_in=self.fan_in)
-        plan = Exploration(every=self.every, fraction=self.fraction, until=self.until)
-        moving = partial(Sparsifier, rule=Rule(by_magnitude_of_its_sign, at_random), plan=plan)
-        recipe = Recipe(support, moving, half_cosine(self.rate, self.floor))
-        return SparsifierRun(self, recipe, data, budget, rng, start)
+        moving = partial(Sparsifier, rule=Rule(by_magnitude_of_its_sign, at_random), plan=explore(self))
+        return SparsifierRun(self, start_at_random(self, moving), data, budget, rng, start)

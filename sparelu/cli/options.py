@@ -15,7 +15,7 @@ from sparelu.cli import flags
 from sparelu.cli.declarations import declarations
 from sparelu.cli.session import plain_errors
 from sparelu.experiments.options import Flag, Plan, TrialOptions, check_select, option
-from sparelu.settings import SettingError, nearest
+from sparelu.settings import SettingError, describe_unknown_data
 
 FOUR = ("nonzeros", "density", "sparsity", "compression")
 """The ways to give one budget; a command that chooses among several takes none of them."""
@@ -125,10 +125,7 @@ def _check_source(source: str, parameters: Mapping[str, str]) -> None:
     if source in there.datasets:
         there.datasets[source].check(parameters)
     elif not Path(source).exists():
-        raise SettingError(
-            f"no file {source!r} exists, and no data set has that name: {nearest(source, there.datasets)} "
-            f"Files end in {', '.join(there.files)}"
-        )
+        raise SettingError(describe_unknown_data(source, there.datasets, there.files))
 
 
 def check_plan(plan: Plan, options: TuneOptions, trial: TrialOptions, extra: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from sparelu.experiments.write_run import rewrite_report
 from sparelu.networks.convolution import Convolution
 from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Solution
+from sparelu.writing import write_atomically
 
 FEW = 20
 
@@ -40,7 +41,7 @@ def predict_command(run: Path, data: str, out: Path | None) -> None:
     if out is None:
         sys.stdout.write(text)
     else:
-        store.write_atomically(out, text.encode())
+        write_atomically(out, text.encode())
         errors.print(f"{len(columns)} predictions written to {out}", highlight=False)
 
 

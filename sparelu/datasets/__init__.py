@@ -12,7 +12,7 @@ from sparelu.data import Data, DataError
 from sparelu.datasets.dataset import Dataset
 from sparelu.datasets.planted import planted_network
 from sparelu.datasets.tables import FORMATS, columns_for, read_table
-from sparelu.method import SettingError, nearest
+from sparelu.settings import SettingError, describe_unknown_data
 
 
 def _declared() -> dict[str, Dataset]:
@@ -45,10 +45,7 @@ def load(
             raise DataError(f"data set {name!r} has its own target and task: leave `target` and `task` out")
         return DATASETS[name].load(seed, parameters)
     if not Path(name).exists():
-        raise DataError(
-            f"no file {name!r} exists, and no data set has that name; {nearest(name, DATASETS)}. "
-            f"Files end in {', '.join(FORMATS)}"
-        )
+        raise DataError(describe_unknown_data(name, DATASETS, FORMATS))
     if parameters:
         raise SettingError(f"files take no parameter {next(iter(parameters))!r}: only data sets with a name do")
     return read_table(name, target, task)

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from sparelu.export.plain import plain
 from sparelu.networks.network import Layer, Network
-from sparelu.store import write_atomically
+from sparelu.writing import write_atomically
 
 
 def to_arrays(network: Network) -> dict[str, sparse.csr_array | np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 from sparelu.export.plain import check_labels, plain
 from sparelu.networks.convolution import Convolution
 from sparelu.networks.network import Layer, Network
-from sparelu.store import write_atomically
+from sparelu.writing import write_atomically
 
 STANDARD_HEADERS = re.compile(
     "assert|complex|ctype|errno|fenv|float|inttypes|iso646|limits|locale|math|setjmp|signal|stdarg|stdbool|stddef|"

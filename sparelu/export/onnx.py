@@ -14,7 +14,7 @@ import torch
 from sparelu.export.plain import check_labels, plain
 from sparelu.networks.convolution import Convolution, Image, channels_first
 from sparelu.networks.network import Layer, Network
-from sparelu.store import write_atomically
+from sparelu.writing import write_atomically
 
 OPSET = 13
 IR_VERSION = 7

@@ -257,6 +257,7 @@ def make_parquet(path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    parquet_bomb()  # while memory is not limited
     rng = np.random.default_rng(0)
     x = rng.standard_normal((30, 3))
     pq.write_table(

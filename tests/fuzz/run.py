@@ -1,6 +1,7 @@
 """Forge a file many times and read it, in a process whose memory is limited."""
 
 import contextlib
+import gc
 import io
 import multiprocessing
 import resource
@@ -30,6 +31,7 @@ def forge(name: str, folder: str, seeds: range, answer: Any = None) -> tuple[Cou
     reader.make(good)
     reader.read(good)  # all is loaded now
     content = good.read_bytes()
+    gc.freeze()  # a fit collects garbage, which looks at every object of every module
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
     outcomes: Counter[str] = Counter()

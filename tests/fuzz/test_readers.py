@@ -7,7 +7,7 @@ import pytest
 from tests.fuzz.readers import READERS
 from tests.fuzz.run import in_process
 
-COUNT = 100
+COUNT = 2000
 
 
 @pytest.mark.parametrize("name", list(READERS))

@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from sparelu.experiments.figures.rows import SERIES, FlatRow, drawable, group_by, over_seeds
 from sparelu.experiments.formatting import duration, is_share, size
-from sparelu.store import write_atomically
+from sparelu.writing import write_atomically
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,

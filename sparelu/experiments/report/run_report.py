@@ -12,7 +12,7 @@ from sparelu.experiments.report.compression_curve import CompressionCurve
 from sparelu.experiments.report.html import embedded, render, render_section
 from sparelu.experiments.report.section import Report, find_sections
 from sparelu.outcome import Solution
-from sparelu.store import write_atomically
+from sparelu.writing import write_atomically
 
 __all__ = ["CrossValidation", "Point", "write_report"]
 

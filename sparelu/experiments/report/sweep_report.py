@@ -19,7 +19,7 @@ from sparelu.experiments.formatting import plain
 from sparelu.experiments.report.board import board_chart, board_table, source_of
 from sparelu.experiments.report.html import embedded, render
 from sparelu.experiments.trials.trial import Trial
-from sparelu.store import write_atomically
+from sparelu.writing import write_atomically
 
 SHAPES = 3
 BUDGETS = {

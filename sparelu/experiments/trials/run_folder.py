@@ -16,6 +16,7 @@ from sparelu.digest import changed
 from sparelu.experiments.trials.request_form import check_request, check_result
 from sparelu.json_form import loads
 from sparelu.outcome import Solution
+from sparelu.writing import PART, remove_unfinished, write_atomically
 
 MODEL, REQUEST, RESULT, HISTORY, CHECKPOINT, REPORT = (
     "model.safetensors",
@@ -80,8 +81,7 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise FolderError(f"{self.path}: another process is writing this run; wait, or give --out") from None
-            for part in self.path.rglob(".*.part"):  # of a write that was killed
-                part.unlink()
+            remove_unfinished(self.path, f"**/.*{PART}")
             self._write_json(REQUEST, request)
             yield
         (self.path / ".lock").unlink(missing_ok=True)
@@ -120,7 +120,7 @@ class RunFolder:
         table = csv.DictWriter(text, names, lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
-        store.write_atomically(self.path / HISTORY, text.getvalue().encode())
+        write_atomically(self.path / HISTORY, text.getvalue().encode())
         self._write_json(RESULT, {**result, "stored_bytes": size})
         return size
 
@@ -134,7 +134,7 @@ class RunFolder:
         return store.load(self.model), self._read_json(REQUEST, check_request), self._read_json(RESULT, check_result)
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        store.write_atomically(self.path / name, (json.dumps(value, indent=1, default=str) + "\n").encode())
+        write_atomically(self.path / name, (json.dumps(value, indent=1, default=str) + "\n").encode())
 
     def _read_json(self, name: str, check: Callable[[Any], None]) -> dict[str, Any]:
         try:
@@ -148,4 +148,4 @@ class RunFolder:
 
 def _is_trace(file: Path) -> bool:
     """Say whether a file is what a run leaves that was killed before it wrote its request."""
-    return file.name == ".lock" or (file.name.startswith(".") and file.name.endswith(".part"))
+    return file.name == ".lock" or (file.name.startswith(".") and file.name.endswith(PART))

@@ -97,7 +97,7 @@ class GradualPruning(Training):
 
     Use it for tables and images at small budgets; ``auto`` takes it there.
 
-    Not for convolutions, or where the dense network that it starts from does not fit.
+    Not where the dense network that it starts from does not fit.
     """
 
     name: ClassVar[str] = "gmp"

@@ -4,9 +4,9 @@ A new one needs its class here and its test: write the settings it has, and retu
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -47,6 +47,32 @@ UNTIL: float = setting(0.75, "share of the training in which the support moves",
 SPREAD: str = setting("global", "how the nonzeros are spread over the layers", choices=tuple(ALLOCATIONS))
 CHECK: str = setting("none", "train the published check instead of the method", choices=CHECKS)
 SCORED: int = setting(1000, "rows that the scores are computed on", low=1)
+
+
+def start_at_random(method: Any, sparsifier: Callable[..., Sparsifier]) -> Recipe:
+    """Begin at a support drawn at random, which ``sparsifier`` moves; the step size falls along half a cosine.
+
+    Of the method its ``allocation``, ``fan_in``, ``rate`` and ``floor`` are read.
+    """
+    support = partial(draw_support, allocation=method.allocation, fan_in=method.fan_in)
+    return Recipe(support, sparsifier, half_cosine(method.rate, method.floor))
+
+
+def start_where_scored(method: Any, score: Callable[[Task], Callable[..., Masks]]) -> Recipe:
+    """Begin at the support that the score of a task chooses, and keep it.
+
+    Of the method its ``allocation``, ``check``, ``rate`` and ``floor`` are read.
+    """
+
+    def support(task: Task) -> Choices:
+        return choose_support(task, score(task), method.allocation, method.check)
+
+    return Recipe(support, Static, half_cosine(method.rate, method.floor), fixed=True)
+
+
+def explore(method: Any, soft: bool = False) -> Exploration:
+    """Return RigL's plan with the ``every``, ``fraction`` and ``until`` of a method."""
+    return Exploration(every=method.every, fraction=method.fraction, until=method.until, soft=soft)
 
 
 def half_cosine(rate: float, floor: float) -> Callable[[float], float]:
@@ -98,9 +124,7 @@ class StaticTraining(Training):
     fan_in: str = FAN_IN
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
-        support = partial(draw_support, allocation=self.allocation, fan_in=self.fan_in)
-        recipe = Recipe(support, Static, half_cosine(self.rate, self.floor))
-        return SparsifierRun(self, recipe, data, budget, rng, start)
+        return SparsifierRun(self, start_at_random(self, Static), data, budget, rng, start)
 
 
 @dataclass(frozen=True)
@@ -126,9 +150,7 @@ class SETTraining(Training):
     until: float = UNTIL
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
-        support = partial(draw_support, allocation=self.allocation, fan_in=self.fan_in)
-        moving = partial(SET, plan=Exploration(every=self.every, fraction=self.fraction, until=self.until))
-        recipe = Recipe(support, moving, half_cosine(self.rate, self.floor))
+        recipe = start_at_random(self, partial(SET, plan=explore(self)))
         return SparsifierRun(self, recipe, data, budget, rng, start)
 
 
@@ -155,9 +177,7 @@ class RigLTraining(Training):
     until: float = UNTIL
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
-        support = partial(draw_support, allocation=self.allocation, fan_in=self.fan_in)
-        moving = partial(RigL, plan=Exploration(every=self.every, fraction=self.fraction, until=self.until))
-        recipe = Recipe(support, moving, half_cosine(self.rate, self.floor))
+        recipe = start_at_random(self, partial(RigL, plan=explore(self)))
         return SparsifierRun(self, recipe, data, budget, rng, start)
 
 
@@ -184,9 +204,7 @@ class SNFSTraining(Training):
     until: float = UNTIL
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
-        support = partial(draw_support, allocation=self.allocation, fan_in=self.fan_in)
-        moving = partial(SNFS, plan=Exploration(every=self.every, fraction=self.fraction, until=self.until))
-        recipe = Recipe(support, moving, half_cosine(self.rate, self.floor))
+        recipe = start_at_random(self, partial(SNFS, plan=explore(self)))
         return SparsifierRun(self, recipe, data, budget, rng, start)
 
 
@@ -216,11 +234,8 @@ class MESTTraining(Training):
     gradient_weight: float = setting(1.0, "factor of the gradient's magnitude in the score for dropping", low=0)
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
-        support = partial(draw_support, allocation=self.allocation, fan_in=self.fan_in)
-        plan = Exploration(every=self.every, fraction=self.fraction, until=self.until, soft=True)
-        moving = partial(MEST, plan=plan, gradient_weight=self.gradient_weight)
-        recipe = Recipe(support, moving, half_cosine(self.rate, self.floor))
-        return SparsifierRun(self, recipe, data, budget, rng, start)
+        moving = partial(MEST, plan=explore(self, soft=True), gradient_weight=self.gradient_weight)
+        return SparsifierRun(self, start_at_random(self, moving), data, budget, rng, start)
 
 
 @dataclass(frozen=True)
@@ -245,12 +260,10 @@ class SNIPTraining(Training):
     rounds: int = setting(1, "cuts that lead to the budget, each scored anew", low=1)
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
-        def support(task: Task) -> Choices:
-            score = partial(snip, loss=_loss_on_rows(task, self.rows, 1.0), rounds=self.rounds)
-            return choose_support(task, score, self.allocation, self.check)
+        def score(task: Task) -> Callable[..., Masks]:
+            return partial(snip, loss=_loss_on_rows(task, self.rows, 1.0), rounds=self.rounds)
 
-        recipe = Recipe(support, Static, half_cosine(self.rate, self.floor), fixed=True)
-        return SparsifierRun(self, recipe, data, budget, rng, start)
+        return SparsifierRun(self, start_where_scored(self, score), data, budget, rng, start)
 
 
 @dataclass(frozen=True)
@@ -274,12 +287,10 @@ class GraSPTraining(Training):
     rows: int = SCORED
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
-        def support(task: Task) -> Choices:
-            score = partial(grasp, loss=_loss_on_rows(task, self.rows, TEMPERATURE))
-            return choose_support(task, score, self.allocation, self.check)
+        def score(task: Task) -> Callable[..., Masks]:
+            return partial(grasp, loss=_loss_on_rows(task, self.rows, TEMPERATURE))
 
-        recipe = Recipe(support, Static, half_cosine(self.rate, self.floor), fixed=True)
-        return SparsifierRun(self, recipe, data, budget, rng, start)
+        return SparsifierRun(self, start_where_scored(self, score), data, budget, rng, start)
 
 
 @dataclass(frozen=True)
@@ -303,12 +314,10 @@ class SynFlowTraining(Training):
     rounds: int = setting(100, "cuts that lead to the budget, each scored anew", low=1)
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
-        def support(task: Task) -> Choices:
-            score = partial(synflow, shape=(task.inputs,), rounds=self.rounds)
-            return choose_support(task, score, self.allocation, self.check)
+        def score(task: Task) -> Callable[..., Masks]:
+            return partial(synflow, shape=(task.inputs,), rounds=self.rounds)
 
-        recipe = Recipe(support, Static, half_cosine(self.rate, self.floor), fixed=True)
-        return SparsifierRun(self, recipe, data, budget, rng, start)
+        return SparsifierRun(self, start_where_scored(self, score), data, budget, rng, start)
 
 
 def refuse_narrow(method: "ChaseTraining", data: Data, budget: Budget) -> str | None:
@@ -364,9 +373,7 @@ class ChaseTraining(Training):
     )
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
-        support = partial(draw_support, allocation=self.allocation, fan_in=self.fan_in)
-        rate = half_cosine(self.rate, self.floor)
-        recipe = Recipe(support, self._sparsifier, rate, deliver=Network.compact)
+        recipe = replace(start_at_random(self, self._sparsifier), deliver=Network.compact)
         return SparsifierRun(self, recipe, data, budget, rng, start)
 
     def _sparsifier(
@@ -392,16 +399,3 @@ def _loss_on_rows(task: Task, rows: int, temperature: float) -> Callable[[nn.Mod
     """The loss on ``rows`` of the data, with outputs divided by ``temperature``."""
     x, y = task.rows(rows)
     return lambda module: task.objective(module(x) / temperature, y)
-
-
-ENGINE_METHODS: tuple[type[Training], ...] = (
-    StaticTraining,
-    SETTraining,
-    RigLTraining,
-    SNFSTraining,
-    MESTTraining,
-    SNIPTraining,
-    GraSPTraining,
-    SynFlowTraining,
-    ChaseTraining,
-)

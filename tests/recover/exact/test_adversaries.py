@@ -1,28 +1,12 @@
 """A seeded slice of the data that try to make `exact` claim what is not so; another judge than the certificate."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 
 from sparelu.networks.network import Network
+from tests.benchmark_files import load_benchmark
 
-
-def _loaded() -> ModuleType:
-    path = Path(__file__).parents[3] / "benchmarks" / "recovery_adversaries.py"
-    spec = importlib.util.spec_from_file_location("recovery_adversaries", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["recovery_adversaries"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-adversaries = _loaded()
+adversaries = load_benchmark("recovery_adversaries")
 
 
 @pytest.mark.parametrize("kind", adversaries.KINDS)

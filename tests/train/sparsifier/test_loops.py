@@ -15,19 +15,14 @@ from torch import Tensor, nn
 from sparelu.train import Chase, Removal, SoftBound
 from sparelu.train.dynamic import MEST, SET, SNFS, RigL
 from sparelu.train.sparsifier.sparsifier import Sparsifier
-from sparelu.train.sparsifier.update_schedules import Exploration, Gradual, NoUpdateWarning
+from sparelu.train.sparsifier.update_schedules import Exploration, NoUpdateWarning
 from sparelu.train.static import GradualMagnitude, Magnitude, Static
+from tests.train.sparsifier.test_sparsifier import METHODS as ENGINE_METHODS
+from tests.train.sparsifier.test_sparsifier import OFTEN
 
 TOTAL = 8
-OFTEN = Exploration(every=2, until=1.0)
 METHODS: dict[str, Callable[..., Sparsifier]] = {
-    "SET": lambda *a, **k: SET(*a, plan=OFTEN, **k),
-    "RigL": lambda *a, **k: RigL(*a, plan=OFTEN, **k),
-    "SNFS": lambda *a, **k: SNFS(*a, plan=OFTEN, **k),
-    "MEST": lambda *a, **k: MEST(*a, plan=Exploration(every=2, until=0.6, soft=True), **k),
-    "Static": Static,
-    "Magnitude": Magnitude,
-    "Gradual": lambda *a, **k: GradualMagnitude(*a, plan=Gradual(every=2), **k),
+    **ENGINE_METHODS,
     "Chase": lambda *a, **k: Chase(*a, plan=SoftBound(every=2), removal=Removal(every=4), channel_sparsity=0.25, **k),
 }
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
