@@ -4,6 +4,7 @@ The command line is left out: typer hands its functions a context of another cla
 """
 
 import gc
+import importlib
 import os
 import pkgutil
 
@@ -33,6 +34,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector, which every fit calls, from looking at all modules each time."""
+    """Keep the garbage collector, which every fit calls, from looking at all modules each time.
+
+    Its plugin imports Hypothesis at the end, where that would ask who holds the generators of modules that are frozen.
+    """
+    importlib.import_module("hypothesis")
     gc.collect()
     gc.freeze()
