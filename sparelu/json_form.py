@@ -20,7 +20,7 @@ class FormError(ValueError):
 
 
 def loads(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises :class:`FormError` for what is no JSON, or nested deeper than ``DEPTH``."""
+    """Read the value of a JSON text. Raises :class:`FormError` for what is no JSON, or nested deeper than ``DEPTH``."""
     try:
         value = json.loads(text)
     except RecursionError:
@@ -41,7 +41,7 @@ def _inside(value: Any) -> list[Any]:
 
 
 def whole(low: int = -WHOLE_MAX, high: int = WHOLE_MAX) -> Form:
-    """A whole number from ``low`` to ``high``."""
+    """Return the form of a whole number from ``low`` to ``high``."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
@@ -51,7 +51,7 @@ def whole(low: int = -WHOLE_MAX, high: int = WHOLE_MAX) -> Form:
 
 
 def number(low: float = -math.inf) -> Form:
-    """A number of at least ``low``, or NaN."""
+    """Return the form of a number of at least ``low``, or NaN."""
 
     def check(value: Any, where: str) -> None:
         good = isinstance(value, float) or (isinstance(value, int) and abs(value) <= WHOLE_MAX)
@@ -64,7 +64,7 @@ def number(low: float = -math.inf) -> Form:
 
 
 def of(*kinds: type) -> Form:
-    """A value of one of the types."""
+    """Return the form of a value of one of the types."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, kinds):
@@ -78,12 +78,12 @@ text, flag, anything = of(str), of(bool), of(object)
 
 
 def optional(form: Form) -> Form:
-    """The form, or null."""
+    """Return the form that allows null as well."""
     return lambda value, where: None if value is None else form(value, where)
 
 
 def listed(form: Form, *lengths: int) -> Form:
-    """A list of values of the form, of one of the ``lengths`` where any are given."""
+    """Return the form of a list of values of a form, of one of the ``lengths`` where any are given."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, list) or (lengths and len(value) not in lengths):
@@ -96,7 +96,7 @@ def listed(form: Form, *lengths: int) -> Form:
 
 
 def mapped(form: Form) -> Form:
-    """An object whose values are all of the form."""
+    """Return the form of an object whose values are all of a form."""
 
     def check(value: Any, where: str) -> None:
         of(dict)(value, where)
@@ -107,7 +107,7 @@ def mapped(form: Form) -> Form:
 
 
 def record(fields: Mapping[str, Form], more: Mapping[str, Form] | None = None, open: bool = False) -> Form:
-    """An object with all of ``fields``, any of ``more``, and others only where it is ``open``."""
+    """Return the form of an object with all of ``fields``, any of ``more``, and others only where it is ``open``."""
     known = {**fields, **(more or {})}
 
     def check(value: Any, where: str) -> None:

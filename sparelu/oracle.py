@@ -95,7 +95,7 @@ class Oracle:
 
     @property
     def n(self) -> int:
-        """The rows asked, as the count of rows of :class:`~sparelu.data.Data`."""
+        """Return the rows asked, as the count of rows of :class:`~sparelu.data.Data`."""
         return self.asked
 
     def ask(self, x: Float[np.ndarray, "n inputs"], again: bool = False) -> Float[np.ndarray, "n outputs"]:
@@ -169,13 +169,13 @@ class Oracle:
 
     @property
     def statistics(self) -> Statistics:
-        """Means and standard deviations of fixed rows and their answers. Raises as :attr:`probes`."""
+        """Compute means and standard deviations of fixed rows and their answers. Raises as :attr:`probes`."""
         x, y = self.probes
         return Statistics(x.mean(0), x.std(0), y.mean(0), y.std(0))
 
     @property
     def digest(self) -> str:
-        """What this oracle is by its answers to the fixed rows (:mod:`sparelu.digest`). Raises as :attr:`probes`."""
+        """Compute the digest of the answers to the fixed rows (:mod:`sparelu.digest`). Raises as :attr:`probes`."""
         x, y = self.probes
         hashes = BlockHashes(len(x), self.inputs)
         hashes.add(0, x, y)
@@ -183,7 +183,7 @@ class Oracle:
 
     @cached_property
     def probes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Fixed rows (n, inputs) and their answers (n, outputs), some of them asked twice.
+        """Ask fixed rows (n, inputs), some of them twice; return them and their answers (n, outputs).
 
         Raises :class:`OracleError` when an answer changes, or all are whole numbers, as those of classes.
         """

@@ -60,13 +60,13 @@ class _Progress:
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """A random generator for the component called ``names``: its stream depends on seed and names alone."""
+    """Make a random generator for the component called ``names``: its stream depends on seed and names alone."""
     digest = hashlib.sha256("/".join((str(seed), *names)).encode()).digest()
     return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
+    """Return the versions of what decides a result."""
     return {**_installed(), "python": platform.python_version()}
 
 
@@ -123,7 +123,7 @@ def _fit(
     watch: Callable[[Iterate], None] | None,
     stop: Callable[[], bool],
 ) -> Solution:
-    """:func:`fit` for what the method takes: data, or an oracle, which has the same members where none is of rows."""
+    """Fit what the method takes: data, or an oracle, which has the same members where none is of rows."""
     if data.ranks.size > 1 and not method.sums_over_rows:
         raise Refusal(f"{method.name} needs all rows in one process and cannot fit over {data.ranks.size} ranks")
     _ = data.statistics  # refuses NaN, constant targets and single classes before anything is spent
@@ -266,7 +266,7 @@ def _restore(path: Path, identity: State, meter: Meter, rng: np.random.Generator
 
 
 def _identity(method: Fitter, data: Data | Oracle, budget: Budget, seed: int, standardise: bool) -> State:
-    """What a checkpoint must have in common with the fit that goes on from it."""
+    """Return what a checkpoint must have in common with the fit that goes on from it."""
     parts = [method.name, repr(method.changed()), repr(budget), str(seed), str(standardise)]
     return {"identity": hashlib.sha256("|".join(parts).encode()).hexdigest(), "data_digest": data.digest}
 
@@ -359,7 +359,7 @@ def compress(
 
 
 def certify(method: Certifier, network: Network, data: Data | None = None, *, seed: int = 0) -> Certificate:
-    """What ``method`` proves of ``network``. Raises :class:`~sparelu.method.Refusal` with its reason."""
+    """Return what ``method`` proves of ``network``. Raises :class:`~sparelu.method.Refusal` with its reason."""
     reason = method.refuses(network, data)
     if reason is not None:
         raise Refusal(f"{method.name} cannot certify this: {reason}")
@@ -367,5 +367,5 @@ def certify(method: Certifier, network: Network, data: Data | None = None, *, se
 
 
 def _about(claims: Sequence[Certificate], data: Data | Oracle | None) -> tuple[Certificate, ...]:
-    """The claims, each saying of which data it speaks."""
+    """Return the claims, each saying of which data it speaks."""
     return tuple(claims) if data is None else tuple(replace(claim, data=data.digest) for claim in claims)

@@ -52,7 +52,7 @@ ASSUMPTION = record({"text": text, "state": text}, {"evidence": text})
 
 
 def header_of(solution: Solution) -> dict[str, Any]:
-    """All of a solution but its arrays, as JSON values."""
+    """Return all of a solution but its arrays, as JSON values."""
     net = solution.network
     layers = [*(part.kernel for part in net.parts), *([net.skip] if net.skip is not None else [])]
     convolutions = {str(i): part for i, part in enumerate(net.parts) if isinstance(part, Convolution)}
@@ -72,7 +72,7 @@ def header_of(solution: Solution) -> dict[str, Any]:
 
 
 def solution_of(header: Any, layer: Callable[[str, tuple[int, int]], Layer]) -> Solution:
-    """The solution of a header; ``layer`` reads the arrays of a name for a shape.
+    """Return the solution of a header; ``layer`` reads the arrays of a name for a shape.
 
     Raises ``ValueError`` for a header of another form, and for one whose parts do not fit together.
     """
@@ -98,7 +98,7 @@ def solution_of(header: Any, layer: Callable[[str, tuple[int, int]], Layer]) -> 
 
 
 def _with_geometry(layers: list[Layer], given: Mapping[str, Any]) -> list[Layer | Convolution]:
-    """The layers, those that ``given`` has a geometry of as convolutions."""
+    """Return the layers, those that ``given`` has a geometry of as convolutions."""
     parts: list[Layer | Convolution] = list(layers)
     for number_, geometry in given.items():
         if number_ not in map(str, range(len(layers))):
@@ -112,7 +112,7 @@ def _with_geometry(layers: list[Layer], given: Mapping[str, Any]) -> list[Layer 
 
 
 def _check_fits(header: Mapping[str, Any], network: Network) -> None:
-    """Names, classes, task and image must be those of a network with such inputs and outputs."""
+    """Check that names, classes, task and image are those of a network with such inputs and outputs."""
     if header["status"] not in Status.__members__:
         raise FormError(f"header.status is {header['status']!r:.60}")
     names, classes, plain = header["names"], header["classes"], header["plain"]

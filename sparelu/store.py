@@ -46,7 +46,7 @@ def save(solution: Solution, path: str | Path) -> int:
 
 
 def weight_bytes(network: Network) -> int:
-    """Bytes that the weights, indices and biases of ``network`` take in a file, its header left out."""
+    """Count the bytes of the weights, indices and biases of ``network`` in a file, its header left out."""
     layers = [*(part.kernel for part in network.parts), *([network.skip] if network.skip is not None else [])]
     return sum(array.nbytes for layer in layers for array in _layer_arrays("", layer).values())
 
@@ -96,13 +96,13 @@ def _layer_arrays(name: str, layer: Layer) -> dict[str, np.ndarray]:
 
 
 def _small(index: Tensor) -> np.ndarray:
-    """Indices in the smallest unsigned type that holds them."""
+    """Return indices in the smallest unsigned type that holds them."""
     top = int(index.max()) if index.numel() else 0
     return index.numpy().astype(np.uint8 if top < 2**8 else np.uint16 if top < 2**16 else np.uint32)
 
 
 def _read_layer(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, int]) -> Layer:
-    """The layer called ``name``. Raises ``ValueError`` for arrays that do not fit it."""
+    """Read the layer called ``name``. Raises ``ValueError`` for arrays that do not fit it."""
     given = {k.removeprefix(name + "."): a for k, a in arrays.items() if k.startswith(name + ".")}
     if missing := {"indptr", "indices", "values"} - given.keys():
         raise ValueError(f"{name} has no {', '.join(sorted(missing))}")
@@ -126,7 +126,7 @@ def _read_layer(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, i
 
 
 def _whole(name: str, key: str, array: np.ndarray) -> Tensor:
-    """Indices as int32. Raises ``ValueError`` for numbers that are not whole, or do not fit."""
+    """Return indices as int32. Raises ``ValueError`` for numbers that are not whole, or do not fit."""
     if array.dtype.str[1:] not in SMALL:
         raise ValueError(f"{name}.{key} has numbers of type {array.dtype}")
     if array.size and not 0 <= int(array.min()) <= int(array.max()) <= INT32_MAX:
@@ -173,7 +173,7 @@ def _write(path: Path, kind: str, arrays: dict[str, np.ndarray], header: Any) ->
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, np.ndarray], Any]:
-    """Arrays and header. Memory is some times that of the file: no array is larger than its bytes in it."""
+    """Read arrays and header. Memory is some times that of the file: no array is larger than its bytes in it."""
     if not path.is_file():
         raise StoreError(f"{path}: no such file")
     content = path.read_bytes()

@@ -56,7 +56,7 @@ class ConvexFitter(Fitter, ABC):
         """State what is proved of the neurons handed out."""
 
     def refuses(self, data: Data, budget: Budget) -> str | None:
-        """More patterns than memory, more than one hidden layer, a budget that does not fit."""
+        """Refuse more patterns than memory, more than one hidden layer, and a budget that does not fit."""
         reason = budget_reason(data, budget, needed=False, depth=(1, 1))
         if reason is not None:
             return reason

@@ -85,7 +85,7 @@ class Recovery:
     gap: float
 
     def recovers(self, w: Float[np.ndarray, " d"]) -> bool:
-        """Whether the planted linear neuron ``w`` is all that was found."""
+        """Tell whether the planted linear neuron ``w`` is all that was found."""
         return bool(np.abs(self.linear - w).max() <= RECOVERED and np.abs(self.blocks).max(initial=0.0) <= RECOVERED)
 
 

@@ -58,7 +58,7 @@ class Point:
 
     @property
     def gap(self) -> float:
-        """The relative duality gap: how far the objective may be above the least one, as a share of it."""
+        """Return the relative duality gap: how far the objective may be above the least one, as a share of it."""
         scale = max(abs(self.primal), np.finfo(float).tiny)
         return max(self.primal - self.dual, 0.0) / scale if np.isfinite(self.primal) else np.inf
 

@@ -191,5 +191,5 @@ class _Coordinates:
 
     @property
     def _ridge_diagonal(self) -> np.ndarray:
-        """1 + the diagonal of the ridge columns' block, in the order of its coordinates."""
+        """Compute 1 + the diagonal of the ridge columns' block, in the order of its coordinates."""
         return np.asarray(1 + (self.ridge**2).T @ (1 / self.diagonal)).reshape(-1)

@@ -44,7 +44,7 @@ class Optimal(Certifier):
     paper = "Pilanci and Ergen, Neural networks are convex regularizers, 2020; bounds over all patterns: here"
 
     def refuses(self, network: Network, data: Data | None) -> str | None:
-        """No data, another width or number of outputs, more or fewer than one hidden layer, convolutions."""
+        """Refuse no data, another width or number of outputs, none or several hidden layers, and convolutions."""
         if data is None:
             return "it needs the data: the objective is the loss on them"
         if data.inputs != network.inputs:

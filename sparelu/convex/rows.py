@@ -35,7 +35,7 @@ class Table:
 
     @property
     def biases(self) -> bool:
-        """Whether the last column of ``x`` is the constant that biases multiply."""
+        """Tell whether the last column of ``x`` is the constant that biases multiply."""
         return self.ridge.shape[1] > 0
 
 

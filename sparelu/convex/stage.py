@@ -43,28 +43,28 @@ class Stage:
 
     @property
     def penalty(self) -> float:
-        """The penalty in work."""
+        """Return the penalty in work."""
         return self.penalties[self.number]
 
     @property
     def step_down(self) -> float:
-        """This penalty as a share of the one that ``before`` was found with: a dual point times it stays feasible."""
+        """Return the penalty as a share of that ``before`` was found with: a dual point times it stays feasible."""
         same = self.round > 0 or self.number == 0
         return 1.0 if same else self.penalty / self.penalties[self.number - 1]
 
     @property
     def primal(self) -> float:
-        """The objective of all programs begun."""
+        """Return the objective of all programs begun."""
         return float(sum(p.primal for p in self.points))
 
     @property
     def dual(self) -> float:
-        """The lower bound of all programs begun; over all patterns where these were ``proved``."""
+        """Return the lower bound of all programs begun; over all patterns where these were ``proved``."""
         return float(sum(p.dual for p in self.points))
 
     @property
     def gap(self) -> float:
-        """The relative gap between the two."""
+        """Return the relative gap between the two."""
         scale = max(abs(self.primal), np.finfo(float).tiny)
         return max(self.primal - self.dual, 0.0) / scale if self.points else math.inf
 

@@ -39,7 +39,7 @@ ENTRY = record({"form": text, "shape": listed(whole(0, INT32_MAX)), "dtype": tex
 
 
 def form_bytes(shape: tuple[int, ...], nonzeros: int, itemsize: int) -> dict[str, int]:
-    """Bytes of each form for a tensor of ``shape``, taken as a matrix of its first dimension and the rest.
+    """Count the bytes of each form for a tensor of ``shape``, taken as a matrix of its first dimension and the rest.
 
     Dense: all values. Bitmap: one bit for each place. Rows: four bytes for each row and one more, and two or four
     for each nonzero. All but the first add the nonzero values. uint16 is left out above 65536 columns.
@@ -58,7 +58,7 @@ def form_bytes(shape: tuple[int, ...], nonzeros: int, itemsize: int) -> dict[str
 
 
 def matrix_of(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of a tensor taken as a matrix."""
+    """Return rows and columns of a tensor taken as a matrix."""
     rows = shape[0] if shape else 1
     return rows, int(np.prod(shape[1:], dtype=np.int64))
 
@@ -111,7 +111,7 @@ def load_sparse(module: nn.Module, path: str | Path) -> None:
 
 
 def forms(path: str | Path) -> dict[str, str]:
-    """The form of each tensor in a file, by name. Raises :class:`~sparelu.store.StoreError` as :func:`load_sparse`."""
+    """Read the form of each tensor in a file; raises :class:`~sparelu.store.StoreError` as :func:`load_sparse`."""
     return {name: given.form for name, given in _read(path).items()}
 
 
@@ -126,7 +126,7 @@ class Encoded:
 
     @property
     def values(self) -> Tensor:
-        """The values that are stored, in their type."""
+        """Return the values that are stored, in their type."""
         return self.arrays["values"].view(self.dtype)
 
 
@@ -141,7 +141,7 @@ def _read(path: str | Path) -> dict[str, Encoded]:
 
 
 def _encoded_of(given: Any, name: str) -> Encoded:
-    """Raises ``ValueError`` for an entry of a file that is none, or whose arrays are not those of its form."""
+    """Read an entry of a file; raise ``ValueError`` for one that is none, or whose arrays are not of its form."""
     ENTRY(given, name)
     if given["form"] not in ARRAYS:
         raise ValueError(f"{name}.form is {given['form']!r:.40}")
@@ -160,7 +160,7 @@ def _encoded_of(given: Any, name: str) -> Encoded:
 
 
 def _described(module: nn.Module, layers: Mapping[str, SparseLinear]) -> dict[str, tuple[list[int], str]]:
-    """Shape and type of every tensor that a file of ``module`` holds."""
+    """Return shape and type of every tensor that a file of ``module`` holds."""
     found: dict[str, tuple[list[int], str]] = {}
     for name, value in module.state_dict().items():
         prefix, _, last = name.rpartition(".")
@@ -224,7 +224,7 @@ def _header(form: str, shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, 
 
 
 def _nonzeros(given: Encoded) -> tuple[Tensor, Tensor]:
-    """Places, increasing, and values. Raises ``ValueError`` for arrays that do not fit the shape."""
+    """Return places, increasing, and values. Raises ``ValueError`` for arrays that do not fit the shape."""
     rows, columns = matrix_of(given.shape)
     values, arrays = given.values, given.arrays
     if given.form == "dense":
@@ -256,5 +256,5 @@ def _decoded(given: Encoded) -> Tensor:
 
 
 def _bits(values: Tensor) -> Tensor:
-    """The values as whole numbers of their size: their bits, in a type that every format has."""
+    """Return the values as whole numbers of their size: their bits, in a type that every format has."""
     return values.view(WHOLE[values.itemsize])

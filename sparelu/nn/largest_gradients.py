@@ -21,7 +21,7 @@ SHRINK = 0.9
 def largest_gradients(
     inputs: Tensor, output_gradients: Tensor, k: int, taken: Tensor, block: int = BLOCK
 ) -> tuple[Tensor, Tensor]:
-    """The ``k`` entries of largest |dL/dW| of y = x W' among those that are not ``taken``.
+    """Find the ``k`` entries of largest |dL/dW| of y = x W' among those that are not ``taken``.
 
     ``inputs`` (..., n_in) and ``output_gradients`` dL/dy (..., n_out) are those of one backward pass, and ``taken`` are
     places i n_in + j of living weights W_ij, in increasing order. Returns places in increasing order and the gradients
@@ -64,7 +64,7 @@ def largest_gradients(
 
 
 def _norms(t: Tensor) -> Tensor:
-    """Of the columns, in float64."""
+    """Compute the norms of the columns, in float64."""
     norms = torch.linalg.vector_norm(t, dim=0, dtype=torch.float64)
     if not bool(torch.isfinite(norms).all()):
         _refuse()
@@ -72,7 +72,7 @@ def _norms(t: Tensor) -> Tensor:
 
 
 def _taken(taken: Tensor, units: Tensor, columns: int, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """The taken places of ``units``: which unit of these, and which of the ``kept`` inputs; others are left out."""
+    """Find the taken places of ``units``: which unit of these, which of the ``kept`` inputs; others are left out."""
     first, last = (torch.searchsorted(taken, start) for start in (units * columns, (units + 1) * columns))
     counts = last - first
     unit = torch.arange(len(units), device=taken.device).repeat_interleave(counts)
@@ -103,7 +103,7 @@ class _Largest:
         self.waiting = 0
 
     def offer(self, tile: Tensor, held: tuple[Tensor, Tensor], starts: Tensor, columns: Tensor) -> None:
-        """A tile of the gradient but for what is ``held``: rows whose first places are ``starts``, and ``columns``."""
+        """Take in a tile of the gradient less what is ``held``: rows of first places ``starts``, and ``columns``."""
         magnitude = tile.abs()
         magnitude[held] = -1.0
         row, column = self._large(magnitude)
@@ -114,12 +114,12 @@ class _Largest:
             self._rank()
 
     def result(self) -> tuple[Tensor, Tensor]:
-        """Places in increasing order, and the gradients there."""
+        """Return places in increasing order, and the gradients there."""
         self._rank()
         return self.best.result()
 
     def _large(self, magnitude: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows and columns of the entries that are not below the floor, first found by groups of rows."""
+        """Find rows and columns of the entries that are not below the floor, first by groups of rows."""
         rows, columns = magnitude.shape
         size = GROUP if rows % GROUP == 0 else 1
         groups = magnitude.view(rows // size, size, columns)

@@ -72,7 +72,7 @@ class SparseLinear(nn.Module):
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
     ) -> "SparseLinear":
-        """A random support of exactly ``nonzeros`` weights, or of the share ``density``; normal values, bias 0.
+        """Draw a random support of exactly ``nonzeros`` weights, or of the share ``density``; normal values, bias 0.
 
         The variance is 2 over the number of living inputs of each output (Evci et al., Gradient flow in sparse neural
         networks and how lottery tickets win, 2022, equation 4), not over all inputs as in dense layers.
@@ -92,7 +92,7 @@ class SparseLinear(nn.Module):
 
     @classmethod
     def from_dense(cls, linear: nn.Linear) -> "SparseLinear":
-        """The nonzero weights of ``linear`` and its bias, copied."""
+        """Copy the nonzero weights of ``linear`` and its bias."""
         weight = linear.weight.detach().reshape(-1)
         places = weight.nonzero()[:, 0]
         bias = None if linear.bias is None else linear.bias.detach().clone()
@@ -100,19 +100,19 @@ class SparseLinear(nn.Module):
 
     @classmethod
     def from_layer(cls, layer: Layer) -> "SparseLinear":
-        """The weights of a layer of a :class:`~sparelu.networks.network.Network`."""
+        """Copy the weights of a layer of a :class:`~sparelu.networks.network.Network`."""
         places = layer.outputs_of_values.long() * layer.shape[1] + layer.indices
         bias = None if layer.bias is None else layer.dense_bias()
         return cls(layer.shape[1], layer.shape[0], places, layer.values.clone(), bias)
 
     def to_layer(self) -> Layer:
-        """The weights as a layer of a :class:`~sparelu.networks.network.Network`, zeros left out."""
+        """Return the weights as a layer of a :class:`~sparelu.networks.network.Network`, zeros left out."""
         bias = None if self.bias is None else self.bias.detach().cpu()
         rows, values = support.rows_of(self.indptr).cpu(), self.values.detach().cpu()
         return Layer.from_triplets(self.shape, rows, self.indices.cpu(), values, bias)
 
     def to_dense(self) -> nn.Linear:
-        """The same map as an ``nn.Linear``."""
+        """Return the same map as an ``nn.Linear``."""
         linear = nn.Linear(
             self.in_features, self.out_features, self.bias is not None, self.values.device, self.values.dtype
         )
@@ -124,7 +124,7 @@ class SparseLinear(nn.Module):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(outputs, inputs)."""
+        """Return (outputs, inputs)."""
         return self.out_features, self.in_features
 
     @property
@@ -139,11 +139,11 @@ class SparseLinear(nn.Module):
 
     @property
     def places(self) -> Int[Tensor, " nnz"]:
-        """Places of the living weights, in increasing order."""
+        """Return the places of the active weights, in increasing order."""
         return support.places_of(self.indptr, self.indices, self.in_features)
 
     def set_support(self, places: Int[Tensor, " nnz"], values: Float[Tensor, " nnz"]) -> None:
-        """Live at other places from now on. The parameter stays the same object; its gradient is dropped.
+        """Move to other places from now on. The parameter stays the same object; its gradient is dropped.
 
         The slots of an optimiser are left to the caller (``SparseGrowth`` moves them).
         """
@@ -151,7 +151,7 @@ class SparseLinear(nn.Module):
         self._put(values.to(self.values), indptr, indices)
 
     def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        """Outputs (..., out_features) of ``x`` (..., in_features). Second derivatives are not defined."""
+        """Compute the outputs (..., out_features) of ``x`` (..., in_features). Second derivatives are not defined."""
         if x.dtype != self.values.dtype:
             raise ValueError(f"the input is {x.dtype} and the layer {self.values.dtype}: convert one of them")
         rows = x.reshape(-1, self.in_features)
@@ -160,20 +160,20 @@ class SparseLinear(nn.Module):
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The support of W' and the order of its values, made once for each support."""
+        """Return the support of W' and the order of its values, made once for each support."""
         if self._transposed is None or self._transposed[0].device != self.indices.device:
             self._transposed = support.transposed(self.indptr, self.indices, self.in_features)
         return self._transposed
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Return what ``print`` shows."""
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, nonzeros={self.nonzeros} "
             f"({self.density:.3g}), bias={self.bias is not None}"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles leave out what can be made again."""
+        """Leave out of copies and pickles what can be made again."""
         return {**self.__dict__, "_transposed": None, "passes": None}
 
     def _put(self, values: Tensor, indptr: Tensor, indices: Tensor) -> None:
@@ -195,7 +195,7 @@ class SparseLinear(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Takes over another support of the same matrix too, as after growth, once it is checked."""
+        """Take over another support of the same matrix too, as after growth, once it is checked."""
         given = [state_dict.get(prefix + name) for name in ("values", "indptr", "indices")]
         values, indptr, indices = given
         if values is not None and indptr is not None and indices is not None:
@@ -253,14 +253,14 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
 
 
 def _across(layer: SparseLinear, values: Tensor, g: Tensor) -> Tensor:
-    """G W, a function of its own so that the values in the other order do not outlive it."""
+    """Compute G W, in a function of its own so that the values in the other order do not outlive it."""
     indptr, indices, order = layer.transposed()
     weight = csr(indptr, indices, values.index_select(0, order), (layer.in_features, layer.out_features))
     return torch.sparse.mm(weight, g.t()).t()
 
 
 def csr(indptr: Tensor, indices: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A torch CSR matrix on these arrays, which are neither copied nor checked."""
+    """Make a torch CSR matrix on these arrays, which are neither copied nor checked."""
     _announce()
     return torch.sparse_csr_tensor(indptr, indices, values.detach(), shape, check_invariants=False)
 

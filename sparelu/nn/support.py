@@ -20,7 +20,7 @@ BLOCK = 1 << 18
 
 
 def random_places(size: int, k: int, generator: torch.Generator) -> Int[Tensor, " k"]:
-    """``k`` of ``size`` places, each set of them as likely as any other, in increasing order.
+    """Draw ``k`` of ``size`` places, each set of them as likely as any other, in increasing order.
 
     Numbers that came twice are drawn again, once, until all differ: nothing in that tells one place from another, so
     that all sets are as likely. Memory is that of ``k`` numbers, in one array.
@@ -44,7 +44,7 @@ def random_places(size: int, k: int, generator: torch.Generator) -> Int[Tensor, 
 
 
 def random_free_places(size: int, k: int, taken: Int[Tensor, " t"], generator: torch.Generator) -> Int[Tensor, " k"]:
-    """``k`` places that are not among ``taken`` (increasing), drawn and ordered as by :func:`random_places`.
+    """Draw ``k`` places that are not among ``taken`` (increasing), drawn and ordered as by :func:`random_places`.
 
     The r-th free place is r plus the number of taken ones before it: taken[i] - i of the free ones lie before taken[i].
     """
@@ -53,18 +53,18 @@ def random_free_places(size: int, k: int, taken: Int[Tensor, " t"], generator: t
 
 
 def rows_of(indptr: Int[Tensor, " r1"]) -> Int[Tensor, " nnz"]:
-    """The row of every nonzero, in the integers of ``indptr``."""
+    """Return the row of every nonzero, in the integers of ``indptr``."""
     counts = indptr.diff()
     return torch.arange(len(counts), dtype=indptr.dtype, device=indptr.device).repeat_interleave(counts)
 
 
 def places_of(indptr: Int[Tensor, " r1"], indices: Int[Tensor, " nnz"], columns: int) -> Int[Tensor, " nnz"]:
-    """Compressed rows to places, in increasing order."""
+    """Convert compressed rows to places, in increasing order."""
     return rows_of(indptr).long().mul_(columns).add_(indices)
 
 
 def compressed(places: Int[Tensor, " nnz"], shape: tuple[int, int]) -> tuple[Int[Tensor, " r1"], Int[Tensor, " nnz"]]:
-    """``indptr`` and ``indices`` of places in increasing order.
+    """Convert places in increasing order to ``indptr`` and ``indices``.
 
     Raises ``ValueError`` when they do not increase, lie outside ``shape``, or are too many for int32.
     """
@@ -82,14 +82,14 @@ def compressed(places: Int[Tensor, " nnz"], shape: tuple[int, int]) -> tuple[Int
 
 
 def row_starts(places: Int[Tensor, " nnz"], shape: tuple[int, int]) -> Int[Tensor, " r1"]:
-    """How many of the places, which increase, lie before each row, and their number."""
+    """Count how many of the places, which increase, lie before each row, and in all."""
     return torch.searchsorted(places, torch.arange(shape[0] + 1, device=places.device) * shape[1])
 
 
 def transposed(
     indptr: Int[Tensor, " r1"], indices: Int[Tensor, " nnz"], columns: int
 ) -> tuple[Int[Tensor, " c1"], Int[Tensor, " nnz"], Int[Tensor, " nnz"]]:
-    """``indptr`` and ``indices`` of the transposed matrix, and the order that takes the values to theirs."""
+    """Return ``indptr`` and ``indices`` of the transposed matrix, and the order that takes the values to theirs."""
     numbers = np.arange(len(indices), dtype=np.int32)
     matrix = sparse.csr_array(
         (numbers, indices.cpu().numpy(), indptr.cpu().numpy()), (len(indptr) - 1, columns)
@@ -100,7 +100,7 @@ def transposed(
 
 
 def check_compressed(indptr: Tensor, indices: Tensor, shape: tuple[int, int], name: str) -> None:
-    """Raises ``ValueError`` when the arrays are not compressed rows of a matrix of ``shape``.
+    """Raise ``ValueError`` when the arrays are not compressed rows of a matrix of ``shape``.
 
     The kernels read them unchecked: a wrong one would read memory of others.
     """

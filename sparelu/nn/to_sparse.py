@@ -40,12 +40,12 @@ class LayerTiming:
 
     @property
     def speedup(self) -> float:
-        """Dense over sparse seconds."""
+        """Return dense over sparse seconds."""
         return self.dense_seconds / self.sparse_seconds
 
 
 def to_sparse(model: nn.Module, *, batch: int = 64, force: bool = False) -> tuple[nn.Module, tuple[LayerTiming, ...]]:
-    """A copy of ``model`` with :class:`SparseLinear` in place of Linear where that is faster, and each layer's times.
+    """Copy ``model`` with :class:`SparseLinear` for Linear where that is faster; return each layer's times, too.
 
     Every ``nn.Linear`` is timed both ways on ``batch`` rows with the threads torch has now. Those that would be slower
     stay dense, with a :class:`SlowerSparseWarning` that names layer and density; with ``force`` they are converted and

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def cholesky(matrix: Float[Tensor, "c c"], damping: float) -> tuple[Float[Tensor, "c c"], float]:
-    """Cholesky factor of the matrix with its diagonal raised, by more where rounding makes it indefinite."""
+    """Factorise the matrix with its diagonal raised, by more where rounding makes it indefinite."""
     diagonal = matrix.diagonal()
     diagonal = diagonal.clamp_min(1e-14 * float(diagonal.max())) if len(diagonal) else diagonal
     while True:
@@ -17,5 +17,5 @@ def cholesky(matrix: Float[Tensor, "c c"], damping: float) -> tuple[Float[Tensor
 
 
 def factor(matrix: Float[Tensor, "c c"]) -> Float[Tensor, "c c"]:
-    """Cholesky factor of a Gram matrix, its diagonal raised by no more than rounding asks for."""
+    """Factorise a Gram matrix, its diagonal raised by no more than rounding asks for."""
     return cholesky(matrix, 0.0)[0]

@@ -23,11 +23,11 @@ class Point(Protocol):
 
     @property
     def level(self) -> float:
-        """Log of the error; every step lowers it."""
+        """Return the log of the error; every step lowers it."""
 
     @property
     def met(self) -> bool:
-        """Whether the error is rounding."""
+        """Tell whether the error is rounding."""
 
     def left_of(self, before: Any) -> float:
         """Return the squared error as a share of that at the point ``before``."""

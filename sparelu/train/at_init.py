@@ -104,13 +104,13 @@ def synflow(
 
 
 def snip_scores(model: nn.Module, parts: dict[str, PrunableWeight], loss: Loss) -> Masks:
-    """|w dL/dw| of every weight."""
+    """Compute |w dL/dw| of every weight."""
     gradients = torch.autograd.grad(loss(model), [p.weight for p in parts.values()], materialize_grads=True)
     return {n: (p.weight.detach() * g).abs() for (n, p), g in zip(parts.items(), gradients, strict=True)}
 
 
 def grasp_scores(model: nn.Module, parts: dict[str, PrunableWeight], loss: Loss) -> Masks:
-    """w (H g) of every weight, with g the gradient and H the Hessian in all weights of ``parts``.
+    """Compute w (H g) of every weight, with g the gradient and H the Hessian in all weights of ``parts``.
 
     Attention is computed in the form that has a second derivative.
     """
@@ -123,13 +123,13 @@ def grasp_scores(model: nn.Module, parts: dict[str, PrunableWeight], loss: Loss)
 
 
 def shuffled(masks: Masks, generator: torch.Generator) -> Masks:
-    """The same number in every layer at random places: does it matter which weights were chosen?"""
+    """Draw the same number in every layer at random places: does it matter which weights were chosen?"""
     order = {n: torch.randperm(m.numel(), generator=generator).to(m.device) for n, m in masks.items()}
     return {n: m.flatten()[order[n]].reshape(m.shape) for n, m in masks.items()}
 
 
 def reinitialised(model: nn.Module, generator: torch.Generator, layers: Choice | None = None) -> nn.Module:
-    """A copy with other initial weights: does it matter which values the chosen weights have?
+    """Copy with other initial weights: does it matter which values the chosen weights have?
 
     The weights of each layer are permuted, which draws them anew from whatever distribution they came from; the paper
     calls the initialiser again.
@@ -150,7 +150,7 @@ def sanity_checks(
     layers: Choice | None = None,
     inverted: Masks | None = None,
 ) -> dict[str, float]:
-    """What ``train(module, masks)`` reaches with the masks, and with what should do worse.
+    """Return what ``train(module, masks)`` reaches with the masks, and with what should do worse.
 
     "shuffled" within each layer, "reinitialised" weights, masks drawn at "random" with as many weights spread as by
     Erdős-Rényi-Kernel, and the masks ``inverted`` where they are given: those of the same method with ``invert``. Each

@@ -67,7 +67,7 @@ def patches(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def _patches_of_transposed(module: Any, x: Tensor) -> Tensor:
-    """Those of the ordinary convolution with the kernel turned round, on x with zeros between its entries.
+    """Cut the patches of the ordinary convolution with the kernel turned round, on x with zeros between its entries.
 
     Padding is taken off the reach d (k - 1) of the kernel at both ends; the output's padding is added at the far one.
     """
@@ -123,7 +123,7 @@ def gather(model: nn.Module, run: Run, part: PrunableWeight, moments: Callable[[
 def _source(
     model: nn.Module, part: PrunableWeight
 ) -> tuple[nn.Module, Callable[[tuple[Any, ...], dict[str, Any]], Tensor]]:
-    """The module whose calls show the inputs of a weight, and how to read them from its arguments."""
+    """Find the module whose calls show the inputs of a weight, and how to read them from its arguments."""
     module = part.module
     if isinstance(module, nn.MultiheadAttention):
         return module, lambda args, named: _tokens(part, args, named)
@@ -134,7 +134,7 @@ def _source(
 
 
 def _tokens(part: PrunableWeight, args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
-    """What query, key and value are made from, side by side, or the one that the weight projects."""
+    """Return what query, key and value are made from, side by side, or the one that the weight projects."""
     given = dict(zip(("query", "key", "value"), args, strict=False)) | named
     read = [given[name].reshape(-1, given[name].shape[-1]) for name in ("query", "key", "value")]
     if part.key != "in_proj_weight":
@@ -148,7 +148,7 @@ def _tokens(part: PrunableWeight, args: tuple[Any, ...], named: dict[str, Any]) 
 
 
 def _heads(attention: nn.MultiheadAttention, args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
-    """What the output projection reads: what the attention gives with the identity in its place."""
+    """Compute what the output projection reads: what the attention gives with the identity in its place."""
     twin = copy.deepcopy(attention)
     twin._forward_pre_hooks.clear()
     with torch.no_grad():

@@ -20,7 +20,7 @@ With ``Static(module, optimizer, masks=masks)`` in its loop the dropped weights 
 
 
 def steps_of(when: str | int, steps_per_epoch: int) -> int:
-    """Steps of "2ep" (epochs) or "500it" (steps), or of a number of steps. Raises ``ValueError`` for other texts."""
+    """Read the steps of "2ep" (epochs), "500it" (steps) or a number of steps; raise ``ValueError`` for other texts."""
     found = re.fullmatch(r"(\d+)(ep|it)", str(when) if isinstance(when, str) else f"{when}it")
     if found is None:
         raise ValueError(f"{when!r} is no time: write epochs as '2ep' and steps as '500it'")

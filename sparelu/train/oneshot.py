@@ -123,7 +123,7 @@ def least_squares_refit(
 
 
 def _fitted(row: Tensor, kept: Tensor, moment: Tensor, damping: float) -> Tensor:
-    """The least squares fit of a row on its ``kept`` weights, given X'X of all."""
+    """Fit a row on its ``kept`` weights by least squares, given X'X of all."""
     if bool(kept.all()) or not bool(kept.any()):
         return row * kept
     own = moment[kept][:, kept]
@@ -136,7 +136,7 @@ def _fitted(row: Tensor, kept: Tensor, moment: Tensor, damping: float) -> Tensor
 
 
 def by_row(score: Tensor, k: int) -> Tensor:
-    """The mask (rows, columns) of the largest of each row, ``k`` in all, with numbers that differ by one at most."""
+    """Mask the largest of each row (rows, columns), ``k`` in all, with numbers that differ by one at most."""
     each, extra = divmod(k, len(score))
     order = score.argsort(dim=1, descending=True, stable=True)
     mask = torch.zeros_like(score, dtype=torch.bool).scatter_(1, order[:, :each], True)

@@ -58,7 +58,7 @@ class SparseGrowth:
         self._listen()
 
     def step(self) -> None:
-        """One training step, after ``loss.backward()``. An error leaves the supports as they were."""
+        """Take one training step, after ``loss.backward()``. An error leaves the supports as they were."""
         moves = self._moves()
         if not (moves and self.grow == "gradient"):
             self.optimizer.step()
@@ -69,7 +69,7 @@ class SparseGrowth:
         self._listen()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resume needs beside the states of model and optimiser."""
+        """Return what a resume needs beside the states of model and optimiser."""
         return {
             "grow": self.grow,
             "steps": self.steps,

@@ -78,7 +78,7 @@ def trials_of(content: Mapping[str, Any]) -> list[Trial]:
 
 
 def _cells(block: Mapping[str, Any]) -> int:
-    """Trials of a block at most, counted before any is made."""
+    """Count the trials that a block has at most, before any is made."""
     own = list(block["settings"].values()) if isinstance(block.get("settings"), Mapping) else []
     tables = [block, *(t for t in (block.get("parameters"), *own) if isinstance(t, Mapping))]
     return math.prod(len(v) for table in tables for v in table.values() if isinstance(v, list) and v)

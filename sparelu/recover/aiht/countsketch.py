@@ -35,13 +35,13 @@ class CountSketch:
             self.table[row] += np.bincount(bucket[row], weights=sign[row] * delta, minlength=self.width)
 
     def estimate(self, index: Int[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
-        """The median over the rows of the estimates at ``index`` (of four: the mean of the middle two)."""
+        """Return the median over the rows of the estimates at ``index`` (of four: the mean of the middle two)."""
         bucket, sign = self._hash(index)
         found = np.sort(sign * np.take_along_axis(self.table, bucket, axis=1), axis=0)
         return (found[1] + found[2]) / 2
 
     def _hash(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Buckets (``DEPTH``, b) and signs +-1; arithmetic is modulo 2^64."""
+        """Compute buckets (``DEPTH``, b) and signs +-1; arithmetic is modulo 2^64."""
         word = self._a * index.astype(np.uint64) + self._b
         word ^= word >> np.uint64(33)
         word *= np.uint64(0xFF51AFD7ED558CCD)

@@ -82,7 +82,7 @@ class AIHT(Fitter):
     countsketch: bool = setting(True, "cut by sketched sums of changes (several outputs); else by magnitude")
 
     def refuses(self, data: Data, budget: Budget) -> str | None:
-        """No budget, one that does not fit, or fewer than two nonzeros for a layer that needs weights on both sides."""
+        """Refuse no budget, one that does not fit, and under two nonzeros for a layer with weights on both sides."""
         reason = budget_reason(data, budget)
         if reason is not None:
             return reason
@@ -118,7 +118,7 @@ class AIHT(Fitter):
     def _begin(
         self, data: Data, budget: Budget, below: "list[Hidden]", rng: np.random.Generator, start: State | None
     ) -> "_Fit":
-        """The fit of the next layer, new or as ``start`` has it."""
+        """Begin the fit of the next layer, new or as ``start`` has it."""
         depth = len(below)
         inputs = below[-1].live.numel() if below else data.inputs
         seed = int(rng.integers(2**63)) if start is None else int(start["seed"])
@@ -137,7 +137,7 @@ class AIHT(Fitter):
 
 
 def _share(data: Data, budget: Budget, below: "list[Hidden]") -> int:
-    """Weights for the next layer: nonzeros // layers; with one output the last share holds its +1 weights too."""
+    """Return how many weights the next layer gets: nonzeros // layers, of which the last pays a single output's +1s."""
     total, depth = budget.count(data.inputs, data.outputs) or 0, len(budget.hidden)
     share = total // depth
     if depth == 1 or data.outputs > 1 or len(below) < depth - 1:
@@ -147,7 +147,7 @@ def _share(data: Data, budget: Budget, below: "list[Hidden]") -> int:
 
 
 def _target(data: Data) -> Tensor:
-    """All targets of this rank: float (n,) for one output, float (n, k), or labels (n,) of int64."""
+    """Read all targets of this rank: float (n,) for one output, float (n, k), or labels (n,) of int64."""
     y = np.array(data.y[data.own])
     if data.outputs == 1:
         return torch.from_numpy(y.reshape(-1).astype(np.float64)).to(data.device)
@@ -164,23 +164,23 @@ class Hidden:
 
     @property
     def live(self) -> Tensor:
-        """Units that have weights."""
+        """Return the units that have weights."""
         return torch.unique(self.weights.index // self.columns.numel())
 
     def matrix(self) -> Tensor:
-        """The live rows, as CSR."""
+        """Return the live rows, as CSR."""
         inputs = self.columns.numel()
         row = torch.searchsorted(self.live, self.weights.index // inputs)
         size = (self.live.numel(), inputs)
         return sparse_matrix(size, row, self.weights.index % inputs, self.weights.value)
 
     def layer(self, inputs: int) -> Layer:
-        """The layer, over all ``inputs`` units beneath."""
+        """Return the layer, over all ``inputs`` units beneath."""
         row, column = self.weights.index // self.columns.numel(), self.weights.index % self.columns.numel()
         return Layer.from_triplets((self.width, inputs), row, self.columns[column], self.weights.value.cpu())
 
     def state(self) -> State:
-        """For :func:`_hidden`."""
+        """Return what :func:`_hidden` reads."""
         return {
             "index": self.weights.index,
             "value": self.weights.value,
@@ -207,13 +207,13 @@ class _Fit:
     layer: ScalarLayer | VectorLayer
 
     def gates(self, done: int) -> Gates:
-        """The gates after ``done`` epochs: random at first and with ``convex``, else the weights."""
+        """Return the gates after ``done`` epochs: random at first and with ``convex``, else the weights."""
         if self.method.convex or done < 2:
             return RandomGates(self.seed, self.shape.m, self.shape.d, self.data.device)
         return OwnGates(self.layer.hidden, self.shape.d)
 
     def epoch(self, number: int, target: Tensor, rng: np.random.Generator) -> float:
-        """One pass; the loss after it over all rows. Stops where the loss of a batch is not finite."""
+        """Make one pass and return the loss after it over all rows; stop where the loss of a batch is not finite."""
         gates = self.gates(number)
         many = 0 < self.method.batch < self.data.n
         for i, (rows, y) in enumerate(self._batches(rng) if many else [(self._rows(), target)]):
@@ -235,12 +235,12 @@ class _Fit:
             yield rows, y if self.shape.k else y.reshape(-1).to(torch.float64)
 
     def trained(self) -> Hidden:
-        """The hidden layer as it stands."""
+        """Return the hidden layer as it stands."""
         columns = self.below[-1].live if self.below else torch.arange(self.data.inputs, device=self.data.device)
         return Hidden(self.layer.hidden, self.shape.m, columns)
 
     def network(self) -> Network:
-        """The ReLU network of the layers so far."""
+        """Return the ReLU network of the layers so far."""
         chain = [*self.below, self.trained()]
         widths = [self.data.inputs, *(h.width for h in chain)]
         layers = [h.layer(inputs) for h, inputs in zip(chain, widths, strict=False)]
@@ -256,7 +256,7 @@ class _Fit:
         return Layer.from_triplets((1, self.shape.m), torch.zeros_like(top.live), top.live, ones, bias)
 
     def iterate(self, done: int, loss: float) -> Iterate:
-        """The iterate after ``done`` epochs of this layer."""
+        """Return the iterate after ``done`` epochs of this layer."""
         progress = (len(self.below) + done / self.method.epochs) / self.depth
         numbers = {"live": float(self.trained().live.numel())}
         return Iterate(progress, loss, self.network, lambda: self._state(done, loss), numbers)

@@ -43,18 +43,18 @@ class _Design:
         self.root = torch.linalg.cholesky(x.T @ x) if self.signs else None
 
     def gates(self, h: Tensor) -> Tensor:
-        """Gates (n, b) of the generators (b, d); those of signs are +-1/2."""
+        """Compute the gates (n, b) of the generators (b, d); those of signs are +-1/2."""
         open_ = (self.x @ h.T >= 0).to(self.x)
         return open_ - 0.5 if self.signs else open_
 
     def projected(self, r: Tensor) -> Tensor:
-        """``r`` (n,) without its linear part, for signs."""
+        """Return ``r`` (n,) without its linear part, for signs."""
         if self.root is None:
             return r
         return r - self.x @ torch.cholesky_solve((self.x.T @ r)[:, None], self.root)[:, 0]
 
     def times(self, index: Tensor, value: Tensor) -> Tensor:
-        """A w (n,) for the weights at ``index``, a few generators at a time."""
+        """Compute A w (n,) for the weights at ``index``, a few generators at a time."""
         total, d = torch.zeros_like(self.x[:, 0]), self.x.shape[1]
         for live in torch.unique(index // d).split(GENERATORS):
             own = torch.isin(index // d, live)
@@ -64,7 +64,7 @@ class _Design:
         return self.projected(total)
 
     def gradient(self, r: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """A' r a block of generators at a time: the first place of the block, and its entries."""
+        """Yield A' r a block of generators at a time: the first place of the block, and its entries."""
         for start in range(0, len(self.h), GENERATORS):
             gates = self.gates(self.h[start : start + GENERATORS])
             yield start * self.x.shape[1], ((gates * r[:, None]).T @ self.x).reshape(-1)
@@ -79,7 +79,7 @@ def hard_thresholding(
     steps: int = 500,
     tolerance: float = 1e-13,
 ) -> Thresholded:
-    """The ``nonzeros`` fused weights of the network with these ``generators``, for rows in float64.
+    """Fit ``nonzeros`` fused weights of the network with these ``generators`` to rows in float64.
 
     ``gate`` is "step" (the paper) or "sign" (the linear part projected out). Ends when |y - A w| / |y| is below
     ``tolerance`` or after ``steps``. Memory beyond the rows and generators: 256 n for gates, and the nonzeros.
@@ -115,7 +115,7 @@ def _check_distinct(generators: Tensor) -> None:
 
 
 def _step(design: _Design, r: Tensor, index: Tensor, value: Tensor, nonzeros: int) -> tuple[Tensor, Tensor]:
-    """One step of normalised hard thresholding from weights with residual ``r``."""
+    """Make one step of normalised hard thresholding from weights with residual ``r``."""
     on = index
     if len(on) == 0:
         on = _best(design, r, index, value, 1.0, nonzeros)[0]
@@ -138,7 +138,7 @@ def _step(design: _Design, r: Tensor, index: Tensor, value: Tensor, nonzeros: in
 def _best(
     design: _Design, r: Tensor, index: Tensor, value: Tensor, length: float, nonzeros: int
 ) -> tuple[Tensor, Tensor]:
-    """The ``nonzeros`` largest entries of w + length A' r, block by block."""
+    """Find the ``nonzeros`` largest entries of w + length A' r, block by block."""
     kept = StreamingLargest(nonzeros)
     for start, slope in design.gradient(r):
         moved = length * slope
@@ -149,7 +149,7 @@ def _best(
 
 
 def _picked(design: _Design, r: Tensor, index: Tensor) -> Tensor:
-    """A' r at ``index``."""
+    """Compute A' r at ``index``."""
     out = torch.zeros(len(index)).to(r)
     for start, slope in design.gradient(r):
         own = (index >= start) & (index < start + len(slope))

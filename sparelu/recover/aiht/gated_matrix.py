@@ -45,12 +45,12 @@ class SparseVector:
     value: Float[Tensor, " s"]
 
     def between(self, start: int, stop: int) -> "SparseVector":
-        """The entries ``start`` to ``stop - 1``, renumbered from 0."""
+        """Return the entries ``start`` to ``stop - 1``, renumbered from 0."""
         low, high = (int(i) for i in torch.searchsorted(self.index, torch.tensor([start, stop]).to(self.index)))
         return SparseVector(self.index[low:high] - start, self.value[low:high])
 
     def rows(self, neurons: Int[Tensor, " b"], columns: int) -> Float[Tensor, "b columns"]:
-        """The named rows (increasing) of the vector read as a matrix with ``columns`` columns, dense."""
+        """Return the named rows (increasing) of the vector read as a matrix with ``columns`` columns, dense."""
         place = torch.searchsorted(neurons, self.index // columns)
         found = neurons[place.clamp(max=neurons.numel() - 1)] == self.index // columns
         out = self.value.new_zeros(neurons.numel(), columns)
@@ -59,7 +59,7 @@ class SparseVector:
 
 
 def empty_vector(device: str | torch.device) -> SparseVector:
-    """The zero vector."""
+    """Return the zero vector."""
     index = torch.empty(0, dtype=torch.int64, device=device)
     return SparseVector(index, torch.empty(0, dtype=torch.float64, device=device))
 
@@ -80,11 +80,11 @@ class Rows:
 
     @property
     def total(self) -> float:
-        """Rows of all ranks."""
+        """Count the rows of all ranks."""
         return self.ranks.total(self.n)
 
     def chunks(self, cells: int, columns: Tensor | None = None) -> Iterator[tuple[slice, Float[Tensor, "d c"]]]:
-        """Row numbers and transposed rows (their ``columns`` alone), ``CELLS / cells`` rows at a time."""
+        """Yield row numbers and transposed rows (their ``columns`` alone), ``CELLS / cells`` rows at a time."""
         size, start = max(2, min(4096, CELLS // max(cells, 1))), 0
         for x in self.pieces(size, None if self.below else columns):
             for weight in self.below:
@@ -96,7 +96,7 @@ class Rows:
 
 
 def all_rows(data: Data) -> Pieces:
-    """The pieces of this rank's rows of ``data``."""
+    """Return the pieces of this rank's rows of ``data``."""
 
     def pieces(size: int, columns: Tensor | None) -> Iterator[Tensor]:
         kept = slice(None) if columns is None else columns.cpu().numpy()
@@ -107,7 +107,7 @@ def all_rows(data: Data) -> Pieces:
 
 
 def batch_rows(x: Float[Tensor, "b d"]) -> Pieces:
-    """The pieces of a batch in memory."""
+    """Return the pieces of a batch in memory."""
 
     def pieces(size: int, columns: Tensor | None) -> Iterator[Tensor]:
         for part in x.split(size) if len(x) else ():
@@ -119,7 +119,7 @@ def batch_rows(x: Float[Tensor, "b d"]) -> Pieces:
 def sparse_matrix(
     shape: tuple[int, int], row: Int[Tensor, " s"], column: Int[Tensor, " s"], value: Float[Tensor, " s"]
 ) -> Tensor:
-    """A CSR matrix from triplets in increasing order of (row, column)."""
+    """Build a CSR matrix from triplets in increasing order of (row, column)."""
     starts = torch.zeros(shape[0] + 1, dtype=torch.int64, device=value.device)
     starts[1:] = torch.bincount(row, minlength=shape[0]).cumsum(0)
     with warnings.catch_warnings():  # torch announces once that its CSR support is in beta
@@ -138,15 +138,15 @@ class Gates(ABC):
     @property
     @abstractmethod
     def columns(self) -> Tensor | None:
-        """The inputs that decide the gates; None: all."""
+        """Return the inputs that decide the gates; None: all."""
 
     @abstractmethod
     def blocks(self) -> Iterator[Tensor]:
-        """The numbers of the neurons with a generator, increasing, a block at a time."""
+        """Yield the numbers of the neurons with a generator, increasing, a block at a time."""
 
     @abstractmethod
     def matrix(self, neurons: Tensor, columns: Tensor | None) -> Tensor:
-        """Generators of ``neurons`` as rows, dense or CSR, over ``columns`` (None: all inputs)."""
+        """Return the generators of ``neurons`` as rows, dense or CSR, over ``columns`` (None: all inputs)."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class RandomGates(Gates):
 def group_random(
     seed: int, stream: int, neurons: Int[Tensor, " b"], width: int, draw: Callable[..., np.ndarray]
 ) -> Float[Tensor, "b width"]:
-    """Rows of a random matrix that depend on ``seed``, ``stream`` and the neuron alone.
+    """Draw rows of a random matrix that depend on ``seed``, ``stream`` and the neuron alone.
 
     ``draw(generator, size=)`` makes the rows of one group of ``GROUP`` neurons from a generator of its own.
     """
@@ -246,7 +246,7 @@ class Restricted:
     def __call__(
         self, z: Float[Tensor, " s"], target: Float[Tensor, " n"] | None = None, adjoint: bool = True
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, " s"]]:
-        """q = A_S z - target for the rows here, and A_S' q (zeros without ``adjoint``) over all ranks."""
+        """Compute q = A_S z - target for the rows here, and A_S' q (zeros without ``adjoint``) over all ranks."""
         q = z.new_zeros(self.rows.n) if target is None else -target
         p = torch.zeros_like(z)
         together = len(self.groups) == 1
@@ -257,7 +257,7 @@ class Restricted:
         return q, self.rows.ranks.sum(p) if adjoint else p
 
     def _pass(self, group: "_Group", z: Tensor | None, q: Tensor, p: Tensor | None) -> None:
-        """One pass over the rows: adds A z of the group to ``q``, and puts A' q of the group into ``p``."""
+        """Pass over the rows once: add A z of the group to ``q``, and put A' q of the group into ``p``."""
         live, part = group.neurons.numel(), group.places
         row, column, size = self.row[part], self.column[part], part.stop - part.start
         h = self.gates.matrix(group.neurons, self.columns) if self._h is None else self._h
@@ -278,7 +278,7 @@ class Restricted:
             p[part] = total[row, column] if dense else total
 
     def square(self, q: Float[Tensor, " n"]) -> float:
-        """||q||^2 over all ranks."""
+        """Sum ||q||^2 over all ranks."""
         return self.rows.ranks.total(float(q @ q))
 
 
@@ -293,7 +293,7 @@ class _Group:
 def block_gradient(
     rows: Rows, gates: Gates, neurons: Int[Tensor, " b"], r: Float[Tensor, " n"]
 ) -> Float[Tensor, "b d"]:
-    """A' r over all ranks, for the columns of ``neurons``."""
+    """Compute A' r over all ranks, for the columns of ``neurons``."""
     h = gates.matrix(neurons, None)
     total = r.new_zeros(neurons.numel(), rows.inputs)
     for part, x in rows.chunks(rows.inputs + neurons.numel() // 4):

@@ -16,7 +16,7 @@ HALVINGS = 11
 def scalar_step(
     rows: Rows, target: Float[Tensor, " n"], x: SparseVector, gates: Gates, budget: int, inner: int
 ) -> tuple[SparseVector, float]:
-    """One step on 1/2 ||A x - b||^2 with ``budget`` nonzeros; the new x, and the step size it ended with.
+    """Make one step on 1/2 ||A x - b||^2 with ``budget`` nonzeros; return the new x, and the step size it ended with.
 
     Blumensath, "Accelerated iterative hard thresholding" (2012): a thresholded gradient step with the step size that is
     exact on the support, then ``inner`` gradient steps on the new support.
@@ -27,13 +27,13 @@ def scalar_step(
 
 
 def _residual(on_support: Restricted, x: SparseVector, target: Tensor) -> tuple[Float[Tensor, " n"], float]:
-    """A x - b, and the step size there; the operator is gone before the next one is made."""
+    """Compute A x - b, and the step size there; the operator is gone before the next one is made."""
     r, g = on_support(x.value, target)
     return r, step_size(on_support, g)
 
 
 def step_size(on_support: Restricted, g: Float[Tensor, " s"]) -> float:
-    """mu = ||g||^2 / (||A_S g||^2 + 1e-8); with an empty support 1e-14, so that the step only selects."""
+    """Compute mu = ||g||^2 / (||A_S g||^2 + 1e-8); with an empty support 1e-14, so that the step only selects."""
     if not g.numel():
         return 1e-14
     forward, _ = on_support(g, adjoint=False)
@@ -43,7 +43,7 @@ def step_size(on_support: Restricted, g: Float[Tensor, " s"]) -> float:
 def threshold(
     rows: Rows, r: Float[Tensor, " n"], x: SparseVector, gates: Gates, mu: float, budget: int
 ) -> SparseVector:
-    """H_s(x - mu A' r), streamed over blocks of neurons; zeros are never kept."""
+    """Compute H_s(x - mu A' r), streamed over blocks of neurons; zeros are never kept."""
     top = StreamingLargest(budget)
     for neurons in gates.blocks():
         value = (x.rows(neurons, rows.inputs) - mu * block_gradient(rows, gates, neurons, r)).flatten()
@@ -56,7 +56,7 @@ def threshold(
 def refine(
     on_support: Restricted, x: SparseVector, target: Float[Tensor, " n"], mu: float, inner: int
 ) -> tuple[SparseVector, float]:
-    """``inner`` gradient steps on the support of ``x``; a step that the line search gives up falls back to ``x``.
+    """Make ``inner`` gradient steps on the support of ``x``; a step that the line search gives up falls back to ``x``.
 
     A trial is accepted when ||A z+ - b||^2 <= ||A z - b||^2 - 0.9 mu ||g||^2, else mu is halved, and stays so. With
     q = A g and p = A' q in hand the residual moves by -mu q and the gradient by -mu p, so a step reads the rows once.
@@ -90,19 +90,19 @@ class ScalarLayer:
 
     @property
     def hidden(self) -> SparseVector:
-        """The fused weights."""
+        """Return the fused weights."""
         return self.x
 
     def step(self, rows: Rows, target: Tensor, gates: Gates, fresh: bool) -> float:
-        """One step (``fresh`` has no meaning here); 0."""
+        """Make one step (``fresh`` has no meaning here); return 0."""
         self.x, self.mu = scalar_step(rows, target, self.x, gates, self.budget, self.inner)
         return 0.0
 
     def loss(self, rows: Rows, target: Tensor, gates: Gates) -> float:
-        """Mean squared error with the given gates."""
+        """Compute the mean squared error with the given gates."""
         on_support = Restricted(rows, self.x.index, gates)
         r, _ = on_support(self.x.value, target, adjoint=False)
         return on_support.square(r) / rows.total
 
     def table(self) -> None:
-        """No sketch is kept."""
+        """Return None: no sketch is kept."""

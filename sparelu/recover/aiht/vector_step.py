@@ -28,11 +28,11 @@ class Shape:
 
     @property
     def weights(self) -> int:
-        """Length of the joint vector."""
+        """Return the length of the joint vector."""
         return self.m * (self.d + self.k)
 
     def split(self, x: SparseVector) -> tuple[SparseVector, SparseVector]:
-        """W1 and W2 as vectors of their own."""
+        """Return W1 and W2 as vectors of their own."""
         return x.between(0, self.m * self.d), x.between(self.m * self.d, self.weights)
 
 
@@ -54,7 +54,7 @@ def _uniform(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 
 
 def outputs(rows: Rows, x: SparseVector, gates: Gates, shape: Shape) -> Float[Tensor, "n k"]:
-    """sum_j D_j X w1_j w2_j'."""
+    """Compute sum_j D_j X w1_j w2_j'."""
     w1, w2 = shape.split(x)
     out = x.value.new_zeros(rows.n, shape.k)
     row = w1.index // shape.d
@@ -73,7 +73,7 @@ def outputs(rows: Rows, x: SparseVector, gates: Gates, shape: Shape) -> Float[Te
 def residual(
     out: Float[Tensor, "n k"], target: Float[Tensor, "n k"] | Int[Tensor, " n"], ranks: Ranks = ALONE
 ) -> tuple[Float[Tensor, "n k"], float]:
-    """(out - b) / N and mean squared error; for labels (softmax(out) - onehot) / N and cross-entropy in nats.
+    """Compute (out - b) / N and mean squared error; for labels (softmax(out) - onehot) / N and cross-entropy in nats.
 
     N rows on all ``ranks``, of which n are here.
     """
@@ -96,7 +96,7 @@ def moves(
     step: float,
     fill: Surrogate | None,
 ) -> Iterator[tuple[Int[Tensor, " b"], Float[Tensor, " b"], Float[Tensor, " b"]]]:
-    """Index, new value and change of every weight that may be nonzero after a gradient step, in blocks of neurons.
+    """Yield index, new value and change of all weights that may be nonzero after a gradient step, in blocks of neurons.
 
     With G_j = X' D_j R the gradients are dW1_j = G_j w2_j and dW2_j = G_j' w1_j. Here the k columns of R are summed by
     w2_j before X' is applied, and X is multiplied by w1_j before R', so that G_j is never formed.
@@ -126,7 +126,7 @@ def _moved(w: Tensor, gradient: Tensor, step: float) -> tuple[Tensor, Tensor]:
 
 
 def _blocks(w1: SparseVector, w2: SparseVector, shape: Shape, everything: bool) -> Iterator[Tensor]:
-    """Neurons with a weight, or all of them: the others have zero weights and zero gradients."""
+    """Yield the neurons with a weight, or all of them: the others have zero weights and zero gradients."""
     size = max(1, BLOCK // (shape.d + shape.k))
     if everything:
         for start in range(0, shape.m, size):
@@ -148,7 +148,7 @@ def vector_step(
     fill: Surrogate | None,
     sketch: CountSketch | None,
 ) -> SparseVector:
-    """A gradient step of fixed size, cut to ``budget`` weights.
+    """Make a gradient step of fixed size, cut to ``budget`` weights.
 
     With a ``sketch`` the weights that stay are those of largest estimated sum of all changes applied so far, those of
     this step included; without, those of largest magnitude. In the first case the gradient is computed twice, so that
@@ -167,7 +167,7 @@ def vector_step(
 
 
 def published_step(budget: int, shape: Shape, labels: bool) -> float:
-    """0.001 for cross-entropy; for squared error 2 if s < 6 m^0.536, else 0.005."""
+    """Return 0.001 for cross-entropy; for squared error 2 if s < 6 m^0.536, else 0.005."""
     if labels:
         return 0.001
     return 2.0 if budget < 6 * shape.m**0.536 else 0.005
@@ -186,11 +186,11 @@ class VectorLayer:
 
     @property
     def hidden(self) -> SparseVector:
-        """W1."""
+        """Return W1."""
         return self.shape.split(self.x)[0]
 
     def step(self, rows: Rows, target: Tensor, gates: Gates, fresh: bool) -> float:
-        """One step, zero blocks filled when ``fresh``; the loss before it. Nothing moves when that is not finite."""
+        """Make a step, zero blocks filled when ``fresh``; return the loss before it. If that is not finite, none."""
         r, loss = residual(outputs(rows, self.x, gates, self.shape), target, rows.ranks)
         if math.isfinite(loss):
             fill = Surrogate(self.seed) if fresh else None
@@ -198,14 +198,14 @@ class VectorLayer:
         return loss
 
     def loss(self, rows: Rows, target: Tensor, gates: Gates) -> float:
-        """Mean squared error over rows and outputs, or cross-entropy in nats."""
+        """Compute the mean squared error over rows and outputs, or cross-entropy in nats."""
         return residual(outputs(rows, self.x, gates, self.shape), target, rows.ranks)[1]
 
     def table(self) -> Tensor | None:
-        """What the sketch has summed."""
+        """Return what the sketch has summed."""
         return None if self.sketch is None else torch.from_numpy(self.sketch.table.copy())
 
 
 def sketch_width(budget: int, shape: Shape) -> int:
-    """int(s max(1, log(length / s)))."""
+    """Return int(s max(1, log(length / s)))."""
     return int(budget * max(1.0, math.log(shape.weights / budget)))

@@ -76,7 +76,7 @@ class Evidence:
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """As plain values."""
+        """Return the evidence as plain values."""
         return asdict(self)
 
     @classmethod
@@ -148,7 +148,7 @@ def _premise(text: str, good: bool, words: str) -> tuple[str, str, str]:
 
 
 def _met(network: Network, x: np.ndarray, y: np.ndarray, facts: SearchFacts) -> tuple[float, tuple[str, str, str]]:
-    """The mean square of the error against that of rounding, output by output.
+    """Compare the mean square of the error with that of rounding, output by output.
 
     The rounding of a label is uniform: its mean square over rows of steps q_i has mean sum q_i^2 / 12 n and variance
     4 / 5 sum (q_i^2 / 12)^2 / n^2. The numbers fitted add their share; arithmetic adds eps times the sizes of terms.
@@ -220,7 +220,7 @@ def _uncut(network: Network, facts: SearchFacts) -> tuple[str, str, str]:
 
 
 def _clear(facts: SearchFacts) -> tuple[str, str, str]:
-    """All weights far from zero, and labels so fine that a weight that is not seen is nothing beside them."""
+    """Check that weights are far from zero, and labels so fine that a weight not seen is nothing beside them."""
     least = float(facts.t.min(initial=math.inf))
     typical = float(np.median(facts.t)) if len(facts.t) else math.sqrt(facts.fitted) / max(facts.inside, 1e-300)
     hidden = UNSEEN / max(typical, 1e-300)
@@ -236,7 +236,7 @@ def _clear(facts: SearchFacts) -> tuple[str, str, str]:
 
 
 def _covered(network: Network, x: Rows) -> tuple[str, str, str]:
-    """Hinges of the first layer; those of a second bend with the first, and rows are not sorted along them."""
+    """Check hinges of the first layer; those of a second bend with the first, and rows are not sorted along them."""
     hidden = network.layers[0].to(torch.float64, "cpu")
     open_ = uncovered_hinges(hidden.dense().numpy(), hidden.dense_bias().numpy(), x)
     words = "; ".join(open_) or "rows lie beyond, between and close to all hinges"
@@ -260,7 +260,7 @@ def _told_apart(network: Network, x: Rows, columns: InputColumns) -> tuple[str, 
 
 
 def _two_valued(skip: Layer, x: Rows) -> list[str]:
-    """Inputs of the linear part that take two values, on which a neuron of that input alone is linear too."""
+    """List inputs of the linear part that take two values, on which a neuron of that input alone is linear too."""
     at = torch.unique(skip.indices).cpu().numpy()
     if not len(at) or not x.shape[0]:
         return []

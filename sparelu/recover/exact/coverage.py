@@ -98,7 +98,7 @@ def _distinct(values: np.ndarray) -> np.ndarray:
 
 
 def _bracketed(above: np.ndarray, below: np.ndarray, met: bool) -> bool:
-    """Whether the gap about 0 is no longer than the next spacings of either side; so it is where a row lies in it."""
+    """Tell whether the gap about 0 is no longer than the next spacings of either side, as where a row lies in it."""
     sides = [_nearest(above), _nearest(below)]
     gap = sides[0][0] + sides[1][0]
     spans = [side[-1] - side[0] for side in sides if len(side) == NEIGHBOURS]
@@ -106,7 +106,7 @@ def _bracketed(above: np.ndarray, below: np.ndarray, met: bool) -> bool:
 
 
 def _repeats(side: np.ndarray) -> bool:
-    """Whether a side has so few values because they repeat."""
+    """Tell whether a side has so few values because they repeat."""
     distinct = len(_nearest(side))
     return distinct < NEIGHBOURS and distinct < len(side)
 

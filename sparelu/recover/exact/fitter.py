@@ -70,7 +70,7 @@ class Exact(Fitter):
     )
 
     def refuses(self, data: Data, budget: Budget) -> str | None:
-        """Labels that are classes, depth, a budget that does not fit, or too few rows for it."""
+        """Refuse labels that are classes, depth, a budget that does not fit, and too few rows for it."""
         if data.task != "regression":
             return "it recovers from regression targets: choose a training method for classes"
         reason = budget_reason(data, budget, needed=False, depth=(1, 2))
@@ -89,7 +89,7 @@ class Exact(Fitter):
     def steps(
         self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
     ) -> Generator[Iterate, None, Status]:
-        """One student stage or one refit a round; the last round trims to the budget and orients."""
+        """Yield after every stage of the warm start and every refit; the last round trims to the budget and orients."""
         if len(budget.hidden) == 2:
             return (yield from deep_steps(self, data, budget, rng, start))
         seed = int(rng.integers(2**62)) if start is None else start["seed"]
@@ -153,7 +153,7 @@ class _Run:
         self.evidence = Evidence.restored(state["evidence"]) if state["evidence"] else None
 
     def state(self) -> dict[str, Any]:
-        """For :meth:`restore`."""
+        """Return what :meth:`restore` reads."""
         s = _fields(self.search)
         support = s.pop("support")
         return {
@@ -176,11 +176,11 @@ class _Run:
 
     @property
     def exact(self) -> bool:
-        """Whether every premise of the evidence was checked."""
+        """Tell whether every premise of the evidence was checked."""
         return self.evidence is not None and self.evidence.certificate("").holds
 
     def certificates(self) -> tuple[Certificate, ...]:
-        """What proves the network, and whether its support is one that rows decide."""
+        """Return what proves the network, and whether its support is one that rows decide."""
         if self.evidence is None:
             return ()
         own, network = self.evidence.certificate(Exact.paper), self.network()
@@ -191,7 +191,7 @@ class _Run:
         return self.budget.count(self.data.inputs, self.data.outputs)
 
     def network(self) -> Network:
-        """The network so far, truncated to the budget."""
+        """Return the network so far, truncated to the budget."""
         if self.found is not None:
             return self.found.network()
         s = self.search
@@ -200,7 +200,7 @@ class _Run:
         return self._raw(self.columns.uncentred(own), self.mean).network()
 
     def _raw(self, model: ReluModel, mean: np.ndarray) -> ReluModel:
-        """The model of raw columns and labels, of one of scaled columns that keep their means; ``mean`` is added."""
+        """Return the model of raw columns and labels, of one of scaled columns that keep their means, plus ``mean``."""
         return _raise(self.columns.raw(model.scale_outputs(self.sd)), mean)
 
     def finish(self) -> None:
@@ -252,10 +252,10 @@ def _raise(model: ReluModel, shift: np.ndarray) -> ReluModel:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass, not copied; none of None."""
+    """Return the fields of a dataclass, not copied; none of None."""
     return {} if value is None else {k: getattr(value, k) for k in value.__dataclass_fields__}
 
 
 def _moved(kind: Any, fields: dict[str, Any], device: str) -> Any:
-    """A dataclass of tensors on a device; None without fields."""
+    """Move a dataclass of tensors to a device; return None without fields."""
     return kind(**{k: v.to(device) for k, v in fields.items()}) if fields else None

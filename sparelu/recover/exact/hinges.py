@@ -24,7 +24,7 @@ HELD_ON_GPU = 2**32
 
 
 def at_a_time(device: str | torch.device, cached: int = BLOCK) -> int:
-    """Rows of a block: ``cached`` on a processor, more on a GPU."""
+    """Return the rows of a block: ``cached`` on a processor, more on a GPU."""
     return cached if torch.device(device).type == "cpu" else max(cached, ON_GPU)
 
 
@@ -48,11 +48,11 @@ class Sample:
 
     @property
     def inputs(self) -> int:
-        """Columns of a block: the inputs and the constant."""
+        """Count the columns of a block: the inputs and the constant."""
         return self.x.shape[1] + 1
 
     def blocks(self, dtype: torch.dtype = torch.float64) -> Iterator[tuple[Tensor, Tensor]]:
-        """Consecutive blocks x (b, d + 1) with its column of ones, and y (b, outs)."""
+        """Yield consecutive blocks x (b, d + 1) with its column of ones, and y (b, outs)."""
         rows, kept = at_a_time(self.device), self._on_gpu
         for start in range(0, self.n, rows):
             piece = slice(start, start + rows)
@@ -72,13 +72,13 @@ class Sample:
 
     @cached_property
     def _on_gpu(self) -> tuple[Tensor, Tensor] | None:
-        """All rows in float64, where they are worked on by a GPU and are not too many to stay there."""
+        """Return all rows in float64, where they are worked on by a GPU and are not too many to stay there."""
         if torch.device(self.device).type == "cpu" or 8 * self.n * self.inputs > HELD_ON_GPU:
             return None
         return self._read(slice(None), torch.float64)
 
     def rows(self, order: np.ndarray) -> "Sample":
-        """The named rows, in increasing order, held in memory up to ``HELD`` bytes; if all, as they are."""
+        """Return the named rows, in increasing order, held in memory up to ``HELD`` bytes; if all, as they are."""
         if len(order) >= self.n:
             return self
         index = np.sort(order)
@@ -87,11 +87,11 @@ class Sample:
         return replace(self, x=x[:] if small else x, y=self.y[index])
 
     def without(self, index: Sequence[int]) -> "Sample":
-        """All rows but the named ones."""
+        """Return all rows but the named ones."""
         return self.rows(np.setdiff1d(np.arange(self.n), np.asarray(index, dtype=np.int64)))
 
     def tensors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """All rows at once."""
+        """Return all rows at once."""
         return self._read(slice(None), dtype)
 
 

@@ -40,12 +40,12 @@ class InputColumns:
 
     @property
     def width(self) -> int:
-        """Columns that are worked on."""
+        """Count the columns that are worked on."""
         return len(self.kept)
 
     @cached_property
     def tied(self) -> np.ndarray:
-        """Raw columns of some relation (total,): weights can move between them. A constant is tied to the bias."""
+        """Mark raw columns of some relation (total,): weights can move between them. A constant is tied to the bias."""
         return (self.relations[:, :-1] != 0).any(axis=0) if len(self.relations) else np.zeros(self.total, dtype=bool)
 
     def words(self, tied: Sequence[int]) -> str:
@@ -57,15 +57,15 @@ class InputColumns:
 
     @property
     def centred(self) -> bool:
-        """Whether some column has a centre."""
+        """Tell whether some column has a centre."""
         return bool(self.centre.any())
 
     def rows(self, x: Rows) -> Rows:
-        """The kept columns of raw rows, neither centred nor scaled."""
+        """Return the kept columns of raw rows, neither centred nor scaled."""
         return x if self.width == self.total else Chosen(x, self.kept)
 
     def sample(self, x: Rows, y: np.ndarray, device: str) -> Sample:
-        """Raw rows and targets as the search reads them."""
+        """Return raw rows and targets as the search reads them."""
         return Sample(self.rows(x), y, device, self.scale, self.centre if self.centred else None)
 
     def data(self, data: Data) -> Data:
@@ -83,7 +83,7 @@ class InputColumns:
         return Layer.from_triplets((layer.shape[0], self.total), rows, indices, layer.values, layer.bias)
 
     def uncentred(self, found: ReluModel) -> ReluModel:
-        """The same function of scaled columns that keep their means."""
+        """Return the same function of scaled columns that keep their means."""
         if not self.centred:
             return found
         shift = torch.as_tensor(self.centre / self.scale).to(found.weight)
@@ -93,7 +93,7 @@ class InputColumns:
         return replace(found, weight=weight, affine=affine)
 
     def raw(self, found: ReluModel) -> ReluModel:
-        """The same function of the raw columns, of one of scaled columns that keep their means."""
+        """Return the same function of the raw columns, of one of scaled columns that keep their means."""
         scale = torch.as_tensor(np.append(self.scale, 1.0)).to(found.weight)
         weight, affine = self._spread(found.weight / scale), self._spread(found.affine / scale)
         return replace(found, weight=self.sparsest(weight), affine=self.sparsest(affine))
@@ -104,7 +104,7 @@ class InputColumns:
         return wide
 
     def sparsest(self, rows: Tensor) -> Tensor:
-        """Affine functions (k, total + 1) with multiples of the relations added while that saves weights.
+        """Return affine functions (k, total + 1) with multiples of the relations added while that saves weights.
 
         A relation zeroes one weight when its multiple is chosen so; that of most zeros is taken, relation by relation,
         until none helps: the fewest weights where every relation is on columns of its own, as of one-hot groups.
@@ -187,7 +187,7 @@ def read_columns(data: Data) -> InputColumns:
 
 
 def _basis(data: Data, moving: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The first columns that span all, and a relation for each of the others: Gram-Schmidt on the correlations."""
+    """Choose the first columns that span all, and a relation for each of the rest: Gram-Schmidt on the correlations."""
     total = np.zeros((len(moving), len(moving)))
     for part, _ in data.chunks():
         x = (np.asarray(part[:, moving], dtype=np.float64) - mean[moving]) / sd[moving]
@@ -207,7 +207,7 @@ def _basis(data: Data, moving: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> 
 
 
 def _independent(gram: np.ndarray) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """Columns of a correlation matrix outside the span of those before them; each other one in terms of all of these.
+    """Return columns of a correlation matrix outside the span of those before, and each other one in terms of these.
 
     One Cholesky factor where all are independent, which is nearly always.
     """

@@ -52,7 +52,7 @@ def minimise(objective: Objective, vector: Tensor, steps: int) -> Tensor:
 
 
 def _direction(slope: Tensor, memory: deque[tuple[Tensor, Tensor, float]]) -> Tensor:
-    """Minus the approximate inverse Hessian times the gradient, by the recursion of two loops."""
+    """Compute minus the approximate inverse Hessian times the gradient, by the recursion of two loops."""
     q, shares = -slope, []
     for step, change, curvature in reversed(memory):
         shares.append(float(step @ q) / curvature)
@@ -68,7 +68,7 @@ def _direction(slope: Tensor, memory: deque[tuple[Tensor, Tensor, float]]) -> Te
 def _search(
     objective: Objective, vector: Tensor, value: float, descent: float, direction: Tensor, first: float
 ) -> tuple[Tensor, float, Tensor] | None:
-    """A step that meets the weak Wolfe conditions, the value and the gradient there; None if the value cannot fall.
+    """Find a step that meets the weak Wolfe conditions, with value and gradient; None if the value cannot fall.
 
     The bracket [low, high] is doubled while it is open and then halved; what falls is kept when the trials are used up.
     """

@@ -43,17 +43,17 @@ class Fit:
 
     @property
     def noise(self) -> Float[Tensor, " outs"]:
-        """Mean squared error of every output, not below what rounding leaves."""
+        """Return the mean squared error of every output, not below what rounding leaves."""
         return self.slope.noise
 
     @property
     def mse(self) -> float:
-        """Geometric mean of the errors of all outputs."""
+        """Return the geometric mean of the errors of all outputs."""
         return math.exp(float(self.slope.mse.clamp_min(1e-300).log().mean()))
 
     @property
     def thresholds(self) -> Float[Tensor, " outs"]:
-        """Squared t statistics that noise rarely reaches, of every output.
+        """Return squared t statistics that noise rarely reaches, of every output.
 
         An error below ``ROUNDING`` is no noise but what the steps leave: all of it, n mse, can be due to one number.
         """

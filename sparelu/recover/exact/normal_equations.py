@@ -44,7 +44,7 @@ class Gradient:
 
     @property
     def noise(self) -> Float[Tensor, " outs"]:
-        """``mse``, not below what rounding leaves."""
+        """Return ``mse``, not below what rounding leaves."""
         return self.mse.clamp_min(ROUNDING)
 
     @property
@@ -54,7 +54,7 @@ class Gradient:
 
     @property
     def met(self) -> bool:
-        """Whether every output is met to rounding."""
+        """Tell whether every output is met to rounding."""
         return bool((self.mse < ROUNDING / self.rows).all())
 
     def left_of(self, before: "Gradient") -> float:
@@ -343,7 +343,7 @@ class StreamedEquations(NormalEquations):
         return torch.cat([t[mask] for t, mask in zip((weight, outputs, affine), masks, strict=True)])
 
     def solve(self, slope: Gradient, damping: float) -> tuple[ReluModel, float, float]:
-        """By conjugate gradients, products in float32."""
+        """Solve by conjugate gradients, products in float32."""
         model, masks = slope.model, self._masks(slope.model)
         strength = (model.outputs.square() @ slope.precision)[:, None]
         power = self.moments.diagonal() * slope.precision[:, None]

@@ -148,7 +148,7 @@ def _gap(model: ReluModel, few: Sample) -> np.ndarray:
 
 
 def _extremes(rows: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest value of every input."""
+    """Find the least and largest value of every input."""
     low, high = np.full(rows.inputs - 1, np.inf), np.full(rows.inputs - 1, -np.inf)
     for block, _ in rows.blocks():
         x = block[:, :-1].cpu().numpy()
@@ -157,7 +157,7 @@ def _extremes(rows: Sample) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _line(value: np.ndarray, r: np.ndarray, level: float) -> tuple[float, float] | None:
-    """Weight and constant of the line that gives most of the largest values their ``r``, and is 0 before the others."""
+    """Fit a line (weight, constant) to most of the largest values and their ``r``; it meets 0 before the others."""
     order = np.argsort(-value)
     for count in range(len(order), FEWEST - 1, -1):
         v, goal = value[order[:count]], r[order[:count]]
@@ -173,7 +173,7 @@ def _line(value: np.ndarray, r: np.ndarray, level: float) -> tuple[float, float]
 
 
 def _plane(x: np.ndarray, r: np.ndarray, level: float) -> np.ndarray | None:
-    """Weights and constant (d + 1,) of the plane through all rows, of few inputs: orthogonal matching pursuit."""
+    """Fit weights and constant (d + 1,) of the plane through all rows, of few inputs: orthogonal matching pursuit."""
     chosen: list[int] = []
     while len(r) >= FEWEST * (len(chosen) + 2):
         columns = np.column_stack([x[:, chosen], np.ones(len(x))])
@@ -190,7 +190,7 @@ def _plane(x: np.ndarray, r: np.ndarray, level: float) -> np.ndarray | None:
 def _shared_plane(
     x: np.ndarray, r: np.ndarray, level: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Weights and constant (d + 1,) of a plane of one or two inputs, and the rows on it: random sample consensus.
+    """Find weights and constant (d + 1,) of a plane of one or two inputs, and the rows on it: random sample consensus.
 
     Fischler & Bolles (1981): q + 2 rows at a time, one more than a plane of q inputs has numbers, choose the inputs;
     rows beyond other hinges do not lie on the plane.
@@ -212,7 +212,7 @@ def _shared_plane(
 
 
 def _flattest(x: np.ndarray, r: np.ndarray) -> list[int]:
-    """The inputs an affine function of which comes closest to ``r``: one on three rows, two on four."""
+    """Choose the inputs an affine function of which comes closest to ``r``: one on three rows, two on four."""
     x, r = x[1:] - x[0], r[1:] - r[0]
     if len(r) == 2:
         off = np.abs(x[0] * r[1] - x[1] * r[0]) / np.linalg.norm(x, axis=0).clip(1e-300)

@@ -46,18 +46,18 @@ class ReluModel:
 
     @property
     def nonzeros(self) -> int:
-        """Weights on inputs, and with several outputs the output weights; biases are not counted."""
+        """Count weights on inputs, and with several outputs the output weights; biases are not counted."""
         own = int(torch.count_nonzero(self.weight[:, :-1]))
         return own if self.outputs.shape[1] == 1 else own + int(torch.count_nonzero(self.outputs))
 
     @property
     def length(self) -> Float[Tensor, "k outs"]:
-        """Contribution of every hinge to every output: V_jo |w_j|."""
+        """Compute the contribution of every hinge to every output: V_jo |w_j|."""
         return self.outputs * self.weight.norm(dim=1, keepdim=True)
 
     @property
     def live(self) -> Bool[Tensor, " k"]:
-        """Whether a hinge reads an input and reaches an output."""
+        """Mark the hinges that read an input and reach an output."""
         return (self.weight[:, :-1] != 0).any(1) & (self.outputs != 0).any(1)
 
     def take(self, keep: Tensor) -> "ReluModel":
@@ -139,13 +139,13 @@ class Support:
 
     @cached_property
     def places(self) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
-        """Hinge and input of every weight."""
+        """Return hinge and input of every weight."""
         hinge, column = self.weight.nonzero(as_tuple=True)
         return hinge, column
 
     @property
     def size(self) -> int:
-        """Numbers of the hinges: weights, biases and output weights, less the one of each that sets its scale."""
+        """Count the hinges' numbers: weights, biases and output weights, less the one of each that sets its scale."""
         return int(self.weight.sum()) + int(self.outputs.sum()) - len(self.outputs)
 
     def columns(self, gate: Float[Tensor, "k b"], x: Float[Tensor, "b inputs"]) -> Float[Tensor, "c b"]:

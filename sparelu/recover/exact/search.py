@@ -320,7 +320,7 @@ def _remember(search: Search, fit: Fit, stationary: bool) -> Search:
 def _settle(
     search: Search, fit: Fit, full: bool, rows: Sample, options: SearchOptions, rng: np.random.Generator
 ) -> Search:
-    """Nothing to drop or add: go on with all rows, then start warm once more, unless that gained nothing."""
+    """Go on with all rows once nothing is left to drop or add, then from a warm start, unless that gained nothing."""
     if not full:
         return replace(search, model=fit.model, support=fit.support, mse=fit.mse, full=True, round=0, best=1e300)
     search = _remember(search, fit, stationary=True)

@@ -43,7 +43,7 @@ class _Objective:
         self.mse, self.evaluations = float("inf"), 0
 
     def parts(self, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights (k, D), axis (D,), affine (D,)."""
+        """Return weights (k, D), axis (D,), affine (D,)."""
         cut = self.k * self.d
         return vector[:cut].view(self.k, self.d), vector[cut : cut + self.d], vector[cut + self.d :]
 

@@ -32,7 +32,7 @@ class Hinges:
 
     @classmethod
     def of(cls, rows: Rows) -> "Hinges":
-        """Around the mean of every input, or without biases around 0."""
+        """Put hinges around the mean of every input, or without biases around 0."""
         inputs = rows.x[:, :-1]
         if not rows.biases:
             return cls(inputs.new_tensor([1.0, -1.0]), inputs.new_zeros(2, inputs.shape[1]))
@@ -43,7 +43,7 @@ class Hinges:
         return self.turn.numel()
 
     def sums(self, rows: Rows, left: Tensor, curvature: Tensor) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k d"]]:
-        """c.r and c'Dc of all columns c. Those below follow from those above: (t)_+ - (-t)_+ = t, their squares add."""
+        """Compute c.r and c'Dc of all columns c; those below follow from those above by (t)_+ - (-t)_+ = t."""
         slope, power = torch.zeros_like(self.shift), torch.zeros_like(self.shift)
         size = at_a_time(left.device)
         for part in range(0, len(left), size):
@@ -62,7 +62,7 @@ class Hinges:
 
 
 def grown(net: Neurons, rows: Rows, count: int, width: int) -> Neurons:
-    """``net`` with ``count`` more weights, at most ``width`` neurons; fewer where no further column explains anything.
+    """Give ``net`` ``count`` more weights, at most ``width`` neurons; fewer where no further column explains anything.
 
     A column c explains (c.r)^2 / 2 c'Dc of the loss when fitted alone, r being minus the slope and D the curvature of
     the loss in every row. The best of all by that measure are compared after the columns present are regressed out, and
@@ -86,7 +86,7 @@ def grown(net: Neurons, rows: Rows, count: int, width: int) -> Neurons:
 
 
 def _best(net: Neurons, rows: Rows, hinges: Hinges | None, count: int) -> tuple[Int[Tensor, " q"], Tensor]:
-    """Places, kind * d + input, of the columns to add, and their coefficients."""
+    """Choose the places, kind * d + input, of the columns to add, and their coefficients."""
     value, left, curvature = rows.loss(net(rows.x), rows.y)
     shrink = len(left) * rows.shrinkage[:-1]
     gain = _alone(net, rows, hinges, left, curvature, shrink)
@@ -108,7 +108,7 @@ def _best(net: Neurons, rows: Rows, hinges: Hinges | None, count: int) -> tuple[
 def _alone(
     net: Neurons, rows: Rows, hinges: Hinges | None, left: Tensor, curvature: Tensor, shrink: Tensor
 ) -> Float[Tensor, " c"]:
-    """What each column explains when it is fitted alone, neurons first, then hinges; 0 for weights that are there."""
+    """Compute what each column explains when fitted alone, neurons first, then hinges; 0 for weights that are there."""
     gates = net.gates(rows.x)
     slope = (gates * left[:, None]).T @ rows.x
     power = (gates.square() * curvature[:, None]).T @ rows.squares
@@ -126,7 +126,7 @@ def _explained(slope: Tensor, power: Tensor) -> Tensor:
 
 
 def _columns(net: Neurons, rows: Rows, hinges: Hinges | None, place: Tensor) -> Float[Tensor, "n c"]:
-    """The columns at ``place``."""
+    """Compute the columns at ``place``."""
     d = net.weight.shape[1] - 1
     kind, i = place // d, place % d
     gates = net.gates(rows.x)
@@ -142,7 +142,7 @@ def _columns(net: Neurons, rows: Rows, hinges: Hinges | None, place: Tensor) -> 
 def _one_by_one(
     place: Tensor, column: Tensor, left: Tensor, before: Tensor, shrink: Tensor, count: int
 ) -> tuple[Int[Tensor, " q"], Tensor]:
-    """The columns that explain most, each given those before it, and their coefficients."""
+    """Choose the columns that explain most, each given those before it, and their coefficients."""
     chosen, sizes = [], []
     for _ in range(min(count, len(place))):
         power = column.square().sum(0)

@@ -57,7 +57,7 @@ class Pursuit(Fitter):
     rows: int = setting(20000, "rows used at most, drawn at random", low=10)
 
     def refuses(self, data: Data, budget: Budget) -> str | None:
-        """Several outputs, depth, or no budget."""
+        """Refuse several outputs, depth, and no budget."""
         if data.outputs > 1:
             return f"it has one output and the data need {data.outputs}: use gmp"
         return budget_reason(data, budget, depth=(1, 1))
@@ -65,7 +65,7 @@ class Pursuit(Fitter):
     def steps(
         self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
     ) -> Generator[Iterate, None, Status]:
-        """One growth or one swap a round."""
+        """Yield after every growth and every swap."""
         run = _Run(self, data, budget, int(rng.integers(2**62)) if start is None else start["seed"], start)
         if start is not None:
             yield run.iterate()
@@ -111,14 +111,14 @@ class _Run:
 
     @property
     def done(self) -> bool:
-        """Whether no round is left, or nothing to explain."""
+        """Tell whether no round is left, or nothing to explain."""
         return self.full and (self.swapped >= self.method.swaps or self.moves == 0)
 
     def _refit(self, net: Neurons, steps: int) -> tuple[Neurons, float]:
         return refit(net.live(), self.rows, steps, 1e-4, MET)
 
     def advance(self) -> None:
-        """The next growth, or the next swap."""
+        """Take the next growth, or the next swap."""
         if self.full:
             self._swap()
             return
@@ -151,7 +151,7 @@ class _Run:
             self.moves //= 2
 
     def _dropped(self, net: Neurons, count: int) -> Neurons:
-        """Without the ``count`` weights of least saliency."""
+        """Drop the ``count`` weights of least saliency."""
         _, (j, i), cost = saliency(net, self.rows)
         weak = cost.argsort()[: max(0, count)]
         weight = net.weight.clone()
@@ -159,11 +159,11 @@ class _Run:
         return replace(net, weight=weight)
 
     def network(self) -> Network:
-        """The network on the scale of the targets."""
+        """Return the network on the scale of the targets."""
         return self.net.network(self.width, self.scale)
 
     def iterate(self) -> Iterate:
-        """What there is."""
+        """Return what there is."""
         grown_share = self.net.nonzeros / self.allowed
         progress = 0.5 * min(1.0, grown_share)
         if self.full:
@@ -172,7 +172,7 @@ class _Run:
         return Iterate(progress, self.loss * self.scale**2, self.network, self.state, numbers)
 
     def state(self) -> State:
-        """All that a run starts from."""
+        """Return all that a run starts from."""
         return {
             "seed": self.seed,
             "sign": self.net.sign,

@@ -26,13 +26,13 @@ TINY = 1e-9
 
 
 def squared(z: Tensor, y: Tensor) -> tuple[float, Tensor, Tensor]:
-    """Half the squared error."""
+    """Compute half the squared error, minus its slope, and its curvature."""
     gap = y - z
     return 0.5 * float(gap.square().mean()), gap, torch.ones_like(gap)
 
 
 def logistic(z: Tensor, y: Tensor) -> tuple[float, Tensor, Tensor]:
-    """Cross-entropy in nats of labels y in {0, 1}, z the logit of label 1."""
+    """Compute the cross-entropy in nats of labels y in {0, 1}, z the logit of 1, minus its slope, and its curvature."""
     share = torch.sigmoid(z)
     loss = torch.nn.functional.softplus(z) - y * z
     return float(loss.mean()), y - share, (share * (1 - share)).clamp_min(TINY)
@@ -54,7 +54,7 @@ class Rows:
 
     @classmethod
     def of(cls, x: Float[Tensor, "n d"], y: Float[Tensor, " n"], loss: Loss, biases: bool, ridge: float) -> "Rows":
-        """From inputs without the constant column; weights shrink by ``ridge`` times the mean square of their input."""
+        """Take inputs without the constant column; weights shrink by ``ridge`` times the mean square of their input."""
         last = torch.full((len(x), 1), float(biases)).to(x)
         whole = torch.cat([x, last], dim=1)
         squares = whole.square()
@@ -76,43 +76,43 @@ class Neurons:
 
     @property
     def nonzeros(self) -> int:
-        """Weights on inputs; biases are not counted."""
+        """Count the weights on inputs; biases are not counted."""
         return int(torch.count_nonzero(self.weight[:, :-1]))
 
     def before(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "n m"]:
-        """w_j.x, from the inputs that are read."""
+        """Compute w_j.x, from the inputs that are read."""
         read = (self.weight != 0).any(0).nonzero()[:, 0]
         return x[:, read] @ self.weight[:, read].T
 
     def __call__(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, " n"]:
-        """The function, for rows with their last column."""
+        """Compute the function, for rows with their last column."""
         return self.before(x).clamp_min(0) @ self.sign + self.constant
 
     def gates(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "n m"]:
-        """v_j where a neuron is active, else 0."""
+        """Return v_j where a neuron is active, else 0."""
         return (self.before(x) > 0).to(x) * self.sign
 
     def places(self, biases: bool) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
-        """Neurons and inputs of the weights that are fitted: the nonzero ones, and every bias where there are some."""
+        """Return neurons and inputs of the weights that are fitted: the nonzero ones, and if asked every bias."""
         support = self.weight != 0
         support[:, -1] = biases
         j, i = support.nonzero(as_tuple=True)
         return j, i
 
     def with_values(self, places: tuple[Tensor, Tensor], value: Float[Tensor, " p"]) -> "Neurons":
-        """Other weights at ``places``."""
+        """Put other weights at ``places``."""
         weight = self.weight.clone()
         weight[places] = value
         return replace(self, weight=weight)
 
     def live(self) -> "Neurons":
-        """Without neurons that read no input: they are constants, and go into the output's."""
+        """Drop neurons that read no input: they are constants, and go into the output's."""
         keep = (self.weight[:, :-1] != 0).any(1)
         lost = self.weight[~keep, -1].clamp_min(0) @ self.sign[~keep]
         return Neurons(self.sign[keep], self.weight[keep], self.constant + lost)
 
     def network(self, width: int, scale: float) -> Network:
-        """The network of ``width`` neurons, its output multiplied by ``scale``."""
+        """Return the network of ``width`` neurons, its output multiplied by ``scale``."""
         weight = self.weight.cpu() * scale
         row, column = weight[:, :-1].nonzero(as_tuple=True)
         lives = torch.arange(len(self))
@@ -139,7 +139,7 @@ class System:
 
 
 def system(net: Neurons, rows: Rows) -> System:
-    """The Gauss-Newton system of the weights at their places, and with biases of the output bias, in the last place."""
+    """Build the Gauss-Newton system of the weights at their places, and with biases of the output bias, last."""
     places = net.places(rows.biases)
     value, left, curvature = rows.loss(net(rows.x), rows.y)
     columns = net.gates(rows.x)[:, places[0]] * rows.x[:, places[1]]
@@ -155,7 +155,7 @@ def system(net: Neurons, rows: Rows) -> System:
 
 
 def objective(net: Neurons, rows: Rows) -> float:
-    """Mean loss and ridge."""
+    """Compute the mean loss and ridge."""
     ridge = 0.5 * float((rows.shrinkage * net.weight.square()).sum())
     return rows.loss(net(rows.x), rows.y)[0] + ridge
 
@@ -170,12 +170,12 @@ class _Point:
 
     @property
     def level(self) -> float:
-        """Log of the objective."""
+        """Return the log of the objective."""
         return math.log(max(self.value, 1e-300))
 
     @property
     def met(self) -> bool:
-        """Whether nothing is left to explain."""
+        """Tell whether nothing is left to explain."""
         return self.value <= self.least
 
     def left_of(self, before: "_Point") -> float:
@@ -216,7 +216,7 @@ def refit(net: Neurons, rows: Rows, steps: int, enough: float, least: float) -> 
 
 
 def saliency(net: Neurons, rows: Rows) -> tuple[Neurons, tuple[Tensor, Tensor], Float[Tensor, " p"]]:
-    """What dropping each weight and refitting the others costs to second order, w_i^2 / 2 (H^-1)_ii; inf for biases.
+    """Compute what dropping each weight and refitting costs to second order, w_i^2 / 2 (H^-1)_ii; inf for biases.
 
     Hassibi and Stork (1993), optimal brain surgeon.
     """

@@ -45,7 +45,7 @@ class AnswerEvidence:
 
     @property
     def status(self) -> Status:
-        """Converged where every premise is checked."""
+        """Return converged where every premise is checked."""
         return Status.converged if self.certificate().holds else Status.best_found
 
     def certificate(self) -> Certificate:

@@ -96,7 +96,7 @@ class _Run:
         return {"seed": self.seed, "round": self.round, "answers": self.search.ask.answers.copy()}
 
     def network(self) -> Network:
-        """The network of raw inputs and outputs."""
+        """Return the network of raw inputs and outputs."""
         oracle = self.search.ask.oracle
         hinges, slope, constant = self.search.oriented()
         zero = np.zeros(oracle.outputs)

@@ -159,7 +159,7 @@ def _halved(jump: Jump, e: np.ndarray, blocks: list[Block], step: float) -> list
 
 
 def _repeated(jump: Jump, e: np.ndarray, blocks: list[Block], step: float) -> bool:
-    """Whether the first ``ALIKE`` blocks have the same products at another step."""
+    """Tell whether the first ``ALIKE`` blocks have the same products at another step."""
     u = np.zeros((ALIKE, len(e)))
     for i, (low, high, _, _) in enumerate(blocks[:ALIKE]):
         u[i, low:high] = e[low:high]

@@ -113,7 +113,7 @@ class KinkSearch:
         return [(i, m) for i, m in pairs if not self._straight(i.low, i.high, (i.low_inner, m, i.high_inner))]
 
     def _straight(self, a: float, b: float, places: tuple[float | None, ...]) -> bool:
-        """Whether the function at ``places`` lies on its line through ``a`` and ``b``."""
+        """Tell whether the function at ``places`` lies on its line through ``a`` and ``b``."""
         t = np.array([p for p in places if p is not None])
         y = np.array([self.known[p] for p in t.tolist()])
         slope = (self.known[b] - self.known[a]) / (b - a)
@@ -135,7 +135,7 @@ class KinkSearch:
         return rest
 
     def _tests(self, i: _Interval, t: float) -> tuple[float, float, float]:
-        """Places just before and just after ``t``, and one anywhere on the longer side."""
+        """Choose places just before and just after ``t``, and one anywhere on the longer side."""
         assert i.low_inner is not None
         assert i.high_inner is not None
         f = self.known
@@ -149,7 +149,7 @@ class KinkSearch:
         return t - near, t + near, float(self.rng.uniform(*far))
 
     def _meeting(self, i: _Interval) -> float | None:
-        """Where the lines through both ends meet, when that is inside."""
+        """Find where the lines through both ends meet, when that is inside."""
         assert i.low_inner is not None
         assert i.high_inner is not None
         f = self.known
@@ -163,7 +163,7 @@ class KinkSearch:
         return t if i.low_inner < t < i.high_inner and t not in f else None
 
     def _follows(self, i: _Interval, m: float, t: float, tests: tuple[float, float, float]) -> bool:
-        """Whether the function is the left line before ``t`` and the right line after it."""
+        """Tell whether the function is the left line before ``t`` and the right line after it."""
         assert i.low_inner is not None
         assert i.high_inner is not None
         places = (*tests, m)
@@ -213,14 +213,14 @@ class _Line:
 
 
 def _meet(left: _Line, right: _Line, near: float) -> float:
-    """Place where two lines meet, all outputs weighed by their errors, reckoned from ``near``."""
+    """Find where two lines meet, all outputs weighed by their errors, reckoned from ``near``."""
     weight = 1 / np.hypot(left.error, right.error)
     turn, gap = (right.slope - left.slope) * weight, (left.at(near) - right.at(near)) * weight
     return near + float(turn @ gap / (turn @ turn))
 
 
 def _groups(t: np.ndarray, kinks: np.ndarray) -> list[np.ndarray]:
-    """Indices of the places of each piece."""
+    """Return the indices of the places of each piece."""
     return np.split(np.arange(len(t)), np.searchsorted(t, kinks))
 
 

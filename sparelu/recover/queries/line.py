@@ -146,13 +146,13 @@ def projected(residual: Residual, weigh: np.ndarray, sides: tuple[Side, Side], s
 
 
 def _hinge(row: JumpRow, out: np.ndarray, place: np.ndarray) -> KnownHinges:
-    """The hinge whose hyperplane has the jump as its normal and holds ``place``."""
+    """Build the hinge whose hyperplane has the jump as its normal and holds ``place``."""
     error = float(row.error.max()) / float(np.abs(row.values).max())
     return KnownHinges(row.values[None], -(row.values @ place)[None], out[None], np.array([error]))
 
 
 def _after(before: Gradient, row: JumpRow, out: np.ndarray) -> Gradient:
-    """The gradient beyond a kink: on the support it is as exact as the steps that were taken there."""
+    """Return the gradient beyond a kink: on the support it is as exact as the steps that were taken there."""
     support = row.values != 0
     error = before.error.copy()
     error[support] = row.fresh[support, None] * np.maximum(np.abs(out), 1.0)

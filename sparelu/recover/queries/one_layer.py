@@ -77,7 +77,7 @@ class OneLayer:
 
     @property
     def residual(self) -> Residual:
-        """What the oracle answers beyond the known hinges."""
+        """Return what the oracle answers beyond the known hinges."""
         return Residual(self.ask, self.noise, self.known)
 
     def _sweep(self) -> None:
@@ -130,13 +130,13 @@ class OneLayer:
         self.constant = (self.ask(place[None]) - self.known(place[None]))[0] - place @ self.slope
 
     def _active(self, place: np.ndarray) -> np.ndarray:
-        """The gradient (inputs, outputs) of the hinges at ``place``."""
+        """Compute the gradient (inputs, outputs) of the hinges at ``place``."""
         active = self.known.normal @ place + self.known.offset > 0
         gradient: np.ndarray = self.known.normal[active].T @ self.known.out[active]
         return gradient
 
     def _explained(self, error: np.ndarray) -> bool:
-        """Whether turned hinges make up the affine part, which is then known as exactly as they are."""
+        """Tell whether turned hinges make up the affine part, which is then known as exactly as they are."""
         within = SURE * (error + self.known.slack)
         self.flip = flips(self.known, self.slope, within)
         turned = self.known.normal[self.flip].T @ self.known.out[self.flip]

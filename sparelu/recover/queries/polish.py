@@ -76,7 +76,7 @@ def _clear_place(
 
 
 def _replaced(known: KnownHinges, j: int, normal: np.ndarray, offset: float, error: float) -> KnownHinges:
-    """The hinges with another normal, offset and error of number ``j``."""
+    """Replace normal, offset and error of hinge number ``j``."""
     changed = replace(known, **{name: getattr(known, name).copy() for name in ("normal", "offset", "error")})
     changed.normal[j], changed.offset[j], changed.error[j] = normal, offset, error
     return changed

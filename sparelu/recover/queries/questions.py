@@ -46,7 +46,7 @@ class Questions:
 
     @property
     def answers(self) -> Float[np.ndarray, "n outputs"]:
-        """All answers so far, as the oracle gave them."""
+        """Return all answers so far, as the oracle gave them."""
         self.recorded = [np.concatenate(self.recorded)] if self.recorded else []
         return self.recorded[0] if self.recorded else np.empty((0, self.outputs))
 
@@ -85,7 +85,7 @@ def measure_noise(ask: Questions, reach: float, rng: np.random.Generator) -> Noi
 
 
 def _segments(ask: Questions, distance: float, rng: np.random.Generator) -> tuple[np.ndarray, int, np.ndarray]:
-    """Residuals of a line on four segments (4, outputs), how many bend smoothly, and what answers lose at most."""
+    """Measure residuals of a line on four segments (4, outputs), how many bend smoothly, and what answers lose."""
     place = rng.standard_normal((4, 1, ask.inputs))
     along = rng.standard_normal((4, 1, ask.inputs))
     s = np.linspace(-1, 1, POINTS) + rng.uniform(-0.05, 0.05, POINTS)
@@ -106,7 +106,7 @@ def _segments(ask: Questions, distance: float, rng: np.random.Generator) -> tupl
 
 
 def _residual(s: np.ndarray, y: np.ndarray, degree: int) -> np.ndarray:
-    """Standard deviation (outputs,) of ``y`` about its polynomial of least squares."""
+    """Compute the standard deviation (outputs,) of ``y`` about its polynomial of least squares."""
     basis = np.vander(s, degree + 1)
     rest = y - basis @ np.linalg.lstsq(basis, y, rcond=None)[0]
     spread: np.ndarray = np.sqrt((rest**2).sum(0) / (len(s) - degree - 1))

@@ -7,7 +7,7 @@ from sparelu.networks.torch_modules import Traced
 
 
 def small_conv(width: int = 16, depth: int = 2, inputs: int = 3, classes: int = 10, stride: int = 1) -> nn.Sequential:
-    """Three stages of ``depth`` 3 x 3 convolutions with ``width``, 2 ``width``, 4 ``width`` channels, as in VGG.
+    """Build three stages of ``depth`` 3 x 3 convolutions with ``width``, 2 ``width``, 4 ``width`` channels, as in VGG.
 
     ``stride`` is that of the first convolution, each further stage starts with stride 2; then the mean over space and
     one linear layer. Takes images (n, ``inputs``, height, width) of any size from 4 ``stride`` on.
@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Traced) -> Traced:
-        """Images (n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
+        """Map images (n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
         out = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
         return torch.relu(out + self.shortcut(x))
 
@@ -48,7 +48,7 @@ class ResidualBlock(nn.Module):
 def small_resnet(
     width: int = 16, blocks: int = 1, inputs: int = 3, classes: int = 10, stride: int = 1
 ) -> nn.Sequential:
-    """Three stages of ``blocks`` residual blocks with ``width``, 2 ``width``, 4 ``width`` channels.
+    """Build three stages of ``blocks`` residual blocks with ``width``, 2 ``width``, 4 ``width`` channels.
 
     With ``blocks`` 3 and ``width`` 16 this is the ResNet-20 of He et al., 2016, up to the projections. ``stride`` is
     that of the first convolution. Takes images (n, ``inputs``, height, width) of any size from 4 ``stride`` on.

@@ -46,7 +46,7 @@ class Compared:
 
     @property
     def outside(self) -> bool:
-        """Whether the value is beyond all random ones."""
+        """Tell whether the value is beyond all random ones."""
         return self.value < self.low or self.value > self.high
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ class Diagnosis:
 
     @cached_property
     def numbers(self) -> dict[str, Compared]:
-        """Every one of :data:`NUMBERS` beside its control."""
+        """Return every one of :data:`NUMBERS` beside its control."""
         return {name: _compared(getattr(self.topology, name), self._drawn(name)) for name in NUMBERS}
 
     def _drawn(self, name: str) -> np.ndarray:
@@ -75,7 +75,7 @@ class Diagnosis:
 
 
 def diagnose(weights: Weights, *, draws: int = DRAWS, seed: int = 0, convention: Convention = COORDINATE) -> Diagnosis:
-    """The topology of a matrix (outputs, inputs), dense or sparse, and of ``draws`` random masks of its density.
+    """Measure the topology of a matrix (outputs, inputs), dense or sparse, and of ``draws`` random masks as dense.
 
     A mask of bool has weights 1. Memory and time follow the nonzeros where both sides are long. Raises ``ValueError``
     for what is no matrix, or holds numbers that are not finite.
@@ -92,7 +92,7 @@ def diagnose_layers(
     seed: int = 0,
     convention: Convention = COORDINATE,
 ) -> dict[str, Diagnosis]:
-    """The diagnosis of every layer of a network or a module by name.
+    """Diagnose every layer of a network or a module, by name.
 
     Edges are the nonzero weights, or those of ``masks`` (weights that are zero included). Convolutions are unfolded:
     every channel at every place of the kernel is an input. ``layers`` chooses as for a sparsifier.
@@ -105,7 +105,7 @@ def diagnose_layers(
 
 
 def mean_over_layers(diagnoses: Mapping[str, Diagnosis]) -> dict[str, Compared]:
-    """The plain mean of every number over the layers, random masks of all layers drawn together.
+    """Average every number over the layers, random masks of all layers drawn together.
 
     A layer where a number is not defined counts as 0, as the authors count it.
     """
@@ -118,7 +118,7 @@ def mean_over_layers(diagnoses: Mapping[str, Diagnosis]) -> dict[str, Compared]:
 
 
 def distance(diagnoses: Mapping[str, Diagnosis], anchor: Mapping[str, Topology]) -> Compared:
-    """How far the coordinates are from those of an ``anchor`` (the same layers at another time), mean over the layers.
+    """Measure how far the coordinates are from an ``anchor``'s (the same layers at another time), mean over the layers.
 
     The random masks are compared with the same anchor. Raises ``ValueError`` when the layers differ.
     """
@@ -132,7 +132,7 @@ def distance(diagnoses: Mapping[str, Diagnosis], anchor: Mapping[str, Topology])
 def graphs(
     model: nn.Module | Network, masks: Mapping[str, Tensor] | None = None, layers: Choice | None = None
 ) -> dict[str, sparse.csr_array]:
-    """The matrices (outputs, inputs) of the layers by name, stored entries the edges."""
+    """Return the matrices (outputs, inputs) of the layers by name, stored entries the edges."""
     if isinstance(model, Network):
         return {f"layers.{i}": edges_of(layer) for i, layer in enumerate(model.layers)}
     parts = prunable_weights(model, layers)
@@ -142,7 +142,7 @@ def graphs(
 
 
 def part_edges(part: PrunableWeight, mask: Tensor) -> sparse.csr_array:
-    """The edges of a layer of a module with this mask, their values its weights. Raises ``ValueError`` for groups."""
+    """Return the edges of a module's layer with this mask, valued by its weights; raises ``ValueError`` for groups."""
     weight, mask = part.weight.detach(), mask.to(part.weight.device)
     if getattr(part.module, "groups", 1) != 1:
         raise ValueError(f"{part.name} has groups, each a graph of its own: leave it out with `layers`")
@@ -155,7 +155,7 @@ def part_edges(part: PrunableWeight, mask: Tensor) -> sparse.csr_array:
 
 
 def edges_of(weights: Weights) -> sparse.csr_array:
-    """The nonzeros of a matrix as a CSR array of float64."""
+    """Return the nonzeros of a matrix as a CSR array of float64."""
     if isinstance(weights, Layer):
         return _checked(weights.to_scipy().astype(np.float64))
     dense = weights.detach().cpu().numpy() if isinstance(weights, Tensor) else weights
@@ -168,7 +168,7 @@ def edges_of(weights: Weights) -> sparse.csr_array:
 
 
 def scattered(edges: sparse.csr_array, rng: np.random.Generator) -> sparse.csr_array:
-    """The same values at random places of the matrix: its density, and no topology."""
+    """Put the same values at random places of the matrix: its density, and no topology."""
     rows, columns = edges.shape
     places = rng.choice(rows * columns, edges.nnz, replace=False)
     return sparse.csr_array((edges.data, np.divmod(places, columns)), shape=edges.shape)

@@ -38,7 +38,7 @@ class Selection:
 
     @classmethod
     def of(cls, masks: Masks, numbers: dict[str, Topology]) -> "Selection":
-        """Before any candidate."""
+        """Begin before any candidate."""
         return cls(dict(masks), dict(numbers), dict(numbers), dict.fromkeys(numbers, 0))
 
     def take(self, masks: Masks, numbers: dict[str, Topology], criterion: str) -> None:
@@ -62,7 +62,7 @@ class Chosen:
 
     @property
     def masks(self) -> Masks:
-        """The masks selected."""
+        """Return the masks selected."""
         return self.selection.masks
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ def select_by_topology(
 
 
 def as_in(masks: Masks) -> Allocation:
-    """The allocation that gives every layer as many weights as ``masks`` do."""
+    """Return the allocation that gives every layer as many weights as ``masks`` do."""
 
     def allocate(shapes: Shapes, nonzeros: int) -> tuple[Pool, ...]:
         found = tuple(Pool((n,), int(masks[n].sum()), masks[n].numel()) for n in shapes)
@@ -133,7 +133,7 @@ def as_in(masks: Masks) -> Allocation:
 def snip_candidates(
     model: nn.Module, losses: Iterable[Loss], start: Masks, *, rounds: int = 1, layers: Choice | None = None
 ) -> Iterator[Masks]:
-    """SNIP masks with the counts of ``start``, one from each of ``losses``: other minibatches, other masks.
+    """Yield SNIP masks with the counts of ``start``, one from each of ``losses``: other minibatches, other masks.
 
     The authors score each with four minibatches and draw 2000 to 3000.
     """
@@ -152,7 +152,7 @@ def synflow_candidates(
     seed: int = 0,
     layers: Choice | None = None,
 ) -> Iterator[Masks]:
-    """SynFlow masks with the counts of ``start``, each of weights to which normal noise of variance 2 / n was added.
+    """Yield SynFlow masks with the counts of ``start``, each with normal noise of variance 2 / n added to the weights.
 
     n is the number of weights that an output has. ``shape`` is that of one input.
     """

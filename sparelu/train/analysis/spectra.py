@@ -70,17 +70,17 @@ class Topology:
 
     @property
     def coordinate(self) -> np.ndarray:
-        """The full-spectrum coordinate (gap, weighted gap, IMDB, IMSG), with 0 for what is not defined."""
+        """Return the full-spectrum coordinate (gap, weighted gap, IMDB, IMSG), with 0 for what is not defined."""
         return np.nan_to_num([self.gap, self.weighted_gap, self.imdb, self.imsg])
 
     @property
     def length(self) -> float:
-        """The norm of the coordinate."""
+        """Return the norm of the coordinate."""
         return float(np.linalg.norm(self.coordinate))
 
 
 def topology(edges: sparse.csr_array, convention: Convention = COORDINATE) -> Topology:
-    """The numbers of a matrix (outputs, inputs) whose stored entries are the edges, of any sign and zeros included."""
+    """Measure a matrix (outputs, inputs) whose stored entries are the edges, of any sign and zeros included."""
     graph = alive(edges)
     gap, bound = _gap(graph, convention)
     first, second = leading(graph)
@@ -108,14 +108,14 @@ def topology(edges: sparse.csr_array, convention: Convention = COORDINATE) -> To
 
 
 def alive(edges: sparse.csr_array) -> sparse.csr_array:
-    """The rows and columns that have an edge."""
+    """Keep the rows and columns that have an edge."""
     rows = np.flatnonzero(np.diff(edges.indptr))
     columns, places = np.unique(edges.indices, return_inverse=True)
     return sparse.csr_array((edges.data, places, edges.indptr[[*rows, -1]]), shape=(len(rows), len(columns)))
 
 
 def leading(matrix: sparse.csr_array) -> tuple[float, float]:
-    """The two largest singular values of the absolute values of ``matrix``; 0 where there is none.
+    """Compute the two largest singular values of the absolute values of ``matrix``; 0 where there is none.
 
     Short matrices are decomposed whole; others by Lanczos iterations, or whole where these do not settle. A largest
     value that two components share is found twice (tested with components that are alike).
@@ -134,7 +134,7 @@ def leading(matrix: sparse.csr_array) -> tuple[float, float]:
 
 
 def _gap(graph: sparse.csr_array, convention: Convention) -> tuple[float, float]:
-    """The gap of a graph without lone nodes, and its bound; NaN where the mean degrees are too small."""
+    """Compute the gap of a graph without lone nodes, and its bound; NaN where the mean degrees are too small."""
     right, left = graph.shape
     if not graph.nnz:
         return math.nan, math.nan
@@ -148,7 +148,7 @@ def _gap(graph: sparse.csr_array, convention: Convention) -> tuple[float, float]
 
 
 def _nested(graph: sparse.csr_array) -> Iterator[sparse.csr_array]:
-    """The inputs of every degree that several of them have, with their outputs; one alone is a star without a gap."""
+    """Yield the inputs of each degree that several have, with their outputs; one alone is a star without a gap."""
     by_input = graph.tocsc()
     degrees = np.diff(by_input.indptr)
     for degree, count in zip(*np.unique(degrees, return_counts=True), strict=True):

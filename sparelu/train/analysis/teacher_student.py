@@ -36,7 +36,7 @@ def teacher(
     supports: str = "common",
     orthonormal: bool = False,
 ) -> Float[np.ndarray, "k d"]:
-    """Weights (``neurons``, ``inputs``) with ``nonzeros`` in every row, uniform on [-0.5, 0.5].
+    """Draw weights (``neurons``, ``inputs``) with ``nonzeros`` in every row, uniform on [-0.5, 0.5].
 
     ``supports``: one "common" to all rows, "random" ones, or "disjoint" ones. ``orthonormal`` makes the rows of a
     common support orthonormal: the rate of descent depends on the conditioning of the rows more than on their number
@@ -66,12 +66,12 @@ def teacher(
 
 
 def outputs(weights: Float[np.ndarray, "k d"], x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-    """The mean over the neurons of (w_j . x)_+ for rows ``x``."""
+    """Compute the mean over the neurons of (w_j . x)_+ for rows ``x``."""
     return np.maximum(x @ weights.T, 0).mean(axis=1)
 
 
 def network(weights: Float[np.ndarray, "k d"]) -> Network:
-    """The same function as a network, for the other verbs and for export."""
+    """Return the same function as a network, for the other verbs and for export."""
     neurons = len(weights)
     return Network((Layer.from_dense(weights), Layer.from_dense(np.full((1, neurons), 1 / neurons))))
 
@@ -79,7 +79,7 @@ def network(weights: Float[np.ndarray, "k d"]) -> Network:
 def rows(
     weights: Float[np.ndarray, "k d"], n: int, rng: np.random.Generator, noise: float = 0.0
 ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
-    """``n`` standard normal inputs and the outputs for them, with normal ``noise`` relative to their root mean square.
+    """Draw ``n`` standard normal inputs and their outputs, with normal ``noise`` relative to the root mean square.
 
     The theorem has bounded noise.
     """
@@ -91,7 +91,7 @@ def rows(
 
 
 def effective_width(mask: Bool[np.ndarray, "k d"]) -> float:
-    """What replaces the number of inputs in the theorems, from the row counts r_j and which rows overlap.
+    """Compute what replaces the number of inputs in the theorems, from the row counts r_j and which rows overlap.
 
     (sum_jk (1 + delta_jk) sqrt(r_j + r_k))^2 / (8 K^4), delta_jk = 1 where rows j and k share an input: r when all rows
     have the same r inputs, (r / 4) (1 + 1/K)^2 when they are disjoint.
@@ -103,7 +103,7 @@ def effective_width(mask: Bool[np.ndarray, "k d"]) -> float:
 
 
 def widened(mask: Bool[np.ndarray, "k d"], kept: int, rng: np.random.Generator) -> Bool[np.ndarray, "k d"]:
-    """The mask with ``kept`` inputs in every row: those it has, and others in one random order for all rows.
+    """Widen the mask to ``kept`` inputs in every row: those it has, and others in one random order for all rows.
 
     Raises ``ValueError`` when a row has more already, or there are not so many inputs.
     """
@@ -118,7 +118,7 @@ def widened(mask: Bool[np.ndarray, "k d"], kept: int, rng: np.random.Generator) 
 
 
 def narrowed(weights: Float[np.ndarray, "k d"], dropped: float) -> Bool[np.ndarray, "k d"]:
-    """The support of ``weights`` without the share ``dropped`` of the smallest."""
+    """Return the support of ``weights`` without the share ``dropped`` of the smallest."""
     nonzeros = int(np.count_nonzero(weights))
     return largest_mask(torch.from_numpy(np.abs(weights)), nonzeros - round(dropped * nonzeros)).numpy()
 
@@ -126,7 +126,7 @@ def narrowed(weights: Float[np.ndarray, "k d"], dropped: float) -> Bool[np.ndarr
 def nearby(
     weights: Float[np.ndarray, "k d"], mask: Bool[np.ndarray, "k d"], distance: float, rng: np.random.Generator
 ) -> Float[np.ndarray, "k d"]:
-    """``weights`` within the mask, moved by ``distance`` times their norm in a random direction within the mask.
+    """Move ``weights`` within the mask by ``distance`` times their norm in a random direction within the mask.
 
     The paper's experiments start so.
     """
@@ -136,20 +136,20 @@ def nearby(
 
 
 def matching(weights: Float[np.ndarray, "k d"], target: Float[np.ndarray, "k d"]) -> Int[np.ndarray, " k"]:
-    """The order of the rows of ``weights`` that is nearest to ``target``: neurons have no names."""
+    """Order the rows of ``weights`` so that they are nearest to ``target``: neurons have no names."""
     distances = ((target[:, None] - weights[None]) ** 2).sum(axis=2)
     return linear_sum_assignment(distances)[1]
 
 
 def relative_error(weights: Float[np.ndarray, "k d"], target: Float[np.ndarray, "k d"]) -> float:
-    """|P W - W*|_F / |W*|_F with the best order P of the neurons."""
+    """Compute |P W - W*|_F / |W*|_F with the best order P of the neurons."""
     return float(np.linalg.norm(weights[matching(weights, target)] - target) / np.linalg.norm(target))
 
 
 def gradient(
     weights: Float[np.ndarray, "k d"], x: Float[np.ndarray, "n d"], y: Float[np.ndarray, " n"]
 ) -> tuple[float, Float[np.ndarray, "k d"]]:
-    """f(W) and its gradient 1/(N K) sum_n (f_W(x_n) - y_n) 1[w_j . x_n > 0] x_n."""
+    """Compute f(W) and its gradient 1/(N K) sum_n (f_W(x_n) - y_n) 1[w_j . x_n > 0] x_n."""
     return _gradient(weights, x, y)
 
 
@@ -185,7 +185,7 @@ def descend(
     target: Float[np.ndarray, "k d"] | None = None,
     enough: float = 0.0,
 ) -> Descent:
-    """Accelerated gradient descent within the mask: W <- W - ``step`` M o grad f(W) + ``momentum`` (W - W_before).
+    """Descend by momentum within the mask: W <- W - ``step`` M o grad f(W) + ``momentum`` (W - W_before).
 
     ``step`` is K where none is given. ``batches`` disjoint parts of the rows take turns; the paper takes a new one for
     every step, one of all rows is what its experiments do. It ends early where the error to ``target`` is ``enough``,
@@ -217,7 +217,7 @@ def descend(
 
 
 def _distance(target: np.ndarray | None, start: np.ndarray, live: np.ndarray) -> Callable[[np.ndarray], float]:
-    """Live columns to the relative error, what is dead in them and not in the target included; infinite without one."""
+    """Return the relative error as a function of the live columns, dead ones included; infinite without a target."""
     if target is None:
         return lambda w: np.inf
     truth = target[matching(target, start)]
@@ -226,7 +226,7 @@ def _distance(target: np.ndarray | None, start: np.ndarray, live: np.ndarray) ->
 
 
 def rate(errors: Float[np.ndarray, " states"]) -> float:
-    """The factor by which a step shrinks the error: a line through the logarithms of the later half of ``errors``.
+    """Estimate the factor by which a step shrinks the error, by a line through the logarithms of the later half.
 
     What lies below :data:`FLOOR` times the first is left out. Raises ``ValueError`` when fewer than ten are left.
     """
@@ -239,7 +239,7 @@ def rate(errors: Float[np.ndarray, " states"]) -> float:
 
 
 def threshold(samples: Int[np.ndarray, " cells"], share: Float[np.ndarray, " cells"]) -> float:
-    """The number of samples at which half of the trials succeed, from the ``share`` that does at each of ``samples``.
+    """Find the number of samples at which half of the trials succeed, from the ``share`` that does at each number.
 
     Shares are made to rise with the samples by least squares, and crossed on a logarithmic scale. Raises ``ValueError``
     when they do not pass from below a half to above it.

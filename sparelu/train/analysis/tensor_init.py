@@ -23,7 +23,7 @@ STARTS, ROUNDS = 10, 100
 
 
 def hermite_coefficient(order: int) -> float:
-    """c_k = E[(z)_+ He_k(z)] for z ~ N(0, 1), with He_k of leading coefficient 1."""
+    """Compute c_k = E[(z)_+ He_k(z)] for z ~ N(0, 1), with He_k of leading coefficient 1."""
     if order < 2:
         return (1 / math.sqrt(2 * math.pi), 0.5)[order]
     at_zero = np.polynomial.hermite_e.hermeval(0.0, np.eye(order - 1)[-1])
@@ -38,7 +38,7 @@ def tensor_start(
     *,
     order: int = 4,
 ) -> Float[np.ndarray, "k d"]:
-    """A start within ``mask`` from the rows alone, inputs N(0, I).
+    """Compute a start within ``mask`` from the rows alone, inputs N(0, I).
 
     The top K eigenvectors of M2 = E[y H_2] span the teacher's rows; in coordinates z that make M2 the identity on them,
     the rows are the orthonormal components of -E[y H_4]. Neurons go to the rows of the mask that hold most of their
@@ -78,7 +78,7 @@ def tensor_start(
 def low_moments(
     x: Float[np.ndarray, "n d"], y: Float[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"], Float[np.ndarray, " n"]]:
-    """M1 = E[y x], M2 = E[y (x x' - I)], and what of y is left for higher moments.
+    """Estimate M1 = E[y x], M2 = E[y (x x' - I)], and what of y is left for higher moments.
 
     Hermite polynomials of different degrees are orthogonal: what is found of lower degree may be taken off y and no
     higher moment changes, but its sample is less noisy.
@@ -94,7 +94,7 @@ def low_moments(
 def fourth_moment(
     z: Float[np.ndarray, "n k"], y: Float[np.ndarray, " n"], covariance: Float[np.ndarray, "k k"]
 ) -> Float[np.ndarray, "k k k k"]:
-    """E[y H_4] of normal inputs z with this covariance G: z^(x)4, less G z z over six pairs, plus G G over three."""
+    """Estimate E[y H_4] of normal inputs z of covariance G: z^(x)4, less G z z over six pairs, plus G G over three."""
     k = z.shape[1]
     power = np.zeros((k * k, k * k))
     for start in range(0, len(y), BLOCK):
@@ -111,14 +111,14 @@ def fourth_moment(
 
 
 def _pairings(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a_ij b_kl + a_ik b_jl + a_il b_jk."""
+    """Compute a_ij b_kl + a_ik b_jl + a_il b_jk."""
     return np.einsum("ij,kl->ijkl", a, b) + np.einsum("ik,jl->ijkl", a, b) + np.einsum("il,jk->ijkl", a, b)
 
 
 def orthogonal_components(
     tensor: Float[np.ndarray, "k k k k"], count: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "count k"]:
-    """Unit vectors v_j of sum_j l_j v_j^(x)4 with l_j > 0, by the power method from random starts, largest l first.
+    """Find unit vectors v_j of sum_j l_j v_j^(x)4, l_j > 0, by the power method from random starts, largest l first.
 
     Anandkumar et al., Tensor decompositions for learning latent variable models, 2014, algorithm 1, for order four.
     """
@@ -138,7 +138,7 @@ def orthogonal_components(
 
 
 def _within(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Neurons given to rows of the mask so that most of their squared norm stays, and cut to them."""
+    """Match neurons to rows of the mask so that most of their squared norm stays, and cut them to these."""
     held = mask.astype(float) @ (weights**2).T
     order = linear_sum_assignment(held, maximize=True)[1]
     return np.where(mask, weights[order], 0.0)

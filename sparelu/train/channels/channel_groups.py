@@ -83,7 +83,7 @@ class ChannelGroup:
 
     @property
     def name(self) -> str:
-        """The first writer's."""
+        """Return the first writer's."""
         return self.writers[0].module
 
 
@@ -100,7 +100,7 @@ class Value:
 
 
 def channel_groups(model: nn.Module) -> dict[str, ChannelGroup]:
-    """The streams of ``model`` by the name of their first writer, in the order of the forward pass.
+    """Find the channel groups of ``model`` by the name of their first writer, in the order of the forward pass.
 
     Understood are convolutions (transposed ones and depthwise ones of multiplicity 1 as well), linear layers, batch and
     instance normalisation, activations, pooling, means over space, flattening by ``nn.Flatten``, ``flatten(1)`` or
@@ -148,7 +148,7 @@ class _Reader:
         }
 
     def result(self) -> dict[str, ChannelGroup]:
-        """Each stream once; those of shared weights are kept whole."""
+        """Return each group once; those of shared weights are kept whole."""
         holders: dict[int, list[str]] = {}
         for name, module in self.modules.items():
             for parameter in module._parameters.values():
@@ -243,7 +243,7 @@ class _Reader:
         return value if value is not None and value.spatial else self._unknown(node, name)
 
     def _pair(self, node: fx.Node, name: str) -> Value | None:
-        """Of numbers or of tensors of the same shape; others may be broadcast over channels."""
+        """Combine numbers or tensors of the same shape; others may be broadcast over channels."""
         operands = node.all_input_nodes
         values = [self.values.get(a) for a in operands]
         known = [v for v in values if v is not None]
@@ -286,7 +286,7 @@ class _Reader:
         return Value(value.stream, left, rows=not left)
 
     def _size(self, node: fx.Node, name: str) -> Value | None:
-        """The number of examples does not depend on channels, nor do their types and devices."""
+        """Read a size: the number of examples does not depend on channels, nor do types and devices."""
         what = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
         if what == 0:
             self.batch_sizes.add(node)
@@ -327,7 +327,7 @@ class _Reader:
         return self.written[name]
 
     def _reads(self, name: str, place: Place, value: Value | None) -> None:
-        """A layer that is called twice reads one stream; its channels go for both calls or for none."""
+        """Record a reader; a layer called twice reads one group, whose channels go for both calls or for none."""
         if value is None:
             return
         if name in self.read_by:
@@ -357,6 +357,6 @@ class _Reader:
 
 
 def channel_rows(place: Place, tensor: Tensor) -> Tensor:
-    """A tensor of the module's weight as one row for each channel."""
+    """Reshape a tensor of the module's weight to one row for each channel."""
     rows = tensor.movedim(place.axis, 0)
     return rows.reshape(rows.shape[0] // place.block, -1)

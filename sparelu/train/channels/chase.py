@@ -29,12 +29,12 @@ REMOVED = "removed"
 
 
 def umm(weights: Tensor, masks: Tensor) -> Tensor:
-    """Unmasked mean magnitude: the mean of |w| over all weights of a channel, dropped ones counted as 0."""
+    """Compute the unmasked mean magnitude: the mean of |w| over all weights of a channel, dropped ones counted as 0."""
     return weights.abs().mean(1)
 
 
 def mmm(weights: Tensor, masks: Tensor) -> Tensor:
-    """Masked mean magnitude: the mean of |w| over the active weights of a channel, 0 without any."""
+    """Compute the masked mean magnitude: the mean of |w| over the active weights of a channel, 0 without any."""
     return weights.abs().sum(1) / masks.sum(1).clamp(min=1)
 
 
@@ -63,7 +63,7 @@ class SoftBound(UpdateSchedule):
             )
 
     def first(self, nonzeros: int, size: int) -> int:
-        """All of the budget."""
+        """Return all of the budget."""
         return nonzeros
 
     def move(self, step: int, total: int, nonzeros: int, size: int) -> Update | None:
@@ -98,18 +98,18 @@ class Removal:
             raise ValueError(f"{self} needs every >= 1, 0 < until <= 1 and 0 <= floor <= 1")
 
     def left(self, step: int, total: int, channels: int, sparsity: float, offset: int) -> int | None:
-        """Channels of ``channels`` after the removal at ``step`` of ``total``; None when nothing goes at this step."""
+        """Count what is left of ``channels`` after the removal at ``step`` of ``total``; None when none goes then."""
         end = self.end(total)
         if step > end or ((step + offset) % self.every and step != end):
             return None
         return round(channels * (1 - cubic(step / end if end else 1.0, 0.0, sparsity)))
 
     def end(self, total: int) -> int:
-        """The step of the last removal."""
+        """Return the step of the last removal."""
         return min(int(self.until * total), total - 1)
 
     def least(self, width: int, sparsity: float) -> int:
-        """Channels that a layer of ``width`` keeps at least, one apart."""
+        """Return how many channels a layer of ``width`` keeps at least, one apart."""
         return int(width * (1 - sparsity) * self.floor)
 
 
@@ -117,7 +117,7 @@ SOFT_BOUND, REMOVAL = SoftBound(), Removal()
 
 
 def by_open_gradient(part: PrunableWeight, generator: torch.Generator) -> Tensor:
-    """|dL/dw|, and minus infinity in removed channels."""
+    """Score by |dL/dw|, and minus infinity in removed channels."""
     return by_gradient(part, generator).masked_fill(part.memory[REMOVED], -math.inf)
 
 
@@ -166,11 +166,11 @@ class Chase(Sparsifier):
 
     @property
     def removed(self) -> dict[str, Tensor]:
-        """For each layer that can lose channels, by name: bool (channels,), True for those that have gone."""
+        """Mark, for each layer that can lose channels, by name, those that have gone: bool (channels,)."""
         return {n: self._rows(s.writers[0]).all(1) for n, s in self.streams.items()}
 
     def shrink(self, model: nn.Module | None = None) -> nn.Module:
-        """A smaller copy of the model without the removed channels, which computes the same.
+        """Copy the model without the removed channels; the copy computes the same.
 
         ``model`` is this sparsifier's, or another of the same form whose weights of removed channels are 0 as well,
         such as an average. The authors then recompute the statistics of batch normalisations over the training rows:
@@ -206,7 +206,7 @@ class Chase(Sparsifier):
             )
 
     def _remove(self, step: int) -> None:
-        """The removal of this step: marks, zeros, and the masks without what has gone."""
+        """Carry out the removal of this step: marks, zeros, and the masks without what has gone."""
         channels = sum(s.width for s in self.streams.values())
         left = self.removal.left(step, self.total_steps, channels, self.channel_sparsity, self.offset)
         if left is None or not self.streams:
@@ -223,13 +223,13 @@ class Chase(Sparsifier):
         self._commit({n: p.mask & ~p.memory[REMOVED] for n, p in self.parts.items()})
 
     def _remove_all(self) -> None:
-        """What is still to be removed, at once."""
+        """Remove at once what is still to be removed."""
         end = self.removal.end(self.total_steps)
         if self.steps <= end:
             self._remove(end)
 
     def _weakest(self, left: int) -> dict[str, Tensor]:
-        """For each stream the channels to remove so that ``left`` stay: the lowest scores, no layer below its floor."""
+        """Choose each group's channels to remove so that ``left`` stay: lowest scores, no layer below its floor."""
         removed = {n: r.cpu() for n, r in self.removed.items()}
         alive = {n: int((~r).sum()) for n, r in removed.items()}
         floors = {n: max(1, self.removal.least(s.width, self.channel_sparsity)) for n, s in self.streams.items()}
@@ -249,7 +249,7 @@ class Chase(Sparsifier):
         return gone
 
     def _scores(self, name: str, stream: ChannelGroup) -> list[float]:
-        """One for each channel, from all filters that write it."""
+        """Score each channel, from all filters that write it."""
         weights = torch.cat([channel_rows(p, self._part(p).weight.detach()) for p in stream.writers], 1)
         masks = torch.cat([channel_rows(p, self._part(p).mask) for p in stream.writers], 1)
         scores = self.score(weights, masks)

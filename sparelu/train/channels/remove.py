@@ -17,13 +17,13 @@ from sparelu.train.sparsifier.prunable import unwrapped
 
 
 def unread_channels(model: nn.Module) -> dict[str, Tensor]:
-    """For each stream whose channels can be removed, by name: bool (width,), True where all weights that read are 0."""
+    """Mark the removable channels of each group, by name: bool (width,), True where all weights that read are 0."""
     model = unwrapped(model)
     return {n: ~_read(model, s) for n, s in channel_groups(model).items() if not s.kept}
 
 
 def remove_channels(model: nn.Module, channels: Mapping[str, Tensor] | None = None) -> nn.Module:
-    """A copy of ``model`` without ``channels``, or without all that no layer reads when they are not given.
+    """Copy ``model`` without ``channels``, or without all that no layer reads when they are not given.
 
     ``channels`` maps names of streams (the first layer that writes them, see
     :func:`~sparelu.train.channels.channel_groups.channel_groups`) to bool tensors (width,), True for those to remove.
@@ -47,7 +47,7 @@ def remove_channels(model: nn.Module, channels: Mapping[str, Tensor] | None = No
 
 
 def _read(model: nn.Module, stream: ChannelGroup) -> Tensor:
-    """Which channels meet a weight that is not 0."""
+    """Mark the channels that meet a weight that is not 0."""
     read = [channel_rows(p, _weight(model, p).detach()).any(1) for p in stream.readers]
     return torch.stack([r.to(read[0].device) for r in read]).any(0)
 
@@ -103,7 +103,7 @@ def _select(module: nn.Module, key: str, axis: int, index: Tensor) -> None:
 
 
 def _resize(module: nn.Module, place: Place, width: int, *, reading: bool) -> None:
-    """The sizes that the module states, whose names depend on its kind."""
+    """Set the sizes that the module states, whose names depend on its kind."""
     if isinstance(module, nn.Linear):
         names = ["in_features" if reading else "out_features"]
     elif isinstance(module, nn.modules.conv._ConvNd):

@@ -39,7 +39,7 @@ class Feed:
             self._x = None if self._x is None else self._x.index_select(1, places)
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass in random order; rows that do not fill the last batch are left out, unless they are all rows.
+        """Yield one pass in random order; rows that do not fill the last batch are left out, unless they are all rows.
 
         Of every batch a rank yields the rows that are its own.
         """

@@ -89,11 +89,11 @@ class _Run(Run):
 
     @property
     def evaluations(self) -> int:
-        """Minibatches of all fair trainings together."""
+        """Count the minibatches of all fair trainings together."""
         return self.method.passes(self.data, self.allowed) * self.method.minibatches(self.data)
 
     def cuts(self) -> list[int]:
-        """Weights that live after each cut."""
+        """Return the weights that are active after each cut."""
         first, share = self.first.nonzeros, self.method.share
         sizes = removals(share or SHARE, first, self.allowed)
         most = max(1, self.evaluations // SHORTEST - 1)
@@ -103,7 +103,7 @@ class _Run(Run):
 
     @property
     def length(self) -> int:
-        """Minibatches of one training."""
+        """Return the minibatches of one training."""
         if self.fair:
             return max(1, self.evaluations // self.rounds)
         return (self.method.epochs or PUBLISHED_EPOCHS) * self.method.minibatches(self.data)
@@ -121,7 +121,7 @@ class _Run(Run):
         self.done += 1
 
     def train(self, rng: np.random.Generator) -> float:
-        """One training; the mean loss of its last pass."""
+        """Train once; return the mean loss of the last pass."""
         net, feed, losses = self.net, Feed(self.data, self.net.units[0]), [0.0]
         ranks = self.data.ranks
         while net.step < self.length and math.isfinite(losses[-1]):
@@ -136,25 +136,25 @@ class _Run(Run):
         return float(np.mean(losses))
 
     def step_size(self, progress: float) -> float:
-        """Constant as published; half a cosine when fair."""
+        """Return the step size: constant as published; half a cosine when fair."""
         if self.fair:
             rate = self.method.rate or RATE
             return cosine(progress, rate, FLOOR * rate)
         return self.method.rate or PUBLISHED_RATE
 
     def survivors(self, k: int) -> Tensor:
-        """The mask of the ``k`` weights that stay."""
+        """Return the mask of the ``k`` weights that stay."""
         if self.fair:
             return selection(self.net, magnitude(gauge_free(self.net)), k)
         return strongest(magnitude(self.net.value[self.net.counted]), self.net.alive, k)
 
     def network(self) -> Network:
-        """The network within the budget, on the scale of the targets."""
+        """Return the network within the budget, on the scale of the targets."""
         feed = Feed(self.data, self.net.units[0])
         return within(self.net, self.allowed).network(feed.mean, feed.sd)
 
     def iterate(self) -> Iterate:
-        """What there is after ``done`` trainings."""
+        """Return what there is after ``done`` trainings."""
         numbers = {"done": self.done, "loss": self.loss}
         return Iterate(
             self.done / self.rounds,

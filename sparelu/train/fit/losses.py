@@ -12,20 +12,20 @@ Loss = Callable[[Tensor, Tensor], tuple[float, Tensor]]
 
 
 def squared(z: Tensor, y: Tensor) -> tuple[float, Tensor]:
-    """Half the squared distance to ``y`` (b, k)."""
+    """Compute half the squared distance to ``y`` (b, k), and its gradient."""
     gap = z - y
     return 0.5 * float(gap.square().sum()) / max(1, len(z)), gap / max(1, len(z))
 
 
 def logistic(z: Tensor, y: Tensor) -> tuple[float, Tensor]:
-    """Cross-entropy in nats of labels ``y`` (b,) in {0, 1}, with z (b, 1) the logit of label 1."""
+    """Compute the cross-entropy in nats of labels ``y`` (b,) in {0, 1}, z (b, 1) the logit of 1, and its gradient."""
     target = y.to(z)[:, None]
     loss = torch.nn.functional.softplus(z) - target * z
     return float(loss.sum()) / max(1, len(z)), (torch.sigmoid(z) - target) / max(1, len(z))
 
 
 def cross_entropy(z: Tensor, y: Tensor) -> tuple[float, Tensor]:
-    """Cross-entropy in nats of labels ``y`` (b,), with z (b, k) the logits."""
+    """Compute the cross-entropy in nats of labels ``y`` (b,), with z (b, k) the logits, and its gradient."""
     shifted = z - z.amax(1, keepdim=True)
     share = shifted.exp()
     total = share.sum(1, keepdim=True)
@@ -36,7 +36,7 @@ def cross_entropy(z: Tensor, y: Tensor) -> tuple[float, Tensor]:
 
 
 def loss_of(data: Data) -> Loss:
-    """The loss that fits the task: squared error, or cross-entropy with one logit for two classes."""
+    """Choose the loss that fits the task: squared error, or cross-entropy with one logit for two classes."""
     if data.task == "regression":
         return squared
     return logistic if data.outputs == 1 else cross_entropy

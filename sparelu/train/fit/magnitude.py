@@ -66,11 +66,11 @@ class Following(UpdateSchedule):
     every: int
 
     def first(self, nonzeros: int, size: int) -> int:
-        """All weights."""
+        """Return all weights."""
         return size
 
     def move(self, step: int, total: int, nonzeros: int, size: int) -> Update | None:
-        """The cut after ``step``."""
+        """Return the cut after ``step``."""
         if (step + 1) % self.every and step + 1 != total:
             return None
         return Update(self.living((step + 1) / total, size, nonzeros), 0)
@@ -117,15 +117,15 @@ class GradualPruning(Training):
         return run_of(self, self, data, budget, rng, start)
 
     def living(self, progress: float, weights: int, allowed: int) -> int:
-        """Falls from all to the budget at ``until``."""
+        """Return a number that falls from all to the budget at ``until``."""
         return round(cubic(progress / self.until, weights, allowed, self.power))
 
     def step_size(self, progress: float) -> float:
-        """Half a cosine over the whole training."""
+        """Return half a cosine over the whole training."""
         return cosine(progress, self.rate, self.floor * self.rate)
 
     def penalty(self, progress: float, allowed: int) -> float:
-        """Constant until the budget is reached, then none."""
+        """Return a constant until the budget is reached, then 0."""
         return self.l1 / allowed if progress < self.until else 0.0
 
 
@@ -157,15 +157,15 @@ class OneShotPruning(Training):
         return run_of(self, self, data, budget, rng, start)
 
     def living(self, progress: float, weights: int, allowed: int) -> int:
-        """All, then the budget."""
+        """Return all, then the budget."""
         return weights if progress < self.dense else allowed
 
     def step_size(self, progress: float) -> float:
-        """Half a cosine in each training."""
+        """Return half a cosine in each training."""
         first = progress < self.dense
         share = progress / self.dense if first else (progress - self.dense) / (1 - self.dense)
         return cosine(share, self.rate, self.floor * self.rate)
 
     def penalty(self, progress: float, allowed: int) -> float:
-        """None."""
+        """Return 0."""
         return 0.0

@@ -48,7 +48,7 @@ class MLP:
     def started(
         cls, data: Data, hidden: Sequence[int], most: int, draw: Draw, columns: np.ndarray, rng: np.random.Generator
     ) -> "MLP":
-        """Untrained, with weights and biases from ``draw``, reading the input ``columns`` of ``data``.
+        """Begin untrained, with weights and biases from ``draw``, reading the input ``columns`` of ``data``.
 
         Of each layer of the ``hidden`` widths at most ``most`` units are trained, the others never live.
         """
@@ -68,22 +68,22 @@ class MLP:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Units left at every level."""
+        """Count the units left at every level."""
         return tuple(u.numel() for u in self.units)
 
     @property
     def counted(self) -> slice:
-        """The weights that the budget counts, a leading part of ``value``."""
+        """Return the place of the weights that the budget counts, a leading part of ``value``."""
         a, b = self.widths[:2]
         return slice(0, a * b if self.fused else self.alive.numel())
 
     @property
     def nonzeros(self) -> int:
-        """Weights that live and are counted."""
+        """Count the active weights that the budget counts."""
         return int(self.alive[self.counted].sum())
 
     def split(self, vector: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Views of a vector as matrices (inputs, outputs) and biases (outputs,); no biases where it has none."""
+        """View a vector as matrices (inputs, outputs) and biases (outputs,); no biases where it has none."""
         sizes, at = self.widths, 0
         matrices, biases = [], []
         for a, b in pairwise(sizes):
@@ -99,7 +99,7 @@ class MLP:
         self._weight_gradients, self._bias_gradients = self.split(self.gradient)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Every level, from ``x`` (b, inputs left) to the outputs (b, k)."""
+        """Compute every level, from ``x`` (b, inputs left) to the outputs (b, k)."""
         levels = [x]
         for weight, bias in zip(self._weights, self._biases, strict=True):
             levels.append(torch.addmm(bias, levels[-1], weight))
@@ -119,7 +119,7 @@ class MLP:
         return value
 
     def adam(self, rate: float, l1: float = 0.0) -> None:
-        """One step of Adam on the loss plus ``l1`` times the sum of |w|; weights that are not alive stay 0."""
+        """Take one step of Adam on the loss plus ``l1`` times the sum of |w|; weights that are not alive stay 0."""
         weights = self.alive.numel()
         if l1:
             self.gradient[:weights].add_(self.value[:weights].sign(), alpha=l1)
@@ -145,7 +145,7 @@ class MLP:
             vector[: mask.numel()].mul_(mask)
 
     def connected(self, mask: Tensor) -> Tensor:
-        """The weights of ``mask`` that lie on a path from an input to an output."""
+        """Return the weights of ``mask`` that lie on a path from an input to an output."""
         matrices = [m.clone() for m in self.split(mask)[0]]
         for i in range(1, len(matrices)):
             matrices[i] &= matrices[i - 1].any(0)[:, None]
@@ -154,14 +154,14 @@ class MLP:
         return torch.cat([m.flatten() for m in matrices])
 
     def attachable(self, mask: Tensor) -> Tensor:
-        """The weights that would lie on a path if they joined ``mask``, all of whose weights do."""
+        """Return the weights that would lie on a path if they joined ``mask``, all of whose weights do."""
         matrices = self.split(mask)[0]
         fed = [torch.ones_like(matrices[0][:, 0]), *(m.any(0) for m in matrices[:-1])]
         read = [*(m.any(1) for m in matrices[1:]), torch.ones_like(matrices[-1][0])]
         return torch.cat([(f[:, None] & r[None, :]).flatten() for f, r in zip(fed, read, strict=True)])
 
     def read(self) -> list[Tensor]:
-        """Of every level, the places of inputs and hidden units that something reads; all outputs."""
+        """Return the places of inputs and hidden units that something reads, at every level; all outputs."""
         matrices = self.split(self.alive)[0]
         return [*(m.any(1).nonzero()[:, 0] for m in matrices), torch.arange(self.widths[-1], device=self.value.device)]
 
@@ -184,7 +184,7 @@ class MLP:
         return torch.cat([*parts, *(c[i] for c, i in zip(biases, left[1:], strict=False))])
 
     def network(self, mean: np.ndarray | None = None, sd: np.ndarray | None = None) -> Network:
-        """The network, of the full shape; outputs are multiplied by ``sd`` (k,) and moved by ``mean`` (k,)."""
+        """Return the network, of the full shape; outputs are multiplied by ``sd`` (k,) and moved by ``mean`` (k,)."""
         layers = []
         for i, (weight, bias) in enumerate(zip(self._weights, self._biases, strict=True)):
             a, b = torch.nonzero(weight, as_tuple=True)
@@ -198,7 +198,7 @@ class MLP:
         return Network(tuple(layers))
 
     def state(self) -> dict[str, Any]:
-        """For :meth:`restored`."""
+        """Return what :meth:`restored` reads."""
         return {
             "full": list(self.full),
             "units": {str(i): u.clone() for i, u in enumerate(self.units)},
@@ -212,14 +212,14 @@ class MLP:
 
     @classmethod
     def restored(cls, state: Any, device: str) -> "MLP":
-        """The network of a :meth:`state`."""
+        """Restore the network of a :meth:`state`."""
         units = [state["units"][str(i)].to(device) for i in range(len(state["full"]))]
         vectors = [state[name].to(device).clone() for name in ("value", "alive", "mean", "square")]
         full, fused, step = tuple(state["full"]), bool(state["fused"]), int(state["step"])
         return cls(full, units, vectors[0], vectors[1], vectors[2], vectors[3], fused, step)
 
     def lifted(self, small: "MLP") -> Tensor:
-        """The living weights of ``small``, which has some of the units of this network, as a mask over this one's."""
+        """Map the active weights of ``small``, which has some of this network's units, to a mask over this one's."""
         mask = torch.zeros_like(self.alive)
         places = [torch.searchsorted(u, v) for u, v in zip(self.units, small.units, strict=True)]
         for matrix, part, (a, b) in zip(

@@ -71,7 +71,7 @@ class MaskedRun(Run):
         self.left = self.net.nonzeros
 
     def advance(self, rng: np.random.Generator) -> None:
-        """One pass over the rows."""
+        """Pass over the rows once."""
         schedule, net, losses = self.schedule, self.net, []
         for x, y in self.feed.batches(self.method.batch, rng):
             progress = net.step / self.total
@@ -99,11 +99,11 @@ class MaskedRun(Run):
             self.feed.keep(net.compact())
 
     def network(self) -> Network:
-        """The network within the budget, on the scale of the targets."""
+        """Return the network within the budget, on the scale of the targets."""
         return within(self.net, self.allowed).network(self.feed.mean, self.feed.sd)
 
     def iterate(self) -> Iterate:
-        """What there is after ``done`` epochs."""
+        """Return what there is after ``done`` epochs."""
         state = {"done": self.done, "loss": self.loss, "weights": self.weights}
         return Iterate(
             self.done / self.rounds,

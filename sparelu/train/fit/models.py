@@ -34,15 +34,15 @@ class Body(ABC):
     @property
     @abstractmethod
     def weights(self) -> int:
-        """Weights that are counted, before any is pruned."""
+        """Count the weights that the budget counts, before any is pruned."""
 
     @abstractmethod
     def network(self, masks: Masks, allowed: int, mean: Scale, sd: Scale) -> Network:
-        """The network as it is now, cut by magnitude to ``allowed`` nonzeros where ``masks`` hold more."""
+        """Return the network as it is now, cut by magnitude to ``allowed`` nonzeros where ``masks`` hold more."""
 
     @abstractmethod
     def state(self, masks: Masks) -> dict[str, Any]:
-        """For :meth:`load`, in a body that began with the same data, budget and random numbers."""
+        """Return what :meth:`load` reads, in a body that began with the same data, budget and random numbers."""
 
     @abstractmethod
     def load(self, state: dict[str, Any]) -> None:
@@ -50,7 +50,7 @@ class Body(ABC):
 
 
 def body_of(data: Data, budget: Budget, allowed: int, rng: np.random.Generator) -> Body:
-    """Untrained: convolutional where the budget has ``channels``."""
+    """Make an untrained model: convolutional where the budget has ``channels``."""
     return Convolutional(data, budget, rng) if budget.channels else Perceptron(data, budget, allowed, rng)
 
 
@@ -82,7 +82,7 @@ class Perceptron(Body):
         self.module.load_state_dict(module_of(self.net).state_dict())
 
     def _taken(self, masks: Masks) -> MLP:
-        """The network with the numbers of the module."""
+        """Give the network the numbers of the module."""
         linears = [m for m in self.module.children() if isinstance(m, nn.Linear)]
         weights = [m.weight.detach().t().reshape(-1) for m in linears]
         alive = [torch.ones_like(w, dtype=torch.bool) for w in weights]
@@ -142,7 +142,7 @@ class Convolutional(Body):
 
     @torch.no_grad()
     def _draw(self, rng: np.random.Generator) -> None:
-        """Normal weights of variance 2 / inputs (He et al., 2015), no biases."""
+        """Draw normal weights of variance 2 / inputs (He et al., 2015), no biases."""
         for name in self.pruned:
             weight, bias = self._weight(name), self.module.get_submodule(name)._parameters["bias"]
             drawn = rng.standard_normal(weight.shape) * np.sqrt(2 / weight[0].numel())
@@ -152,7 +152,7 @@ class Convolutional(Body):
 
 
 def module_of(net: MLP) -> nn.Sequential:
-    """Linear and ReLU layers with the numbers of ``net``; no random number is drawn."""
+    """Make linear and ReLU layers with the numbers of ``net``; no random number is drawn."""
     parts: list[nn.Module] = []
     for (inputs, outputs), weight, bias in zip(pairwise(net.widths), *net.split(net.value), strict=True):
         linear = nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=weight.dtype, device=weight.device)

@@ -8,7 +8,7 @@ from sparelu.train.sparsifier.scores import magnitude, strongest
 
 
 def gauge_free(net: MLP) -> Tensor:
-    """The counted weights; with products counted |w_j| |v_j|, which scaling w_j up and v_j down does not change."""
+    """Return the counted weights; for products |w_j| |v_j|, which scaling w_j up and v_j down does not change."""
     if not net.fused:
         return net.value[net.counted]
     w, v = net.split(net.value)[0]
@@ -16,7 +16,7 @@ def gauge_free(net: MLP) -> Tensor:
 
 
 def selection(net: MLP, score: Tensor, k: int) -> Tensor:
-    """A mask over all weights that keeps ``k`` counted ones by ``score`` (counted,), all on paths from input to output.
+    """Keep ``k`` counted weights by ``score`` (counted,), all on paths from input to output: a mask over all weights.
 
     A weight without a path does nothing and still counts. Where the ``k`` strongest hold such weights, the weaker half
     of them makes room for the next in order, until every one kept is on a path. ``k`` is reached through its doublings,
@@ -36,7 +36,7 @@ def selection(net: MLP, score: Tensor, k: int) -> Tensor:
 
 
 def _on_paths(net: MLP, alive: Tensor, score: Tensor, k: int) -> Tensor:
-    """At most ``k`` counted weights of ``alive``, the weaker ones without a path taken out again and again."""
+    """Keep at most ``k`` counted weights of ``alive``, the weaker ones without a path taken out again and again."""
     part, alive = net.counted, alive.clone()
     while True:
         mask = alive.clone()
@@ -50,7 +50,7 @@ def _on_paths(net: MLP, alive: Tensor, score: Tensor, k: int) -> Tensor:
 
 
 def _strongest_path(net: MLP, score: Tensor) -> Tensor:
-    """The living path from an input to an output whose scores have the largest product."""
+    """Find the active path from an input to an output whose scores have the largest product."""
     matrices = net.split(score * net.alive)[0]
     reach, origins = torch.ones_like(matrices[0][:, 0]), []
     for matrix in matrices:
@@ -64,7 +64,7 @@ def _strongest_path(net: MLP, score: Tensor) -> Tensor:
 
 
 def within(net: MLP, k: int) -> MLP:
-    """A copy cut to ``k`` counted weights by magnitude at once; the network itself where it has no more."""
+    """Copy and cut to ``k`` counted weights by magnitude at once; return the network itself where it has no more."""
     if net.nonzeros <= k:
         return net
     cut = MLP.restored(net.state(), str(net.value.device))

@@ -76,7 +76,7 @@ def explore(method: Any, soft: bool = False) -> Exploration:
 
 
 def half_cosine(rate: float, floor: float) -> Callable[[float], float]:
-    """From ``rate`` to ``floor`` times it over the training."""
+    """Return the schedule from ``rate`` to ``floor`` times it over the training."""
     return lambda progress: cosine(progress, rate, floor * rate)
 
 
@@ -396,6 +396,6 @@ class ChaseTraining(Training):
 
 
 def _loss_on_rows(task: Task, rows: int, temperature: float) -> Callable[[nn.Module], torch.Tensor]:
-    """The loss on ``rows`` of the data, with outputs divided by ``temperature``."""
+    """Return the loss on ``rows`` of the data, with outputs divided by ``temperature``."""
     x, y = task.rows(rows)
     return lambda module: task.objective(module(x) / temperature, y)

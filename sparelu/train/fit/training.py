@@ -28,11 +28,11 @@ class Run(ABC):
 
     @abstractmethod
     def advance(self, rng: np.random.Generator) -> None:
-        """The next round."""
+        """Take the next round."""
 
     @abstractmethod
     def iterate(self) -> Iterate:
-        """What there is after ``done`` rounds."""
+        """Return what there is after ``done`` rounds."""
 
 
 Check = Callable[[Any, Data, Budget], str | None]
@@ -56,7 +56,7 @@ class Training(Fitter):
     least: int = setting(3000, "minibatches at least: small data are passed over more often", low=1)
 
     def refuses(self, data: Data, budget: Budget) -> str | None:
-        """No budget, one that does not fit, or fewer nonzeros than a path from an input to an output takes."""
+        """Refuse no budget, one that does not fit, and fewer nonzeros than a path from an input to an output takes."""
         reason = budget_reason(data, budget, convolutions=self.convolves)
         if reason is not None:
             return reason
@@ -67,7 +67,7 @@ class Training(Fitter):
 
     @abstractmethod
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> Run:
-        """The fit at its start, or at the state ``start``."""
+        """Begin the fit at its start, or at the state ``start``."""
 
     def steps(
         self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
@@ -86,11 +86,11 @@ class Training(Fitter):
         return Status.max_steps
 
     def minibatches(self, data: Data) -> int:
-        """Minibatches of one epoch."""
+        """Return the minibatches of one epoch."""
         return max(1, data.n // self.batch)
 
     def passes(self, data: Data, allowed: int) -> int:
-        """Epochs that give both ``epochs`` and ``least`` minibatches.
+        """Return the epochs that give both ``epochs`` and ``least`` minibatches.
 
         On MNIST's validation rows a hundred epochs are better than sixty up to a thousand nonzeros (by 0.5 points at
         200) and worse at two thousand (by 0.2): there the network is large enough to learn the rows by heart.
@@ -100,7 +100,7 @@ class Training(Fitter):
 
 
 def allowance(data: Data, budget: Budget) -> int:
-    """The nonzeros of a budget that gives them (``refuses`` has seen to it). Raises ``ValueError`` otherwise."""
+    """Return the nonzeros of a budget that gives them (``refuses`` has seen to it). Raises ``ValueError`` otherwise."""
     allowed = budget.count(data.inputs, data.outputs, data.image)
     if allowed is None:
         raise ValueError("the budget names no number of nonzeros: give nonzeros, density, sparsity or compression")
@@ -108,5 +108,5 @@ def allowance(data: Data, budget: Budget) -> int:
 
 
 def live_columns(data: Data) -> np.ndarray:
-    """Inputs that are not constant; the others are left to the biases."""
+    """Find the inputs that are not constant; the others are left to the biases."""
     return np.flatnonzero(data.statistics.sd > 0)

@@ -122,7 +122,7 @@ class SparsifierRun(Run):
         return sparsifier
 
     def advance(self, rng: np.random.Generator) -> None:
-        """One pass over the rows."""
+        """Pass over the rows once."""
         recipe, losses = self.recipe, []
         for x, y in self.feed.batches(self.method.batch, rng):
             progress = self.sparsifier.steps / self.total
@@ -145,11 +145,11 @@ class SparsifierRun(Run):
                 part.weight.grad.add_(part.weight.detach().sign(), alpha=factor)
 
     def network(self) -> Network:
-        """The network within the budget, on the scale of the targets."""
+        """Return the network within the budget, on the scale of the targets."""
         return self.recipe.deliver(self.body.network(self.sparsifier.masks, self.allowed, self.feed.mean, self.feed.sd))
 
     def state(self) -> State:
-        """All that :class:`SparsifierRun` starts from."""
+        """Return all that :class:`SparsifierRun` starts from."""
         slots = self.optimizer.state_dict()["state"]
         return {
             "done": self.done,
@@ -161,13 +161,13 @@ class SparsifierRun(Run):
         }
 
     def iterate(self) -> Iterate:
-        """What there is after ``done`` epochs."""
+        """Return what there is after ``done`` epochs."""
         numbers = {"nonzeros": float(self.sparsifier.nonzeros), "visited": self.sparsifier.explored}
         return Iterate(self.done / self.rounds, self.loss, self.network, self.state, numbers)
 
 
 def objective_of(data: Data) -> Objective:
-    """Half the squared error, or the cross-entropy in nats, with one logit for two classes: what ``losses`` has."""
+    """Choose half the squared error or the cross-entropy in nats, one logit for two classes, as ``losses`` does."""
     if data.task == "regression":
         return lambda z, y: 0.5 * (z - y).square().sum() / len(z)
     if data.outputs == 1:

@@ -33,7 +33,7 @@ def inner_optimizer(optimizer: Any) -> Optimizer:
 
 
 def check_optimizer(parts: Parts, optimizer: Optimizer) -> None:
-    """Raises ``ValueError`` when the optimiser does not hold a weight."""
+    """Raise ``ValueError`` when the optimiser does not hold a weight."""
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     for name, part in parts.items():
         if id(part.weight) not in held:
@@ -45,7 +45,7 @@ def check_optimizer(parts: Parts, optimizer: Optimizer) -> None:
 
 
 def check_model(parts: Parts, model: nn.Module) -> None:
-    """Raises ``ValueError`` when a weight is no longer the one in ``model``, or has another shape."""
+    """Raise ``ValueError`` when a weight is no longer the one in ``model``, or has another shape."""
     for name, part in parts.items():
         now: nn.Module | None = model
         for step in part.path:
@@ -63,7 +63,7 @@ def check_model(parts: Parts, model: nn.Module) -> None:
 
 
 def module_names(model: nn.Module) -> frozenset[str]:
-    """All modules by name."""
+    """Return the names of all modules."""
     return frozenset(name for name, _ in model.named_modules())
 
 
@@ -99,7 +99,7 @@ def warn_of_unfrozen(frozen: dict[str, Tensor]) -> None:
 
 
 def check_masks(parts: Parts, masks: Mapping[str, Tensor]) -> None:
-    """Raises ``ValueError`` when the masks are not bool, of the weights' names and shapes."""
+    """Raise ``ValueError`` when the masks are not bool, of the weights' names and shapes."""
     if set(masks) != set(parts):
         odd = sorted(set(masks) ^ set(parts))
         raise ValueError(f"the masks are not those of this model's prunable layers: they differ at {odd[0]}")
@@ -112,7 +112,7 @@ def check_masks(parts: Parts, masks: Mapping[str, Tensor]) -> None:
 
 
 def check_state(state: Mapping[str, Any], own: Mapping[str, Any], parts: Parts, wanted: Sequence[int]) -> None:
-    """Raises ``ValueError`` when ``state`` is not one that continues ``own``, with ``wanted`` nonzeros in each pool."""
+    """Raise ``ValueError`` when ``state`` is not one that continues ``own``, with ``wanted`` nonzeros in each pool."""
     missing = sorted(own.keys() - state.keys() - {"updates"}) if isinstance(state, Mapping) else ["masks"]
     if missing:
         raise ValueError(f"this is no state of a sparsifier: it has no {missing[0]!r}; give what state_dict() returned")

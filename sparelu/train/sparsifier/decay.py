@@ -4,7 +4,7 @@ import math
 
 
 def cubic(progress: float, start: float, end: float, power: float = 3.0) -> float:
-    """From ``start`` to ``end``, fast at first: end + (start - end)(1 - progress)^power.
+    """Fall from ``start`` to ``end``, fast at first: end + (start - end)(1 - progress)^power.
 
     Zhu and Gupta, To prune, or not to prune, 2017, equation 1 has power 3. Outside 0..1 the ends are held.
     """
@@ -12,12 +12,12 @@ def cubic(progress: float, start: float, end: float, power: float = 3.0) -> floa
 
 
 def cosine(progress: float, start: float, end: float) -> float:
-    """From ``start`` to ``end`` along half a cosine (Loshchilov and Hutter, SGDR, 2017, equation 5)."""
+    """Go from ``start`` to ``end`` along half a cosine (Loshchilov and Hutter, SGDR, 2017, equation 5)."""
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
 
 
 def removals(rate: float, start: int, end: int) -> list[int]:
-    """What is left of ``start`` after each removal of the share ``rate`` of the rest, at least one, down to ``end``."""
+    """List what is left of ``start`` after each removal of the share ``rate`` of it, at least one, down to ``end``."""
     left = []
     while start > end:
         start = max(end, start - max(1, int(rate * start)))

@@ -31,7 +31,7 @@ class Pool:
     size: int
 
     def select(self, scores: Mapping[str, Tensor], allowed: Mapping[str, Tensor], k: int) -> Masks:
-        """Masks of the ``k`` largest ``scores`` among the ``allowed``, or of all these if fewer.
+        """Mask the ``k`` largest ``scores`` among the ``allowed``, or all of these if fewer.
 
         Ties keep the earlier weight, and minus infinity is never chosen. Raises ``ValueError`` when a score is NaN.
         """
@@ -49,13 +49,13 @@ Allocation = Callable[[Shapes, int], Sequence[Pool]]
 
 
 def uniform(shapes: Shapes, nonzeros: int) -> Sequence[Pool]:
-    """The same density in every layer."""
+    """Give every layer the same density."""
     share = nonzeros / _total(shapes)
     return exactly(shapes, dict.fromkeys(shapes, share), nonzeros)
 
 
 def er(shapes: Shapes, nonzeros: int) -> Sequence[Pool]:
-    """Erdős-Rényi: density in proportion to (n_in + n_out) / (n_in n_out), with channels as nodes.
+    """Give Erdős-Rényi densities, in proportion to (n_in + n_out) / (n_in n_out), with channels as nodes.
 
     Mocanu et al., Scalable training of artificial neural networks with adaptive sparse connectivity, 2018, equation 1.
     """
@@ -64,7 +64,7 @@ def er(shapes: Shapes, nonzeros: int) -> Sequence[Pool]:
 
 
 def erk(shapes: Shapes, nonzeros: int) -> Sequence[Pool]:
-    """Erdős-Rényi-Kernel: density in proportion to the sum of all dimensions over their product.
+    """Give Erdős-Rényi-Kernel densities, in proportion to the sum of all dimensions over their product.
 
     Evci et al., Rigging the lottery, 2020, section 3. Layers are rounded together, so that the total is exact; the
     authors' code rounds the zeros of each layer down.
@@ -74,7 +74,7 @@ def erk(shapes: Shapes, nonzeros: int) -> Sequence[Pool]:
 
 
 def pooled(shapes: Shapes, nonzeros: int) -> Sequence[Pool]:
-    """All layers in one ranking."""
+    """Put all layers in one ranking."""
     return (Pool(tuple(shapes), nonzeros, _total(shapes)),)
 
 
@@ -82,7 +82,7 @@ ALLOCATIONS: dict[str, Allocation] = {"uniform": uniform, "er": er, "erk": erk, 
 
 
 def scaled_densities(shapes: Shapes, density: float, weight: Callable[[tuple[int, ...]], float]) -> dict[str, float]:
-    """Densities min(1, eps ``weight``(shape)) with the eps that gives ``density`` over all weights together.
+    """Compute densities min(1, eps ``weight``(shape)) with the eps that gives ``density`` over all weights together.
 
     Layers that reach 1 are taken out and eps is solved again for the others, until none exceeds 1.
     """
@@ -100,7 +100,7 @@ def scaled_densities(shapes: Shapes, density: float, weight: Callable[[tuple[int
 
 
 def exactly(shapes: Shapes, densities: Mapping[str, float], nonzeros: int) -> Sequence[Pool]:
-    """One pool for each weight, with ``densities`` rounded so that the total is ``nonzeros``: largest remainders first.
+    """Round ``densities`` so that the total is ``nonzeros``, largest remainders first, to one pool for each weight.
 
     Raises ``ValueError`` when the densities are more than rounding away from that total.
     """
@@ -117,7 +117,7 @@ def exactly(shapes: Shapes, densities: Mapping[str, float], nonzeros: int) -> Se
 
 
 def allocation(choice: str | Allocation) -> Allocation:
-    """The allocation of a name, or the function itself. Raises ``ValueError`` for an unknown name."""
+    """Look up the allocation of a name; a function is its own. Raises ``ValueError`` for an unknown name."""
     if not isinstance(choice, str):
         return choice
     if choice not in ALLOCATIONS:
@@ -126,7 +126,7 @@ def allocation(choice: str | Allocation) -> Allocation:
 
 
 def pools(shapes: Shapes, density: float | None, nonzeros: int | None, choice: str | Allocation) -> tuple[Pool, ...]:
-    """The pools of a ``density`` over all weights or of their number ``nonzeros``, one of which is given.
+    """Make the pools of a ``density`` over all weights or of their number ``nonzeros``, one of which is given.
 
     Raises ``ValueError`` when both or none are given, or more or less is asked for than there is.
     """

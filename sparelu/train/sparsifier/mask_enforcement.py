@@ -54,7 +54,7 @@ class MaskEnforcement:
         self._seen = self._marks(optimizer)
 
     def moved(self, optimizer: Optimizer) -> None:
-        """The support is another one: see to it that nothing of ``optimizer`` reaches beyond it.
+        """Call after the mask changed: zero what ``optimizer`` keeps outside the new mask.
 
         The curvature that L-BFGS has gathered is one of all weights together and has no place by place zeros: it starts
         anew.
@@ -112,7 +112,7 @@ class MaskEnforcement:
         return lifted
 
     def clear_gradients(self) -> None:
-        """Gradients of dropped weights must not reach what an optimiser adds up over a whole tensor."""
+        """Zero the gradients of dropped weights, which must not reach what an optimiser adds up over a whole tensor."""
         for part in self.parts:
             gradient = part.weight.grad
             if gradient is not None:
@@ -122,7 +122,7 @@ class MaskEnforcement:
                 part.clear([gradient])
 
     def _marks(self, optimizer: Optimizer) -> list[Mark]:
-        """Of each weight and all tensors that the optimiser has for it."""
+        """Mark the version of each weight and of all tensors that the optimiser has for it."""
         found = []
         for part in self.parts:
             held = [t for t in optimizer.state.get(part.weight, {}).values() if isinstance(t, Tensor)]

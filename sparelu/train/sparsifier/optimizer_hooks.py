@@ -48,7 +48,7 @@ class OptimizerHooks:
 
     @property
     def attached(self) -> bool:
-        """Whether the steps of the optimiser are seen."""
+        """Tell whether the steps of the optimiser are seen."""
         return bool(self._handles)
 
     def attach(self) -> None:
@@ -80,7 +80,7 @@ class OptimizerHooks:
         self._handles = []
 
     def step(self, closure: Callable[[], Any] | None) -> Any:
-        """A step of the optimiser, asked for through the sparsifier."""
+        """Take a step of the optimiser, asked for through the sparsifier."""
         self._own = True
         try:
             return self.optimizer.step() if closure is None else self.optimizer.step(closure)
@@ -96,7 +96,7 @@ class OptimizerHooks:
             self.owner.recover(self.optimizer)
 
     def alone(self) -> bool:
-        """Whether nobody else has hooks that run between those of the owner."""
+        """Tell whether nobody else has hooks that run between those of the owner."""
         optimizer = self.optimizer
         last = list(optimizer._optimizer_step_pre_hooks.values())[-1:]
         return last == [self._before] and len(optimizer._optimizer_step_post_hooks) == 1
@@ -106,7 +106,7 @@ class OptimizerHooks:
         return {**self.__dict__, "_handles": [], "_spent": None, "_hidden": [], "attached": self.attached}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Hook the copied optimiser where the first was hooked."""
+        """Attach to the copied optimiser where the first was attached."""
         attached = state.pop("attached")
         self.__dict__.update(state)
         if attached:
@@ -167,7 +167,7 @@ class OptimizerHooks:
         self._spent = None if least is None else (least, least.grad, least.grad._version, self._own)
 
     def _refuse_second_call(self) -> None:
-        """Raises ``RuntimeError`` for ``optimizer.step()`` and ``sparsifier.step()`` on the same gradients.
+        """Raise ``RuntimeError`` for ``optimizer.step()`` and ``sparsifier.step()`` on the same gradients.
 
         They are told by the smallest gradient of the last step: the same tensor, not written to since, or none left.
         """
@@ -210,13 +210,13 @@ def release(weights: Iterable[Tensor], owner: Any) -> None:
 
 
 def _holder(weight: Tensor) -> Any:
-    """The one that keeps this very weight; identities of weights that are gone may come again."""
+    """Find the one that keeps this very weight; identities of weights that are gone may come again."""
     other = _HOLDERS.get(id(weight))
     return other if other is not None and any(p.weight is weight for p in other.parts.values()) else None
 
 
 def _is_left_out(optimizer: Optimizer) -> bool:
-    """Whether a GradScaler found an infinite gradient and leaves it to the (fused) optimiser to do nothing."""
+    """Tell whether a GradScaler found an infinite gradient and leaves it to the (fused) optimiser to do nothing."""
     found = getattr(optimizer, "found_inf", None)
     return found is not None and bool(found)
 
@@ -238,7 +238,7 @@ NEAR = 6
 
 
 def share_scaler_state(sparsifier: Any, optimizer: Optimizer) -> None:
-    """Called where a GradScaler asks something of ``sparsifier``: let it hold both for one optimiser.
+    """Let a GradScaler that asks something of ``sparsifier`` hold both for one optimiser.
 
     It remembers by identity whether gradients were divided by the scale, and would divide again those of an optimiser
     that it knows under a second name. Raises ``RuntimeError``, as torch does, when ``unscale_`` is called twice.

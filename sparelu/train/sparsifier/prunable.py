@@ -50,12 +50,12 @@ class PrunableWeight:
 
     @property
     def mask(self) -> Tensor:
-        """A copy of the mask."""
+        """Return a copy of the mask."""
         return self._shift == 0
 
     @property
     def active(self) -> int:
-        """Weights of the support."""
+        """Count the weights of the support."""
         return self._shift.numel() - int(self._shift.count_nonzero())
 
     def count_nonzeros(self) -> int:
@@ -63,7 +63,7 @@ class PrunableWeight:
         return int(((self._shift == 0) | (self.weight.detach() != 0)).count_nonzero())
 
     def gradient(self) -> Tensor:
-        """The gradient of the last backward pass, of dropped weights too when read before the step; 0 when idle.
+        """Return the gradient of the last backward pass, of dropped weights too when read before the step; 0 when idle.
 
         Raises ``ValueError`` when there is none.
         """
@@ -74,7 +74,7 @@ class PrunableWeight:
         return self.weight.grad
 
     def check_gradient(self) -> None:
-        """Raises ``ValueError`` when there is a gradient, the weight is not idle, and it is not finite."""
+        """Raise ``ValueError`` when there is a gradient, the weight is not idle, and it is not finite."""
         if self.idle or self.weight.grad is None:
             return
         gradient = torch.view_as_real(self.weight.grad) if self.weight.is_complex() else self.weight.grad
@@ -91,14 +91,14 @@ class PrunableWeight:
         self.explored |= mask
 
     def stray(self) -> bool:
-        """Whether something is not zero at one of a sample of the places where the mask is False.
+        """Tell whether something is not zero at one of a sample of the places where the mask is False.
 
         On a CPU only: elsewhere the step would wait for the answer.
         """
         return self.weight.device.type == "cpu" and bool(self.weight.detach()[self._probe].any())
 
     def _dead_places(self) -> tuple[Tensor, ...]:
-        """A sample of them, evenly spread."""
+        """Choose a sample of them, evenly spread."""
         size = self._shift.numel()
         spread = torch.arange(0, size, max(1, size // PROBES), device=self._shift.device)
         places = torch.unravel_index(spread, self._shift.shape)
@@ -146,19 +146,19 @@ class PrunableWeight:
             t.view(whole).add_(self._shift_of(t), alpha=one // (8 * t.itemsize))
 
     def _shift_of(self, t: Tensor) -> Tensor:
-        """The shifts for a tensor that may be of another width than the weight."""
+        """Return the shifts for a tensor that may be of another width than the weight."""
         if t.itemsize == self._shift.itemsize:
             return self._shift
         return self._shift.to(WHOLE[t.itemsize]) * t.itemsize // self._shift.itemsize
 
     def slots(self, optimizer: torch.optim.Optimizer) -> list[Tensor]:
-        """The optimiser's tensors of the weight's shape."""
+        """List the optimiser's tensors of the weight's shape."""
         held = optimizer.state.get(self.weight, {}).values()
         return [s for s in held if isinstance(s, Tensor) and s.shape == self.weight.shape]
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A generator that shares no numbers with ``torch.manual_seed(seed)``.
+    """Make a generator that shares no numbers with ``torch.manual_seed(seed)``.
 
     Those drew the initial weights, most likely: a mask drawn from the same numbers would keep the largest weights.
     """
@@ -166,7 +166,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def wrappers(model: nn.Module) -> list[nn.Module]:
-    """The module, what (Distributed)DataParallel or ``torch.compile`` wrap in it, and so on inwards."""
+    """List the module, what (Distributed)DataParallel or ``torch.compile`` wrap in it, and so on inwards."""
     chain = [model]
     while True:
         last = chain[-1]
@@ -178,12 +178,12 @@ def wrappers(model: nn.Module) -> list[nn.Module]:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside DataParallel, DistributedDataParallel and ``torch.compile``."""
+    """Return the module inside DataParallel, DistributedDataParallel and ``torch.compile``."""
     return wrappers(model)[-1]
 
 
 def process_group(model: nn.Module) -> Any:
-    """The processes that train one DistributedDataParallel model together; None for any other."""
+    """Return the processes that train one DistributedDataParallel model together; None for any other."""
     groups = [m.process_group for m in wrappers(model) if isinstance(m, DistributedDataParallel)]
     return groups[0] if groups else None
 

@@ -17,12 +17,12 @@ A weight with minus infinity is never chosen.
 
 
 def magnitude(weight: Tensor) -> Tensor:
-    """|w|."""
+    """Compute |w|."""
     return weight.abs()
 
 
 def curved_magnitude(weight: Tensor, second_moment: Tensor, power: float) -> Tensor:
-    """|w| v^(power/2), with v the mean square of the gradient of w, as Adam keeps it.
+    """Compute |w| v^(power/2), with v the mean square of the gradient of w, as Adam keeps it.
 
     v estimates the diagonal of the Fisher matrix, which is near the Hessian's where the loss is a log likelihood. With
     power 1 the order is that of w^2 h / 2, the rise of the loss when w alone goes (LeCun, Denker and Solla, Optimal
@@ -32,7 +32,7 @@ def curved_magnitude(weight: Tensor, second_moment: Tensor, power: float) -> Ten
 
 
 def strongest(score: Tensor, alive: Tensor, k: int) -> Tensor:
-    """The mask of the ``k`` largest scores among the ``alive``, or of all the alive when they are fewer.
+    """Mask the ``k`` largest scores among the ``alive``, or all the alive when they are fewer.
 
     Ties keep the smaller index. Raises ``ValueError`` when a score is NaN.
     """
@@ -44,12 +44,12 @@ DECAY = 0.9
 
 
 def by_magnitude(part: PrunableWeight, generator: torch.Generator) -> Tensor:
-    """|w|."""
+    """Score by |w|."""
     return magnitude(part.weight.detach())
 
 
 def by_curved_magnitude(part: PrunableWeight, generator: torch.Generator, optimizer: Optimizer, power: float) -> Tensor:
-    """|w| v^(power/2), v the mean (Adam, RMSprop) or summed (Adagrad) square of the gradient that ``optimizer`` keeps.
+    """Score by |w| v^(power/2), v the mean (Adam, RMSprop) or summed (Adagrad) square of ``optimizer``'s gradient of w.
 
     Before its first step |w|. Raises ``ValueError`` for an optimiser that keeps no squares.
     """
@@ -66,7 +66,7 @@ def by_curved_magnitude(part: PrunableWeight, generator: torch.Generator, optimi
 
 
 def by_magnitude_of_its_sign(part: PrunableWeight, generator: torch.Generator) -> Tensor:
-    """The share of the active weights of the same sign that are nearer to zero; zero itself counts as positive.
+    """Score by the share of the active weights of the same sign nearer to zero; zero itself counts as positive.
 
     Dropping the lowest then takes the same share of the positive and of the negative weights, as in the authors' SET.
     """
@@ -81,27 +81,27 @@ def by_magnitude_of_its_sign(part: PrunableWeight, generator: torch.Generator) -
 
 
 def at_random(part: PrunableWeight, generator: torch.Generator) -> Tensor:
-    """Uniform numbers, drawn on the CPU so that they are the same on every device."""
+    """Draw uniform numbers, on the CPU so that they are the same on every device."""
     return torch.rand(part.weight.shape, generator=generator).to(part.weight.device)
 
 
 def by_gradient(part: PrunableWeight, generator: torch.Generator) -> Tensor:
-    """|dL/dw| of the last batch, dropped weights included."""
+    """Score by |dL/dw| of the last batch, dropped weights included."""
     return part.gradient().abs()
 
 
 def by_mean_gradient(part: PrunableWeight, generator: torch.Generator) -> Tensor:
-    """|running mean of dL/dw|."""
+    """Score by |running mean of dL/dw|."""
     return part.memory["mean"].abs()
 
 
 def remember_gradient(part: PrunableWeight) -> None:
-    """Running mean of the dense gradient, from 0."""
+    """Update the running mean of the dense gradient, which begins at 0."""
     gradient = part.gradient()
     mean = part.memory.setdefault("mean", torch.zeros_like(gradient))
     mean.mul_(DECAY).add_(gradient, alpha=1 - DECAY)
 
 
 def by_magnitude_and_gradient(part: PrunableWeight, generator: torch.Generator, weight: float) -> Tensor:
-    """|w| + ``weight`` |dL/dw|."""
+    """Score by |w| + ``weight`` |dL/dw|."""
     return part.weight.detach().abs() + weight * part.gradient().abs()

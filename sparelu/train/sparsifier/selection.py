@@ -45,7 +45,7 @@ def is_transformers_conv1d(module: nn.Module) -> bool:
 
 
 def is_prunable(module: nn.Module) -> bool:
-    """Whether the weights of the module are pruned unless the caller chooses others."""
+    """Tell whether the weights of the module are pruned unless the caller chooses others."""
     return isinstance(module, KINDS) or is_transformers_conv1d(module)
 
 
@@ -71,7 +71,7 @@ class WeightSelection:
     parameters: Names = ()
 
     def chooses(self, name: str, module: nn.Module) -> bool:
-        """Whether the weights of the module are pruned."""
+        """Tell whether the weights of the module are pruned."""
         taken = is_prunable(module) if self.layers is None else _takes(self.layers, name, module)
         return taken and not _leaves(self.exclude, name, module)
 
@@ -110,7 +110,7 @@ def _leaves(choice: Choice, name: str, module: nn.Module) -> bool:
 
 
 def _within(name: str, pattern: str) -> bool:
-    """Whether the pattern is that of the module or of one that holds it."""
+    """Tell whether the pattern is that of the module or of one that holds it."""
     parts = name.split(".")
     return any(fnmatchcase(".".join(parts[:i]), pattern) for i in range(1, len(parts) + 1))
 

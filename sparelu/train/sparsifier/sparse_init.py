@@ -47,7 +47,7 @@ class FirstState:
 
 
 def _scale(part: PrunableWeight) -> Tensor:
-    """For every weight (broadcast): the root of the inputs of its unit over those that are active.
+    """Compute, for every weight (broadcast), the root of the inputs of its unit over those that are active.
 
     Weights are (outputs, inputs, ...); those of transposed convolutions are (inputs, outputs of a group, ...), with the
     inputs group by group, and those of GPT-2 (inputs, outputs). Of embeddings and raw parameters nothing is known: 1.

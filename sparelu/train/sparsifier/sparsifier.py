@@ -119,49 +119,49 @@ class Sparsifier(Optimizer):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """The optimiser's."""
+        """Return the optimiser's."""
         share_scaler_state(self, self.optimizer)
         return self.optimizer.param_groups
 
     @property
     def state(self) -> Any:  # type: ignore[override]
-        """The optimiser's."""
+        """Return the optimiser's."""
         return self.optimizer.state
 
     @property
     def defaults(self) -> dict[str, Any]:  # type: ignore[override]
-        """The optimiser's."""
+        """Return the optimiser's."""
         return self.optimizer.defaults
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Asked by a GradScaler before it steps: it divides the gradients by the scale itself."""
+        """Answer a GradScaler before it steps: it divides the gradients by the scale itself."""
         share_scaler_state(self, self.optimizer)
         return False
 
     @property
     def masks(self) -> Masks:
-        """Copies of the masks by name."""
+        """Return copies of the masks by name."""
         return {n: p.mask for n, p in self.parts.items()}
 
     @property
     def active(self) -> int:
-        """Weights of the support."""
+        """Count the weights of the support."""
         return sum(p.active for p in self.parts.values())
 
     @property
     def nonzeros(self) -> int:
-        """Weights of the support and any others that are not zero: counted anew, so that it hides nothing."""
+        """Count the weights of the support and any others that are not zero: anew, so that it hides nothing."""
         return sum(p.count_nonzeros() for p in self.parts.values())
 
     @property
     def size(self) -> int:
-        """Prunable weights, active or not."""
+        """Count the prunable weights, active or not."""
         return sum(p.weight.numel() for p in self.parts.values())
 
     @property
     def density(self) -> float:
-        """Nonzeros over prunable weights."""
+        """Return nonzeros over prunable weights."""
         return self.nonzeros / self.size
 
     @property
@@ -215,7 +215,7 @@ class Sparsifier(Optimizer):
         self.optimizer.add_param_group(param_group)
 
     def before_step(self, optimizer: Optimizer) -> bool:
-        """Do what a step begins with (see :class:`~sparelu.train.sparsifier.optimizer_hooks.Stepped`)."""
+        """Begin a step of the optimiser (see :class:`~sparelu.train.sparsifier.optimizer_hooks.Stepped`)."""
         self._check()
         moves = self._planned()
         if moves or self.rule.observe is not None:
@@ -245,7 +245,7 @@ class Sparsifier(Optimizer):
         self._zeros.clear_gradients()
 
     def after_step(self, optimizer: Optimizer) -> None:
-        """Do what a step ends with."""
+        """End a step of the optimiser."""
         moves, growth, self._growth = self._moves, self._growth, {}
         if not (moves and self.rule.replaces_step):
             self._zeros.after_step(optimizer)
@@ -307,7 +307,7 @@ class Sparsifier(Optimizer):
         self._zeros.apply(self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resume needs beside the states of model and optimiser: tensors and plain values only."""
+        """Return all that a resume needs beside the states of model and optimiser: tensors and plain values only."""
         return {
             "method": type(self).__name__,
             "steps": self.steps,
@@ -371,7 +371,7 @@ class Sparsifier(Optimizer):
             warn_of_no_update(self.plan, self.total_steps, self.pools)
 
     def _check(self) -> None:
-        """Raises or warns when the model is not the one of the start."""
+        """Raise or warn when the model is not the one of the start."""
         model = unwrapped(self.model)
         check_model(self.parts, model)
         if sum(1 for _ in model.modules()) != len(self._modules):
@@ -410,7 +410,7 @@ class Sparsifier(Optimizer):
         return chosen
 
     def _planned(self) -> list[Update]:
-        """One move for each pool, or none at all when the support stays."""
+        """Return one move for each pool, or none at all when the support stays."""
         if self.steps >= self.total_steps:
             return []
         moves = [self.plan.move(self.steps, self.total_steps, p.nonzeros, p.size) for p in self.pools]
@@ -419,7 +419,7 @@ class Sparsifier(Optimizer):
         return [Update(p.nonzeros, 0) if m is None else m for m, p in zip(moves, self.pools, strict=True)]
 
     def _resting(self, moves: list[Update]) -> list[Update]:
-        """The moves without exchanges in pools that hold an idle weight; none at all when nothing is left to do.
+        """Return the moves without exchanges in pools that hold an idle weight; none when nothing is left to do.
 
         What would be grown there would not train, and what is dropped would be lost for nothing.
         """
@@ -435,7 +435,7 @@ class Sparsifier(Optimizer):
         return rest if changes else []
 
     def _growth_scores(self, moves: list[Update]) -> Masks:
-        """The scores for growing, while the gradients are dense; none when nothing grows."""
+        """Compute the scores for growing, while the gradients are dense; none when nothing grows."""
         if not any(m.grow for m in moves):
             return {}
         with torch.no_grad():

@@ -77,6 +77,6 @@ def table_of(rows: list[ParameterCount]) -> str:
 
 
 def _aligned(line: tuple[str, ...], widths: list[int]) -> str:
-    """Texts to the left, numbers to the right, the last as it is."""
+    """Align texts to the left, numbers to the right; leave the last as it is."""
     cells = [f"{c:<{w}}" if i < 3 else f"{c:>{w}}" for i, (c, w) in enumerate(zip(line, widths, strict=False))]
     return "  ".join([*cells, line[5]])

@@ -26,11 +26,11 @@ class UpdateSchedule(ABC):
 
     @abstractmethod
     def first(self, nonzeros: int, size: int) -> int:
-        """Active weights before the first step."""
+        """Return the active weights before the first step."""
 
     @abstractmethod
     def move(self, step: int, total: int, nonzeros: int, size: int) -> Update | None:
-        """The move of ``step`` (from 0) of ``total``; None when the support stays."""
+        """Return the move of ``step`` (from 0) of ``total``; None when the support stays."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Fixed(UpdateSchedule):
     moves: ClassVar[bool] = False
 
     def first(self, nonzeros: int, size: int) -> int:
-        """All of the budget."""
+        """Return all of the budget."""
         return nonzeros
 
     def move(self, step: int, total: int, nonzeros: int, size: int) -> Update | None:
-        """None."""
+        """Return None."""
         return None
 
 
@@ -72,11 +72,11 @@ class Exploration(UpdateSchedule):
             raise ValueError(f"{self} needs every >= 1, 0 <= last <= fraction <= 1 and 0 < until <= 1")
 
     def first(self, nonzeros: int, size: int) -> int:
-        """All of the budget."""
+        """Return all of the budget."""
         return nonzeros
 
     def move(self, step: int, total: int, nonzeros: int, size: int) -> Update | None:
-        """int(f(t) nonzeros) weights, where that is any."""
+        """Exchange int(f(t) nonzeros) weights, where that is any."""
         end = int(self.until * total)
         if not self.begin <= step <= end or step % self.every:
             return None
@@ -103,11 +103,11 @@ class Gradual(UpdateSchedule):
             raise ValueError(f"{self} needs every >= 1, 0 <= begin < until <= 1 and power > 0")
 
     def first(self, nonzeros: int, size: int) -> int:
-        """All weights."""
+        """Return all weights."""
         return size
 
     def move(self, step: int, total: int, nonzeros: int, size: int) -> Update | None:
-        """As many as are left at this step."""
+        """Keep as many as are left at this step."""
         begin, end = int(self.begin * total), min(int(self.until * total), total - 1)
         if not begin <= step <= end or ((step - begin) % self.every and step != end):
             return None

@@ -17,12 +17,12 @@ PASSES = 12
 
 
 def threshold(model: DeepKinks, mse: float) -> float:
-    """Squared t statistic that noise alone rarely reaches among all weights."""
+    """Return the squared t statistic that noise alone rarely reaches among all weights."""
     return universal_threshold(max(model.vector().numel(), FEWEST), mse)
 
 
 def support(model: DeepKinks) -> Tensor:
-    """The mask of a refit: weights that are not zero, and the affine part, whole unless the model is oriented."""
+    """Return the mask of a refit: weights that are not zero and the affine part, whole unless the model is oriented."""
     mask = live(model)
     if bool((model.tilt != 0).any()):
         mask[-model.affine.numel() :] = model.affine != 0
@@ -30,7 +30,7 @@ def support(model: DeepKinks) -> Tensor:
 
 
 def without_weak(fit: DeepFit, sample: Sample, x: Float[Tensor, "n inputs"] | None = None) -> DeepFit:
-    """Refitted without the weights that the rows do not need; tidied on the rows ``x`` where the model is not oriented.
+    """Refit without the weights that the rows do not need; tidy on the rows ``x`` where the model is not oriented.
 
     Weights of small t can be needed together, so a drop that costs twice what their t statistics say is made smaller.
     """
@@ -61,7 +61,7 @@ def _dropped(fit: DeepFit, weak: Tensor, sample: Sample, x: Tensor | None) -> De
 
 
 def straightened(fit: DeepFit, sample: Sample) -> DeepFit:
-    """Refitted without the weights of the affine part that the rows do not need."""
+    """Refit without the weights of the affine part that the rows do not need."""
     t, first = deep_saliency(fit), fit.mask.numel() - fit.model.affine.numel()
     mask = fit.mask.clone()
     mask[fit.free[(fit.free >= first) & (t < threshold(fit.model, fit.mse))]] = False
@@ -69,7 +69,7 @@ def straightened(fit: DeepFit, sample: Sample) -> DeepFit:
 
 
 def trimmed(fit: DeepFit, sample: Sample, allowed: int | None) -> DeepFit:
-    """Refitted with at most ``allowed`` nonzeros in the network, the least salient ones dropped first."""
+    """Refit with at most ``allowed`` nonzeros in the network, the least salient ones dropped first."""
     while allowed is not None:
         excess = network(fit.model, 1.0, torch.ones_like(fit.model.affine)).nonzeros - allowed
         inside = fit.free < fit.mask.numel() - fit.model.affine.numel()
@@ -82,7 +82,7 @@ def trimmed(fit: DeepFit, sample: Sample, allowed: int | None) -> DeepFit:
 
 
 def oriented_fit(fit: DeepFit, sample: Sample) -> DeepFit:
-    """The ReLU network of a fit, refitted on its support without the weights that it makes needless.
+    """Orient a fit, and refit it on its support without the weights that its ReLU network makes needless.
 
     Orientations are read off sums of weights, so they are refitted to the end before.
     """

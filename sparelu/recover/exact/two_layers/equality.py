@@ -24,12 +24,12 @@ class Skeleton:
 
     @property
     def nonzeros(self) -> int:
-        """Weights of the planes, of the bent kinks on planes, and of what is seen directly."""
+        """Count the weights of the planes, of the bent kinks on planes, and of what is seen directly."""
         return int(np.count_nonzero(self.planes)) + sum(map(len, self.bent)) + len(self.straight)
 
 
 def skeleton(network: Network, tolerance: float = 1e-5) -> Skeleton:
-    """Of a network without biases; ``tolerance`` is the relative rounding allowed in "equal" and "zero".
+    """Reduce a network without biases; ``tolerance`` is the relative rounding allowed in "equal" and "zero".
 
     Raises ``ValueError`` for another depth, several outputs, or biases.
     """
@@ -73,7 +73,7 @@ def _placed(row: np.ndarray, planes: list[np.ndarray], tolerance: float) -> int:
 
 
 def same_form(a: Network, b: Network, tolerance: float = 1e-5) -> bool:
-    """Whether both have the same hyperplanes, bent kinks on them, and planes that are seen directly."""
+    """Tell whether both have the same hyperplanes, bent kinks on them, and planes that are seen directly."""
     first, second = skeleton(a, tolerance), skeleton(b, tolerance)
     if first.planes.shape != second.planes.shape:
         return False

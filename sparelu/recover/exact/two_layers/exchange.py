@@ -25,7 +25,7 @@ FAINT = 1e-6
 
 
 def other(model: DeepKinks, k: int, second: bool) -> DeepKinks:
-    """The bent kink ``k``, which reads one kink r, with n1 (or n2) in its place; c and a are to be refitted."""
+    """Put n1 (or n2) in the place of the bent kink ``k``, which reads one kink r; c and a are to be refitted."""
     (j,) = model.inner[k].nonzero(as_tuple=True)
     u, b = model.inner[k, j], model.direct[k]
     ends = b + u * model.weight[j[0]], b - u * model.weight[j[0]]
@@ -39,7 +39,7 @@ def other(model: DeepKinks, k: int, second: bool) -> DeepKinks:
 
 
 def exchanged(fit: DeepFit, sample: Sample, x: Float[Tensor, "n inputs"]) -> tuple[DeepFit, int]:
-    """A fit that is exact, with kinks exchanged while that takes weights of its network away; how many those are."""
+    """Exchange kinks of a fit that is exact while that takes weights of its network away; return how many remain."""
     least, moved = _size(fit, sample), True
     while moved:
         moved = False
@@ -53,13 +53,13 @@ def exchanged(fit: DeepFit, sample: Sample, x: Float[Tensor, "n inputs"]) -> tup
 
 
 def _size(fit: DeepFit, sample: Sample) -> int:
-    """Weights of the oriented network, those that pass by included."""
+    """Count the weights of the oriented network, those that pass by included."""
     found = network(oriented_fit(fit, sample).model, 1.0, torch.ones_like(fit.model.affine))
     return found.nonzeros + found.skip_nonzeros
 
 
 def _tried(model: DeepKinks, sample: Sample, x: Tensor) -> DeepFit:
-    """With c and a by least squares, what is then dead left out; refitted and pruned where that is exact."""
+    """Fit c and a by least squares, leave out what is then dead; refit and prune where that is exact."""
     rows, y = sample.tensors(torch.float64)
     h = model.features(rows)
     bent = model(rows) - h @ model.through - rows @ model.affine

@@ -58,7 +58,7 @@ class Settings(Protocol):
 def deep_steps(
     settings: Settings, data: Data, budget: Budget, rng: np.random.Generator, start: State | None
 ) -> Generator[Iterate, None, Status]:
-    """One student stage with its refits a round; the last round orients and cuts to the budget."""
+    """Yield after every stage of the warm start with its refits; the last round orients and cuts to the budget."""
     run = DeepRun(settings, data, budget, int(rng.integers(2**62)) if start is None else start["seed"])
     if start is not None:
         run.restore(start)
@@ -101,21 +101,21 @@ class DeepRun:
         self.search = deep_begin(self.plan)
 
     def advance(self, rng: np.random.Generator) -> None:
-        """One round."""
+        """Take one round."""
         if self.search.done:
             self.finish(rng)
         else:
             self.search = deep_advance(self.search, self.rows, self.order, self.plan, rng)
 
     def iterate(self) -> Iterate:
-        """The iterate after so many rounds."""
+        """Return the iterate after so many rounds."""
         s = self.search
         numbers = {"kinks": float(sum(s.model.widths)), "nonzeros": float(s.model.nonzeros), "cycle": float(s.start)}
         progress = 1.0 if self.found is not None else 1 - 2 ** (-self.rounds / 8)
         return Iterate(progress, s.mse * self.scale**2, self.network, self.state, numbers, self.certificates)
 
     def state(self) -> State:
-        """For :meth:`restore`."""
+        """Return what :meth:`restore` reads."""
         s = self.search
         plain = {k: getattr(s, k) for k in ("mse", "penalty", "least", "start", "round", "stalls", "done", "rest")}
         return {
@@ -139,15 +139,15 @@ class DeepRun:
 
     @property
     def exact(self) -> bool:
-        """Whether every premise of the evidence was checked."""
+        """Tell whether every premise of the evidence was checked."""
         return self.evidence is not None and self.evidence.certificate("").holds
 
     def certificates(self) -> tuple[Certificate, ...]:
-        """What proves the network."""
+        """Return what proves the network."""
         return () if self.evidence is None else (self.evidence.certificate(self.paper),)
 
     def network(self) -> Network:
-        """The network so far, cut to the budget, of raw inputs."""
+        """Return the network so far, cut to the budget, of raw inputs."""
         return self.columns.fold(self.found if self.found is not None else self._cut(self.search.best))
 
     def _cut(self, model: DeepKinks) -> Network:
@@ -175,7 +175,7 @@ class DeepRun:
         self.search = replace(self.search, model=chosen.model, mse=errors[best])
 
     def _settled(self, rng: np.random.Generator) -> DeepFit:
-        """The form of fewest weights: of the model found, if it is exact of that written anew, kinks exchanged.
+        """Find the form of fewest weights: of the model found, if it is exact of that written anew, kinks exchanged.
 
         A part of the rows decides it; all of them where the part did not cross all kinks.
         """
@@ -193,14 +193,14 @@ class DeepRun:
         return fit
 
     def _fits(self, model: DeepKinks) -> bool:
-        """Whether the model is a network of the widths allowed, without what it would take to pass x on."""
+        """Tell whether the model is a network of the widths allowed, without what it would take to pass x on."""
         widths = network(model, self.scale, self.units).hidden
         return not bool(model.direct[:, :-1].any()) and all(
             own <= most for own, most in zip(widths, self.budget.hidden, strict=True)
         )
 
     def _error(self, net: Network) -> float:
-        """Mean squared error on the rows fitted, in units of the variance of y."""
+        """Compute the mean squared error on the rows fitted, in units of the variance of y."""
         total = 0.0
         for x, y in self.rows.blocks():
             total += float((net(x[:, :-1].cpu())[:, 0] / self.scale - y.cpu()).square().sum())
@@ -212,7 +212,7 @@ class DeepRun:
 
 
 def cut(net: Network, widths: tuple[int, int], allowed: int | None) -> Network:
-    """With the ``widths`` strongest neurons of each layer and the ``allowed`` largest weights."""
+    """Keep the ``widths`` strongest neurons of each layer and the ``allowed`` largest weights."""
     first, second, out = net.layers
     w, u, v = first.dense(), second.dense(), out.dense()
     top = (u.abs().sum(1) * v[0].abs()).argsort(descending=True)[: widths[1]].sort().values
@@ -235,7 +235,7 @@ def _tensors(model: DeepKinks) -> dict[str, Any]:
 
 
 def _written(net: Network) -> dict[str, Any]:
-    """Dense layers of a small network, for a state."""
+    """Write the dense layers of a small network, for a state."""
     layers = [*net.layers, *([net.skip] if net.skip is not None else [])]
     return {
         "weights": [layer.dense() for layer in layers],

@@ -40,52 +40,52 @@ class DeepKinks:
 
     @classmethod
     def none(cls, affine: Tensor) -> "DeepKinks":
-        """No kinks: the affine function alone."""
+        """Return the affine function alone, without kinks."""
         empty, wide = affine.new_zeros(0), affine.new_zeros(0, affine.numel())
         return cls(wide, empty, empty, affine.new_zeros(0, 0), wide, empty, empty, affine)
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Kinks of the first and the second layer."""
+        """Count the kinks of the first and the second layer."""
         return self.through.numel(), self.sign.numel()
 
     @property
     def nonzeros(self) -> int:
-        """Weights of both layers on inputs and on kinks; biases are not counted."""
+        """Count the weights of both layers on inputs and on kinks; biases are not counted."""
         parts = (self.weight[:, :-1], self.inner, self.direct[:, :-1], self.through)
         return sum(int(torch.count_nonzero(part)) for part in parts)
 
     def __call__(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, " n"]:
-        """Values for rows whose last column is 1."""
+        """Compute the values for rows whose last column is 1."""
         h = self.features(x)
         z = h @ self.inner.T + x @ self.direct.T
         return x @ self.affine + h @ self.through + (z.abs() + z * self.side) @ self.sign / 2
 
     def features(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "n k1"]:
-        """What the first layer puts out."""
+        """Compute what the first layer puts out."""
         z = x @ self.weight.T
         return z.abs() + z * self.tilt
 
     def vector(self) -> Float[Tensor, " numbers"]:
-        """All weights in one vector, in the order of ``PARTS``."""
+        """Return all weights in one vector, in the order of ``PARTS``."""
         return torch.cat([getattr(self, part).reshape(-1) for part in PARTS])
 
     def with_vector(self, vector: Float[Tensor, " numbers"]) -> "DeepKinks":
-        """With the weights of a vector."""
+        """Return the model with the weights of a vector."""
         shapes = [getattr(self, part).shape for part in PARTS]
         pieces = vector.split([shape.numel() for shape in shapes])
         return replace(self, **{part: p.view(s) for part, p, s in zip(PARTS, pieces, shapes, strict=True)})
 
     def to(self, dtype: torch.dtype) -> "DeepKinks":
-        """In another dtype."""
+        """Return the model in another dtype."""
         return DeepKinks(**{name: getattr(self, name).to(dtype) for name in self.__dataclass_fields__})
 
     def columns(self, index: Tensor) -> "DeepKinks":
-        """Of the inputs ``index`` alone."""
+        """Return the model of the inputs ``index`` alone."""
         return replace(self, weight=self.weight[:, index], direct=self.direct[:, index], affine=self.affine[index])
 
     def spread(self, index: Tensor, inputs: int) -> "DeepKinks":
-        """The reverse of :meth:`columns`: over ``inputs`` columns, zero where ``index`` has none."""
+        """Undo :meth:`columns`: over ``inputs`` columns, zero where ``index`` has none."""
         wide = {
             name: (old := getattr(self, name)).new_zeros(*old.shape[:-1], inputs).index_copy_(-1, index, old)
             for name in ("weight", "direct", "affine")
@@ -93,7 +93,7 @@ class DeepKinks:
         return replace(self, **wide)
 
     def take(self, first: Tensor, second: Tensor) -> "DeepKinks":
-        """The kinks of two indices or masks alone."""
+        """Return the kinks of two indices or masks alone."""
         return replace(
             self,
             weight=self.weight[first],
@@ -106,7 +106,7 @@ class DeepKinks:
         )
 
     def with_first(self, weight: Tensor, through: Tensor, inner: Tensor | None = None) -> "DeepKinks":
-        """With further kinks of the first layer, which the second reads with weights ``inner`` (k2, added) or not."""
+        """Add kinks of the first layer, which the second reads with weights ``inner`` (k2, added) or not."""
         read = self.inner.new_zeros(self.sign.numel(), len(weight)) if inner is None else inner
         return replace(
             self,
@@ -117,7 +117,7 @@ class DeepKinks:
         )
 
     def with_second(self, sign: Tensor, inner: Tensor, direct: Tensor) -> "DeepKinks":
-        """With further kinks of the second layer."""
+        """Add kinks of the second layer."""
         return replace(
             self,
             inner=torch.cat([self.inner, inner]),
@@ -128,7 +128,7 @@ class DeepKinks:
 
 
 def tidied(model: DeepKinks, x: Float[Tensor, "n inputs"], tolerance: float) -> DeepKinks:
-    """The same function, or one that differs by a mean square below ``tolerance`` a step, in fewer kinks.
+    """Express the same function, or one that differs by a mean square below ``tolerance`` a step, in fewer kinks.
 
     Only for models that are not oriented. Kinks of the second layer that keep one sign on the rows ``x``, or bend
     along a hyperplane of inputs alone, move to the first layer; kinks of one hyperplane are joined; dead ones are gone.
@@ -139,7 +139,7 @@ def tidied(model: DeepKinks, x: Float[Tensor, "n inputs"], tolerance: float) -> 
 
 
 def balanced(model: DeepKinks) -> DeepKinks:
-    """With every first-layer kink scaled so that its weights and what reads it have one l1 norm."""
+    """Scale every first-layer kink so that its weights and what reads it have one l1 norm."""
     coming, going = model.weight.abs().sum(1), model.through.abs() + model.inner.abs().sum(0)
     scale = (going / coming).sqrt()
     return replace(
@@ -148,7 +148,7 @@ def balanced(model: DeepKinks) -> DeepKinks:
 
 
 def without_dead(model: DeepKinks) -> DeepKinks:
-    """Without kinks that nothing feeds or nothing reads."""
+    """Remove kinks that nothing feeds or nothing reads."""
     second = (model.inner != 0).any(1) | (model.direct != 0).any(1)
     first = (model.weight[:, :-1] != 0).any(1) & ((model.inner[second] != 0).any(0) | (model.through != 0))
     kept = model.take(first, second)
@@ -156,14 +156,14 @@ def without_dead(model: DeepKinks) -> DeepKinks:
 
 
 def _lowered(model: DeepKinks) -> DeepKinks:
-    """Second-layer kinks that see no first-layer kink are first-layer kinks: v |B.x| / 2."""
+    """Move second-layer kinks that see no first-layer kink to the first layer: v |B.x| / 2."""
     low = ~(model.inner != 0).any(1)
     everything = torch.ones_like(model.through, dtype=torch.bool)
     return model.take(everything, ~low).with_first(model.direct[low], model.sign[low] / 2)
 
 
 def _folded(model: DeepKinks, x: Float[Tensor, "n inputs"]) -> DeepKinks:
-    """Second-layer kinks of one sign on all rows are linear; those of one hyperplane w_j are kinks along it.
+    """Make second-layer kinks of one sign on all rows linear, and those of one hyperplane w_j kinks along it.
 
     |u |t| + b t| = |u| |t| + sign(u) b t where |u| >= |b|, else |b| |t| + sign(b) u t.
     """
@@ -189,7 +189,7 @@ def _folded(model: DeepKinks, x: Float[Tensor, "n inputs"]) -> DeepKinks:
 
 
 def _close(rows: Tensor, size: Tensor, signs: Tensor, tolerance: float) -> list[tuple[int, int, float]]:
-    """Pairs (kept, joined, ratio of lengths with its sign) whose hyperplanes agree up to ``tolerance``.
+    """Find pairs (kept, joined, ratio of lengths with its sign) whose hyperplanes agree up to ``tolerance``.
 
     The cost of joining is that of :func:`.kinks.merged`, for kinks whose effects have root mean square ``size``;
     ``signs`` says which have one output sign. The longer of two is kept.
@@ -243,7 +243,7 @@ def _joined_second(model: DeepKinks, tolerance: float) -> DeepKinks:
 
 
 def live(model: DeepKinks) -> Bool[Tensor, " numbers"]:
-    """Which weights are not zero, as a mask of :meth:`DeepKinks.vector`; the affine part always is."""
+    """Mark the weights that are not zero, as a mask of :meth:`DeepKinks.vector`; the affine part always is."""
     mask = model.vector() != 0
     mask[-model.affine.numel() :] = True
     return mask

@@ -46,13 +46,13 @@ class _Slopes:
         self.r = y - x @ model.affine - self.h @ model.through - (z2 * self.gate).sum(1)
 
     def inner_products(self) -> Tensor:
-        """J' r over all weights."""
+        """Compute J' r over all weights."""
         pulled, passed = self.back * self.r[:, None], self.gate * self.r[:, None]
         parts = (pulled.T @ self.x, passed.T @ self.h, passed.T @ self.x, self.h.T @ self.r, self.x.T @ self.r)
         return torch.cat([part.reshape(-1) for part in parts])
 
     def squares(self) -> Tensor:
-        """Column norms of J squared, over all weights."""
+        """Compute the squared column norms of J, over all weights."""
         x, h, back, gate = (part.square() for part in (self.x, self.h, self.back, self.gate))
         return torch.cat(
             [(back.T @ x).reshape(-1), (gate.T @ h).reshape(-1), (gate.T @ x).reshape(-1), h.sum(0), x.sum(0)]
@@ -73,7 +73,7 @@ class _Places:
         self.through, self.affine = parts[3], parts[4]
 
     def columns(self, s: _Slopes) -> Tensor:
-        """The free columns of J as rows (p, b)."""
+        """Return the free columns of J as rows (p, b)."""
         x, h, back, gate = (part.T.contiguous() for part in (s.x, s.h, s.back, s.gate))
         return torch.cat(
             [
@@ -92,7 +92,7 @@ def _slopes(model: DeepKinks, sample: Sample) -> Iterator[_Slopes]:
 
 
 def held(model: DeepKinks) -> Bool[Tensor, " numbers"]:
-    """The largest weight of every first-layer kink, as a mask of the vector."""
+    """Mark the largest weight of every first-layer kink, as a mask of the vector."""
     mask = torch.zeros_like(model.vector(), dtype=torch.bool)
     size = model.weight[:, :-1].abs()
     if size.numel():
@@ -117,14 +117,14 @@ def _gradient(model: DeepKinks, sample: Sample) -> tuple[Tensor, float]:
 
 
 def deep_error(model: DeepKinks, sample: Sample) -> float:
-    """Mean squared error on the rows."""
+    """Compute the mean squared error on the rows."""
     return sum(float((y - model(x)).square().sum()) for x, y in sample.blocks()) / sample.n
 
 
 def deep_refit(
     model: DeepKinks, mask: Bool[Tensor, " numbers"], sample: Sample, steps: int = 12, enough: float = 1e-2
 ) -> DeepFit:
-    """Levenberg-Marquardt on the support until a step gains less than the fraction ``enough``, or ``steps`` steps."""
+    """Refit the support by at most ``steps`` Levenberg-Marquardt steps, until one gains less than ``enough``."""
     model = model.with_vector(torch.where(mask, model.vector(), 0.0))
     free = (mask & ~held(model)).nonzero()[:, 0]
     damping, matrix = 1e-4, _gram(model, free, sample)
@@ -146,7 +146,7 @@ def deep_refit(
 def _descend(
     model: DeepKinks, free: Tensor, sample: Sample, matrix: Tensor, slope: Tensor, squares: float, damping: float
 ) -> tuple[DeepKinks, float, float] | None:
-    """One accepted step, its sum of squares and the damping for the next; None when no damping helps."""
+    """Take a step that is accepted; return its sum of squares and the next damping too; None when none helps."""
     vector = model.vector()
     for _ in range(9):
         root, damping = cholesky(matrix, damping)
@@ -159,13 +159,13 @@ def _descend(
 
 
 def deep_saliency(fit: DeepFit) -> Float[Tensor, " p"]:
-    """Squared t statistic of every free weight (:func:`.least_squares.wald`)."""
+    """Compute the squared t statistic of every free weight (:func:`.least_squares.wald`)."""
     variance = torch.cholesky_inverse(factor(fit.gram)).diagonal() * max(fit.mse, ROUNDING)
     return fit.model.vector()[fit.free].square() / variance
 
 
 def asked(model: DeepKinks, sample: Sample) -> tuple[Float[Tensor, " numbers"], float]:
-    """Squared t statistic of adding each weight alone, 0 for those that are not zero; the mean squared error."""
+    """Compute the squared t statistic of adding each weight alone, 0 for nonzeros; and the mean squared error."""
     slope, power, squares = torch.zeros_like(model.vector()), torch.zeros_like(model.vector()), 0.0
     for s in _slopes(model, sample):
         slope += s.inner_products()

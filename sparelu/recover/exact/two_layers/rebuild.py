@@ -31,7 +31,7 @@ STUDENTS, CYCLES, STEPS = 20, 4, 400
 
 
 def bends(model: DeepKinks) -> Float[Tensor, "p inputs"]:
-    """Unit normals of the hyperplanes that the model bends along, rounding set to zero."""
+    """Return unit normals of the hyperplanes that the model bends along, rounding set to zero."""
     found = [model.weight]
     for u, b in zip(model.inner, model.direct, strict=True):
         (reads,) = u.nonzero(as_tuple=True)
@@ -46,7 +46,7 @@ def bends(model: DeepKinks) -> Float[Tensor, "p inputs"]:
 
 
 def sparsest_basis(rows: Float[Tensor, "p inputs"], most: int) -> Float[Tensor, "q inputs"]:
-    """At most ``most`` of ``rows``, those of few nonzeros first, each not in the span of those before."""
+    """Choose at most ``most`` of ``rows``, those of few nonzeros first, each not in the span of those before."""
     basis, chosen = rows.new_zeros(0, rows.shape[1]), []
     for i in (rows != 0).sum(1).argsort(stable=True).tolist():
         left = rows[i]
@@ -61,7 +61,7 @@ def sparsest_basis(rows: Float[Tensor, "p inputs"], most: int) -> Float[Tensor, 
 
 
 def rebuilt(deep: DeepKinks, width: int, sample: Sample, floor: float, rng: np.random.Generator) -> DeepKinks:
-    """The second layer recovered on the sparsest first layer of ``deep``.
+    """Recover the second layer on the sparsest first layer of ``deep``.
 
     It has as many kinks as that of ``deep``, or up to ``width`` where that is not exact. ``floor`` is the rounding of
     the labels of ``sample``, which has all inputs.
@@ -116,7 +116,7 @@ def _features(sample: Sample, planes: Tensor) -> Sample:
 
 
 def _compose(model: ReluModel, planes: Tensor) -> DeepKinks:
-    """u (q.x)_+ + w (-q.x)_+ = (u + w) / 2 |q.x| + (u - w) / 2 q.x, for every hinge and for the affine part."""
+    """Write u (q.x)_+ + w (-q.x)_+ = (u + w) / 2 |q.x| + (u - w) / 2 q.x, for every hinge and for the affine part."""
     q = len(planes)
     read = torch.cat([model.weight, model.affine])
     inner, direct = (read[:, :q] + read[:, q:-1]) / 2, (read[:, :q] - read[:, q:-1]) / 2 @ planes

@@ -35,7 +35,7 @@ ONE = 1e-4
 
 
 def deviations(fit: DeepFit) -> DeepKinks:
-    """Standard error of every weight in its place; 0 for those that are held or zero."""
+    """Compute the standard error of every weight in its place; 0 for those that are held or zero."""
     variance = torch.cholesky_inverse(factor(fit.gram)).diagonal().clamp_min(0) * max(fit.mse, ROUNDING)
     return fit.model.with_vector(torch.zeros_like(fit.model.vector()).index_copy(0, fit.free, variance.sqrt()))
 
@@ -59,7 +59,7 @@ class _Linear:
         return cls(f, slack[:-1], slack[-1] + slack[:-1].sum(0))
 
     def left(self, tilt: Tensor) -> tuple[Tensor, Tensor]:
-        """What the orientations do not explain of B, biases left out, and of a, once B is absorbed."""
+        """Compute what the orientations do not explain of B, biases left out, and of a, once B is absorbed."""
         f = self.model
         b = f.direct - (f.inner * tilt) @ f.weight
         b = torch.where(b.abs() > self.slack, b, 0.0)
@@ -69,7 +69,7 @@ class _Linear:
         return b, torch.where(a.abs() > self.slack_affine, a, 0.0)
 
     def cost(self, tilt: Tensor) -> int:
-        """Numbers that are left, those that are multiples of a first-layer kink left out."""
+        """Count the numbers that are left, those that are multiples of a first-layer kink left out."""
         b, a = self.left(tilt)
         counts = (b != 0).sum(1)
         for k in counts.nonzero()[:, 0].tolist():
@@ -78,7 +78,7 @@ class _Linear:
 
 
 def turned(fit: DeepFit) -> DeepKinks:
-    """With the first layer oriented: B and a are zero where that explains them."""
+    """Orient the first layer: B and a are zero where that explains them."""
     f, linear = fit.model, _Linear.of(fit)
     read = torch.cat([f.inner, f.through[None]])
     slack = torch.cat([linear.slack, linear.slack_affine[None]])
@@ -94,7 +94,7 @@ def turned(fit: DeepFit) -> DeepKinks:
 
 
 def _alike(b: Tensor, weight: Tensor) -> int | None:
-    """The first-layer kink whose hyperplane is that of ``b``."""
+    """Find the first-layer kink whose hyperplane is that of ``b``."""
     unit = weight[:, :-1] / weight[:, :-1].norm(dim=1, keepdim=True)
     gap = (b[:-1] - (unit @ b[:-1])[:, None] * unit).norm(dim=1)
     near = int(gap.argmin())
@@ -102,7 +102,7 @@ def _alike(b: Tensor, weight: Tensor) -> int | None:
 
 
 def absorbed(model: DeepKinks, k: int, b: Float[Tensor, " inputs"]) -> DeepKinks:
-    """z_k + b.x with b.x made a first-layer kink, where all else in z_k has the other sign; else b stays with B_k.
+    """Make b.x in z_k + b.x a first-layer kink, where all else in z_k has the other sign; else leave b with B_k.
 
     With s U_kj <= 0, (s z)_+ = (-sum |U_kj| h_j + p)_+ = (-sum |U_kj| h_j + p_+)_+ for p = s b.x, and p_+ is half a
     kink of orientation 1. The model keeps |z|, so v s (z_new - z_old) / 2 moves between c, a and z.
@@ -129,7 +129,7 @@ def absorbed(model: DeepKinks, k: int, b: Float[Tensor, " inputs"]) -> DeepKinks
 
 
 def flipped(side: Tensor, cost: Callable[[Tensor], Any]) -> Tensor:
-    """Signs of least cost that turning up to ``FLIPS`` at a time leads to."""
+    """Find the signs of least cost that turning up to ``FLIPS`` at a time leads to."""
     best, moved = cost(side), True
     while moved:
         moved = False
@@ -144,7 +144,7 @@ def flipped(side: Tensor, cost: Callable[[Tensor], Any]) -> Tensor:
 
 
 def faced(fit: DeepFit) -> DeepKinks:
-    """An oriented model with the second layer oriented too, for the fewest weights that pass by it."""
+    """Orient the second layer of an oriented model too, for the fewest weights that pass by it."""
     f, sd = fit.model, deviations(fit)
     size = f.inner.abs().T @ torch.ones_like(f.sign)
     slack = SURE * (sd.through + sd.inner.sum(0) / 2) + FAINT * (f.through.abs() + size)
@@ -169,7 +169,7 @@ def faced(fit: DeepFit) -> DeepKinks:
 
 
 def network(model: DeepKinks, scale: float, units: Float[Tensor, " inputs"]) -> Network:
-    """The ReLU network, with outputs times ``scale`` and inputs that are larger by ``units``; output weights are +-1.
+    """Build the ReLU network, with outputs times ``scale`` and inputs larger by ``units``; output weights are +-1.
 
     Kinks of orientation 0 become pairs of neurons, and what the second layer reads of x itself two neurons a kink;
     an oriented model that recovers a network has neither.

@@ -74,7 +74,7 @@ class DeepSearch:
 
 
 def deep_begin(plan: DeepPlan) -> DeepSearch:
-    """The affine least squares solution."""
+    """Begin at the affine least squares solution."""
     model, exact = DeepKinks.none(plan.affine), plan.mse < NOISELESS
     return DeepSearch(model, plan.mse, FIRST_PENALTY / math.sqrt(plan.rows), model, plan.mse, done=exact, rest=exact)
 
@@ -82,7 +82,7 @@ def deep_begin(plan: DeepPlan) -> DeepSearch:
 def deep_advance(
     search: DeepSearch, rows: Sample, order: np.ndarray, plan: DeepPlan, rng: np.random.Generator
 ) -> DeepSearch:
-    """The next state. ``rows`` holds targets of unit variance, ``order`` a permutation of its rows."""
+    """Return the next state. ``rows`` holds targets of unit variance, ``order`` a permutation of its rows."""
     active = _active(search.model, rows)
     few = _narrowed(rows, active, order)
     sample = few.rows(np.arange(plan.rows))
@@ -97,7 +97,7 @@ def deep_advance(
 
 
 def _narrowed(rows: Sample, active: Tensor, order: np.ndarray) -> Sample:
-    """The inputs ``active`` of all rows, in the order ``order``, held in memory."""
+    """Hold the inputs ``active`` of all rows, in the order ``order``, in memory."""
     index = active[:-1].cpu().numpy()
     scale = None if rows.scale is None else rows.scale[index]
     parts = [np.asarray(rows.x[i : i + BLOCK])[:, index] for i in range(0, rows.n, BLOCK)]
@@ -123,7 +123,7 @@ def _judged(search: DeepSearch, model: DeepKinks, error: float, plan: DeepPlan) 
 
 
 def restarted(search: DeepSearch, plan: DeepPlan) -> DeepSearch:
-    """Another random start, the best model kept; one that is exact gives way to another exact one."""
+    """Begin at another random start, the best model kept; one that is exact gives way to another exact one."""
     return replace(
         search,
         model=DeepKinks.none(plan.affine),
@@ -138,7 +138,7 @@ def restarted(search: DeepSearch, plan: DeepPlan) -> DeepSearch:
 
 
 def _active(model: DeepKinks, rows: Sample) -> Tensor:
-    """Inputs that the model reads, and those whose moments with the residual noise does not explain."""
+    """Find the inputs that the model reads, and those whose moments with the residual noise does not explain."""
     d = rows.inputs
     read = (model.weight != 0).any(0) | (model.direct != 0).any(0)
     second, power, first = (torch.zeros(*s).to(model.affine) for s in ((d, d), (d,), (d,)))
@@ -163,7 +163,7 @@ def _active(model: DeepKinks, rows: Sample) -> Tensor:
 
 
 def _with_fresh(search: DeepSearch, active: Tensor, plan: DeepPlan, rng: np.random.Generator) -> DeepKinks:
-    """With small random kinks in both layers on the active inputs, so small that they add little to the residual."""
+    """Add small random kinks in both layers on the active inputs, so small that they add little to the residual."""
     model = search.model
     start = not model.widths[0]
     k1, k2 = plan.widths if start else (max(4, plan.widths[0] // 2), max(4, plan.widths[1] // 2))
@@ -191,7 +191,7 @@ def _rows_for(mask: Tensor, rows: Sample) -> Sample:
 
 
 def _polished(model: DeepKinks, x: Tensor, rows: Sample, most: int = 12) -> DeepFit:
-    """Refits that drop and add weights while that helps."""
+    """Refit, drop and add weights while that helps."""
     mask, best = live(model), math.inf
     fit = deep_refit(model, mask, _rows_for(mask, rows))
     for _ in range(most):
@@ -205,7 +205,7 @@ def _polished(model: DeepKinks, x: Tensor, rows: Sample, most: int = 12) -> Deep
 
 
 def _grown(fit: DeepFit, sample: Sample) -> Tensor:
-    """The mask with the weights that the residual asks for."""
+    """Add the weights that the residual asks for to the mask."""
     t, mse = asked(fit.model, sample)
     t[fit.mask] = 0.0
     top = t.topk(min(max(10, int(fit.mask.sum()) // 10), t.numel()))
@@ -215,10 +215,10 @@ def _grown(fit: DeepFit, sample: Sample) -> Tensor:
 
 
 def settling(model: DeepKinks, rows: Sample, order: np.ndarray) -> Sample:
-    """Rows enough to settle the support of a model, for most models."""
+    """Return rows enough to settle the support of a model, for most models."""
     return rows.rows(order[: max(FEWEST_ROWS, ROWS_PER_NUMBER * int(live(model).sum()))])
 
 
 def settled(model: DeepKinks, sample: Sample, x: Tensor) -> DeepFit:
-    """The model refitted to the end, without what the rows do not need."""
+    """Refit the model to the end, without what the rows do not need."""
     return without_weak(deep_refit(model, live(model), sample, steps=20), sample, x)

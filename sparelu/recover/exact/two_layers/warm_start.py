@@ -53,7 +53,7 @@ class _Objective:
 def deep_stage(
     x: Float[Tensor, "n inputs"], y: Float[Tensor, " n"], model: DeepKinks, penalty: float, steps: int
 ) -> tuple[DeepKinks, float]:
-    """The model after at most ``steps`` iterations of L-BFGS, without weights that the penalty shrank to zero; the mse.
+    """Take at most ``steps`` iterations of L-BFGS, drop weights that the penalty shrank to zero; return the mse, too.
 
     ``x`` and ``y`` are float32 rows, y of unit variance; the model comes back in float64.
     """
