@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from sparelu import catalogue, store
+from sparelu import store
 from sparelu.cli.__main__ import app
 from sparelu.cli.session import OK, USAGE
 from sparelu.experiments.sweeps.sweep import Table
 from sparelu.experiments.trials.run_folder import RunFolder
-from tests.experiments.toys import Shrunk, hinges
+from tests.experiments.toys import Shrunk, hinges, make_known
 
 FIT = ("fit", "d.csv", "--target", "y", "--method", "shrunk", "--hidden", "6", "--out", "run")
 ONE, PATH = (*FIT, "--nonzeros", "3"), (*FIT, "--path", "--budgets", "1,2,3", "--folds", "3")
@@ -62,7 +62,7 @@ def write(names: list[str], rows: np.ndarray) -> None:
 
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
-    monkeypatch.setitem(catalogue.METHODS, Shrunk.name, Shrunk)
+    make_known(monkeypatch, Shrunk)
     monkeypatch.chdir(tmp_path)
     x, y = hinges()
     names, rows = [*(f"x{i}" for i in range(6)), "y"], np.column_stack([x, y])

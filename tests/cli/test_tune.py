@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from sparelu import catalogue, store
+from sparelu import store
 from sparelu.cli.__main__ import app
 from sparelu.cli.declarations import declaration_of, declarations
 from sparelu.cli.flags import ranges
@@ -19,7 +19,7 @@ from sparelu.cli.session import INTERRUPTED, OK, REFUSED, USAGE
 from sparelu.experiments.options import TrialOptions
 from sparelu.experiments.sweeps.sweep import Table
 from sparelu.experiments.trials.trial import Trial
-from tests.experiments.toys import Shrunk, hinges
+from tests.experiments.toys import Shrunk, hinges, make_known
 
 TUNE = ("tune", "hinges.csv", "--target", "y", "--method", "shrunk", "--hidden", "6", "--no-standardise")
 
@@ -32,7 +32,7 @@ def invoke(*arguments: str):
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a table of noisy hinges, three of six inputs at work, and the toy method."""
-    monkeypatch.setitem(catalogue.METHODS, Shrunk.name, Shrunk)
+    make_known(monkeypatch, Shrunk)
     monkeypatch.setitem(declarations().methods, Shrunk.name, declaration_of(Shrunk))
     monkeypatch.chdir(tmp_path)
     x, y = hinges()

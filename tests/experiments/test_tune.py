@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparelu import catalogue, store
+from sparelu import store
 from sparelu.experiments.options import Plan
 from sparelu.experiments.sweeps.sweep import Table
 from sparelu.experiments.trials.folds import fold_numbers
@@ -20,7 +20,7 @@ from sparelu.experiments.tune import TABLE, Stopped, tune
 from sparelu.experiments.write_run import rewrite_report
 from sparelu.method import Refusal, SettingError
 from tests.contract.checks import same_bits
-from tests.experiments.toys import Shrunk, hinges
+from tests.experiments.toys import Shrunk, hinges, make_known
 
 BUDGETS = (1, 2, 3, 4, 6)
 
@@ -28,7 +28,7 @@ BUDGETS = (1, 2, 3, 4, 6)
 @pytest.fixture
 def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
     """The toy method on a table of noisy hinges; three inputs matter."""
-    monkeypatch.setitem(catalogue.METHODS, Shrunk.name, Shrunk)
+    make_known(monkeypatch, Shrunk)
     x, y = hinges()
     with (tmp_path / "hinges.csv").open("w", newline="") as file:
         rows = csv.writer(file)

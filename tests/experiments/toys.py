@@ -4,9 +4,12 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 
+from sparelu import catalogue
+from sparelu.cli.declarations import declaration_of, declarations
 from sparelu.data import Budget, Data
-from sparelu.method import Fitter, budget_reason, setting
+from sparelu.method import Fitter, Method, budget_reason, setting
 from sparelu.networks.network import Network
 from sparelu.outcome import Iterate, State, Status
 
@@ -36,6 +39,13 @@ class Shrunk(Fitter):
         for i in range(0 if start is None else int(start["round"]), self.rounds):
             yield Iterate((i + 1) / self.rounds, loss, lambda: network, lambda i=i: {"round": i})
         return Status.converged
+
+
+def make_known(monkeypatch: pytest.MonkeyPatch, method: type[Method]) -> None:
+    """Add a method, for one test, to all and to what is declared of all."""
+    declared = declarations().methods  # as they are without it
+    monkeypatch.setitem(catalogue.METHODS, method.name, method)
+    monkeypatch.setitem(declared, method.name, declaration_of(method))
 
 
 def hinges(rows: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

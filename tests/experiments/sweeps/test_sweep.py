@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from sparelu import catalogue
 from sparelu.experiments.sweeps import sweep as sweeping
 from sparelu.experiments.sweeps.sweep import Table, joblib_engine, sweep, trial_key
 from sparelu.experiments.trials.trial import Trial
 from tests.contract.test_checks_can_fail import Random
+from tests.experiments.toys import make_known
 
 CURVE = Trial("curve", {"shape": "sine", "rows": 40}, method="random-features", hidden=(5,), nonzeros=5)
 
 
 @pytest.fixture(autouse=True)
 def _toy(monkeypatch) -> None:
-    monkeypatch.setitem(catalogue.METHODS, Random.name, Random)
+    make_known(monkeypatch, Random)
 
 
 def test_addresses_do_not_move() -> None:
