@@ -10,7 +10,7 @@ import typer
 from typer import Argument, Option
 
 from sparelu.cli.declarations import declarations
-from sparelu.cli.flags import check_format, check_run, method_settings, whole_numbers
+from sparelu.cli.flags import check_format, check_name, check_run, method_settings, whole_numbers
 from sparelu.cli.options import FOUR, FitOptions, TuneOptions, check_plan, read_trial, take_options
 from sparelu.experiments.options import BudgetChoice, Plan, TrialOptions, check_select
 from sparelu.settings import SettingError
@@ -24,6 +24,7 @@ app = typer.Typer(
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Json = Annotated[bool, Option("--json", help="Print one JSON object instead of tables.")]
+Force = Annotated[bool, Option("--force", help="Write over files that were not written for this run.")]
 Run = Annotated[Path, Argument(help="A run folder written by fit.")]
 
 
@@ -85,12 +86,13 @@ def predict(
     run: Run,
     data: Annotated[str, Argument(help="Rows to predict, with the columns the model was trained on (any order).")],
     out: Annotated[Path | None, Option(help="CSV file to write (default: print).")] = None,
+    force: Force = False,
 ) -> None:
     """Predict rows of raw inputs with a stored model, in original labels or units."""
     check_run(run)
     from sparelu.cli.predict_show_report import predict_command
 
-    predict_command(run, data, out)
+    predict_command(run, data, out, force)
 
 
 @command()
@@ -226,13 +228,15 @@ def export(
     kind: Annotated[str, Option("--format", help="onnx, onnx-sparse, c or numpy.")] = "onnx",
     out: Annotated[Path | None, Option(help="Folder to write into (default: RUN/export).")] = None,
     name: Annotated[str, Option(help="Name of the files and, in C, of the function.")] = "network",
+    force: Force = False,
 ) -> None:
     """Write a network as ONNX, as C without dependencies, or as NumPy arrays."""
     check_run(run)
     check_format(kind)
+    check_name(name)
     from sparelu.cli.certify_export import export_command
 
-    export_command(run, kind, out, name)
+    export_command(run, kind, out, name, force)
 
 
 def _print_table(table: Any, rows: list[dict[str, Any]], json: bool) -> None:

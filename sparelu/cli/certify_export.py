@@ -10,8 +10,9 @@ from rich.table import Table
 
 from sparelu import catalogue
 from sparelu.cli import flags
+from sparelu.cli.outputs import check_output, remove_written, write_files
 from sparelu.cli.session import console, errors
-from sparelu.data import DataError, Split
+from sparelu.data import Data, DataError, Split
 from sparelu.digest import changed
 from sparelu.experiments.formatting import size
 from sparelu.experiments.trials.run_folder import DATA, RunFolder
@@ -36,27 +37,35 @@ def data_of(request: dict[str, Any]) -> tuple[Trial, Split]:
 
 def certify_command(run: Path, method: str | None, extra: Sequence[str], as_json: bool) -> None:
     """Print what is proved of a run's network, keep it with the run, and write its report anew."""
-    folder = RunFolder(run)
-    solution, request, result = folder.read()
     names = [n for n, m in catalogue.METHODS.items() if issubclass(m, Certifier)] if method is None else [method]
-    _, split = data_of(request)
-    claims, refused = [], {}
-    for name in names:
-        certifier = catalogue.certifier(name, **flags.method_settings(extra, flags.named_method(name)))
-        reason = certifier.refuses(solution.network, split.train)
-        if reason is None:
-            claims.append(certify(certifier, solution.network, split.train, seed=solution.seed))
-        else:
-            refused[name] = reason
-    sources = {(c.claim, c.source) for c in claims}
-    kept = [c for c in solution.certificates if (c.claim, c.source) not in sources]
-    write_result(folder, replace(solution, certificates=(*kept, *claims)), request, result)
+    certifiers = {n: catalogue.certifier(n, **flags.method_settings(extra, flags.named_method(n))) for n in names}
+    folder = RunFolder(run)
+    with folder.held():
+        solution, request, result = folder.read()
+        claims, refused = _claims(certifiers, solution, data_of(request)[1].train)
+        sources = {(c.claim, c.source) for c in claims}
+        kept = [c for c in solution.certificates if (c.claim, c.source) not in sources]
+        write_result(folder, replace(solution, certificates=(*kept, *claims)), request, result)
     if as_json:
         print(json.dumps({"claims": [_plain(c) for c in (*kept, *claims)], "refused": refused}, indent=1))
         return
     print_claims((*kept, *claims))
     for name, reason in refused.items():
         console.print(f"{name} says nothing: {reason}", highlight=False)
+
+
+def _claims(
+    certifiers: dict[str, Certifier], solution: Solution, data: Data
+) -> tuple[list[Certificate], dict[str, str]]:
+    """Return what is certified, and why each of the others says nothing."""
+    claims, refused = [], {}
+    for name, certifier in certifiers.items():
+        reason = certifier.refuses(solution.network, data)
+        if reason is None:
+            claims.append(certify(certifier, solution.network, data, seed=solution.seed))
+        else:
+            refused[name] = reason
+    return claims, refused
 
 
 def _plain(claim: Certificate) -> dict[str, Any]:
@@ -78,41 +87,51 @@ def print_claims(claims: Sequence[Certificate]) -> None:
     console.print(table if claims else "Nothing is claimed of this network.")
 
 
-def export_command(run: Path, kind: str, out: Path | None, name: str) -> None:
+Exported = tuple[dict[str, bytes], str]
+"""Files by name, and what they take in words."""
+
+
+def export_command(run: Path, kind: str, out: Path | None, name: str, force: bool) -> None:
     """Write the network for other programs, and say what it takes."""
     solution, _, _ = RunFolder(run).read()
     where = out or run / "export"
-    where.mkdir(parents=True, exist_ok=True)
-    console.print(_writers()[kind](solution, where, name), highlight=False, soft_wrap=True)
+    content, words = _exporters()[kind](solution, name)
+    files = {where / file: text for file, text in content.items()}
+    for path in files:
+        check_output(path, run, (), force)
+    if kind == "numpy":
+        remove_written(set(where.glob("layer*.npz")) | {where / "skip.npz"}, run)
+    write_files(files, run)
+    console.print(f"{', '.join(map(str, files))}: {words}", highlight=False, soft_wrap=True)
 
 
-def _writers() -> dict[str, Callable[[Solution, Path, str], str]]:
+def _exporters() -> dict[str, Callable[[Solution, str], Exported]]:
     return {"onnx": _onnx, "onnx-sparse": _onnx_sparse, "c": _c, "numpy": _numpy}
 
 
-def _onnx(solution: Solution, where: Path, name: str, sparse: bool = False) -> str:
-    from sparelu.export.onnx import to_onnx
+def _onnx(solution: Solution, name: str, sparse: bool = False) -> Exported:
+    from sparelu.export.onnx import onnx_model
 
-    path = where / f"{name}.onnx"
-    written = to_onnx(solution.network, path, sparse, names=solution.names, classes=solution.classes)
-    return f"{path}: {size(written)}"
-
-
-def _onnx_sparse(solution: Solution, where: Path, name: str) -> str:
-    return _onnx(solution, where, name, sparse=True)
+    content = onnx_model(solution.network, sparse, names=solution.names, classes=solution.classes)
+    return {f"{name}.onnx": content}, size(len(content))
 
 
-def _c(solution: Solution, where: Path, name: str) -> str:
-    from sparelu.export.c import to_c
+def _onnx_sparse(solution: Solution, name: str) -> Exported:
+    return _onnx(solution, name, sparse=True)
 
-    cost = to_c(solution.network, where, name, names=solution.names, classes=solution.classes)
-    return (
-        f"{where / name}.h and .c: {size(cost.flash)} of tables in flash, {size(cost.ram)} of RAM, "
-        f"{cost.multiply_adds:,} multiply-adds and {cost.comparisons:,} comparisons a row"
+
+def _c(solution: Solution, name: str) -> Exported:
+    from sparelu.export.c import c_files
+
+    files, cost = c_files(solution.network, name, names=solution.names, classes=solution.classes)
+    return files, (
+        f"{size(cost.flash)} of tables in flash, {size(cost.ram)} of RAM, {cost.multiply_adds:,} multiply-adds and "
+        f"{cost.comparisons:,} comparisons a row"
     )
 
 
-def _numpy(solution: Solution, where: Path, name: str) -> str:
-    from sparelu.export.arrays import to_numpy
+def _numpy(solution: Solution, name: str) -> Exported:
+    from sparelu.export.arrays import npz_files
 
-    return f"{where}: {size(to_numpy(solution.network, where))} in .npz files that scipy.sparse.load_npz opens"
+    files = npz_files(solution.network)
+    return files, f"{size(sum(map(len, files.values())))} that scipy.sparse.load_npz opens"

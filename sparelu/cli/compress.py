@@ -1,6 +1,7 @@
 """The command ``compress``: fewer neurons for a finished run, with the curve of what is lost against their number."""
 
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -70,18 +71,28 @@ def compress_command(
     """
     solution, request, _ = RunFolder(run).read()
     trial, split = data_of(request)
+    how = {"method": method, "settings": dict(settings), "neurons": neurons, "tolerance": tolerance}
+    whole = {**request, "compressed": {"from": str(run), **how}}
+    held = {**whole, DATA: split.digest}
+    if out is not None:
+        RunFolder(out).check(held, resume=True)
     compressor = catalogue.compressor(method, **settings)
     search = _Search(compressor, solution, evaluate_solution(solution, split), split, trial.seed, {})
     chosen = _searched(search, wanted, tolerance)
-    folder = RunFolder(out or run.with_name(f"{run.name}-{_neurons(chosen)}-neurons"))
-    whole = {**request, "compressed": {"from": str(run), "method": method, "neurons": neurons, "tolerance": tolerance}}
+    folder = RunFolder(out or _beside(run, _neurons(chosen)))
     curve = _curve(search, chosen, tolerance)
-    with folder.opened({**whole, DATA: split.digest}, resume=False):
+    with folder.opened(held, resume=True):  # the same again gives the same, so one that was stopped runs again
         write_result(folder, chosen.solution, whole, _result(search, chosen, curve))
         picture, _ = save_figure(width_figure(curve), folder.path / PICTURE)
     console.print(_table(search, chosen, curve))
     print_claims(chosen.solution.certificates)
     console.print(f"Written to {folder.path}; the curve is {picture}.", highlight=False, soft_wrap=True)
+
+
+def _beside(run: Path, neurons: int) -> Path:
+    """Return the folder of the smaller network, beside that of the run, which may be ``.`` or end in ``..``."""
+    named = run if run.name not in ("", "..") else Path(os.path.abspath(run))
+    return named.with_name(f"{named.name}-{neurons}-neurons")
 
 
 def _searched(search: _Search, wanted: tuple[int, ...] | None, tolerance: float | None) -> Evaluated:

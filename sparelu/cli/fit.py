@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from rich.text import Text
 
 from sparelu.cli import flags
 from sparelu.cli.declarations import declarations
 from sparelu.cli.options import FitOptions
-from sparelu.cli.session import INTERRUPTED, Bar, console, errors, stoppable, together
+from sparelu.cli.session import FAILED, Bar, advising, console, end_interrupted, stoppable, together
 from sparelu.data import Split
 from sparelu.experiments.formatting import size
 from sparelu.experiments.options import BudgetChoice, TrialOptions
@@ -71,12 +72,14 @@ def _fit(trial: Trial, extra: Sequence[str], choice: BudgetChoice, options: FitO
     folder = RunFolder(options.out or default)
     job = _Job(replace(trial, method=name), why, split, choice, options, folder, request)
     held = {**request, DATA: split.digest}  # asked of all ranks
-    with folder.opened(held, options.resume) if ranks.first else nullcontext():
+    with folder.opened(held, options.resume) if ranks.first else nullcontext(), advising(_how_to_go_on(folder)):
         fitted, rows = (_fit_path if options.path else _fit_once)(job)
     if options.json and ranks.first:
         print(json.dumps({"folder": str(folder.path), "rows": rows}, indent=1))
     elif ranks.first:
         _print_run(job, fitted.solution, rows)
+    if fitted.solution.status is Status.diverged:
+        raise SystemExit(FAILED)
 
 
 def _check_ranks(options: FitOptions, method: str, ranks: Ranks) -> None:
@@ -106,7 +109,7 @@ def _fit_once(job: _Job) -> tuple[Evaluated, list[dict[str, Any]]]:
             watch=lambda it: bar.update(it.progress, f"loss {it.loss:.4g}"),
         )
     if fitted.solution.status is Status.interrupted:
-        _end_interrupted(job.folder)
+        end_interrupted(_how_to_go_on(job.folder))
     fitted = replace(fitted, why=job.why)
     rows = [{**fitted.row(), "chosen": True}]
     if job.split.train.ranks.first:
@@ -126,7 +129,7 @@ def _fit_path(job: _Job) -> tuple[Evaluated, list[dict[str, Any]]]:
         steps.extend(path.steps(budgets, choice.folds, _path_watch(bar), stop))
         dense = None if len(steps) < len(budgets) else _fit_dense(job, stop)
     if len(steps) < len(budgets) or (dense is not None and dense.solution.status is Status.interrupted):
-        _end_interrupted(job.folder)
+        end_interrupted(_how_to_go_on(job.folder))
     curve = choose_budget([step.validated for step in steps], choice.select)
     taken = next(p.nonzeros for p in curve if p.chosen)
     best = next(step for step in steps if step.validated.nonzeros == taken)
@@ -161,9 +164,8 @@ def _fit_dense(job: _Job, stop: Callable[[], bool]) -> Evaluated | None:
     return full.run(job.split, checkpoint=checkpoint, resume=True, stop=stop)
 
 
-def _end_interrupted(folder: RunFolder) -> None:
-    errors.print(f"interrupted; {folder.path} keeps the state: repeat the same command with --resume", highlight=False)
-    raise SystemExit(INTERRUPTED)
+def _how_to_go_on(folder: RunFolder) -> str:
+    return f"{folder.path} keeps the state: repeat the same command with --resume"
 
 
 def _print_run(job: _Job, solution: Solution, rows: list[dict[str, Any]]) -> None:
@@ -172,7 +174,8 @@ def _print_run(job: _Job, solution: Solution, rows: list[dict[str, Any]]) -> Non
     if job.why:
         console.print(f"auto chose {solution.method}: {job.why}", highlight=False)
     if solution.status not in (Status.converged, Status.max_steps) or not solution.within_budget:
-        console.print(f"[yellow]{solution.status.name}[/]: {solution.status.value}", highlight=False)
+        words = Text.assemble((solution.status.name, "yellow"), ": ", solution.status.value)
+        console.print(words, highlight=False, soft_wrap=True)
     folder = job.folder
     console.print(
         f"\nWritten to {folder.path}. Next:\n  open {folder.report}\n  sparelu show {folder.path}\n"

@@ -86,6 +86,12 @@ def check_format(kind: str) -> None:
         raise SettingError(f"there is no format {kind!r}; {nearest(kind, FORMATS)}")
 
 
+def check_name(name: str) -> None:
+    """Raise :class:`SettingError` for a name that is none of a file in the folder that is written into."""
+    if not name or name in (".", "..") or "/" in name or "\0" in name:
+        raise SettingError(f"--name must be the name of a file, without a folder, got {name!r}")
+
+
 def named_method(name: str) -> Declaration:
     """Return the declaration of a method. Raises :class:`SettingError` naming the nearest known."""
     known = declarations().methods

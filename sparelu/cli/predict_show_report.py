@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,59 +13,78 @@ from rich.table import Table as Printed
 
 from sparelu import store
 from sparelu.cli.flags import data_source
+from sparelu.cli.outputs import check_output, write_pieces
 from sparelu.cli.session import console, errors
-from sparelu.data import Rows
-from sparelu.datasets import DATASETS, columns_for
+from sparelu.data import DataError
+from sparelu.datasets import DATASETS, pieces_for
+from sparelu.datasets.pieces import cut
 from sparelu.experiments.formatting import size
-from sparelu.experiments.report.sweep_report import write_sweep_report
-from sparelu.experiments.sweeps.sweep import Table
 from sparelu.experiments.trials.run_folder import RunFolder
-from sparelu.experiments.write_run import rewrite_report
 from sparelu.networks.convolution import Convolution
 from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Solution
-from sparelu.writing import write_atomically
 
 FEW = 20
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What a text begins with that spreadsheets compute."""
 
 
-def predict_command(run: Path, data: str, out: Path | None) -> None:
-    """Write one column of predictions (one for each target) as CSV."""
+def predict_command(run: Path, data: str, out: Path | None, force: bool = False) -> None:
+    """Write one column of predictions (one for each target) as CSV, in memory of some pieces of the rows."""
     solution, _, _ = RunFolder(run).read()
-    rows = _rows(data, solution)
-    predicted = np.concatenate([np.asarray(solution.predict(part)) for part in _parts(rows)])
-    columns = predicted.reshape(len(predicted), -1)
-    target = str(solution.about.get("target", "y"))
-    names = [target] if columns.shape[1] == 1 else [f"{target}{i}" for i in range(columns.shape[1])]
-    text = _csv(names, columns)
+    if out is not None:
+        check_output(out, run, [data], force)
+    count, pieces = 0, _pieces(data, solution)
+
+    def texts() -> Iterator[bytes]:
+        nonlocal count
+        yield _csv([_headings(solution)])
+        for rows in pieces:
+            count += len(rows)
+            yield _csv(_predictions(solution, rows))
+
     if out is None:
-        sys.stdout.write(text)
-    else:
-        write_atomically(out, text.encode())
-        errors.print(f"{len(columns)} predictions written to {out}", highlight=False)
+        for text in texts():
+            sys.stdout.write(text.decode())
+        return
+    write_pieces(out, texts(), run)
+    errors.print(f"{count} predictions written to {out}", highlight=False, soft_wrap=True)
 
 
-def _rows(data: str, solution: Solution) -> Rows:
-    """Return the inputs of a named data set, or the columns of a file that the model was trained on."""
+def _pieces(data: str, solution: Solution) -> Iterator[np.ndarray]:
+    """Yield the inputs of a named data set, or the columns of a file that the model was trained on."""
     name, parameters = data_source(data)
     if name in DATASETS:
-        return DATASETS[name].load(0, {**parameters}).x
-    rows, note = columns_for(data, solution.names)
+        rows = DATASETS[name].load(0, {**parameters}).x
+        if rows.shape[1] != solution.network.inputs:
+            raise DataError(f"{data} has {rows.shape[1]} inputs, and the model reads {solution.network.inputs}")
+        return cut(rows)
+    pieces, note = pieces_for(data, solution.names)
     if note:
-        errors.print(note, highlight=False)
-    return rows
+        errors.print(note, highlight=False, soft_wrap=True)
+    return pieces
 
 
-def _parts(rows: Any, size: int = 65536) -> list[np.ndarray]:
-    return [np.asarray(rows[at : at + size]) for at in range(0, rows.shape[0], size)]
+def _headings(solution: Solution) -> list[Any]:
+    target, outputs = str(solution.about.get("target", "y")), solution.network.outputs
+    many = solution.task == "regression" and outputs > 1
+    return [_cell(f"{target}{i}") for i in range(outputs)] if many else [_cell(target)]
 
 
-def _csv(names: list[str], columns: np.ndarray) -> str:
+def _predictions(solution: Solution, rows: np.ndarray) -> list[list[Any]]:
+    found: list[list[Any]] = np.asarray(solution.predict(rows)).reshape(len(rows), -1).tolist()
+    return [[_cell(value) for value in row] for row in found] if solution.task == "classification" else found
+
+
+def _cell(value: Any) -> Any:
+    """Return a text that a spreadsheet would compute with an apostrophe before it, which says that it is text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def _csv(rows: list[list[Any]]) -> bytes:
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(names)
-    table.writerows(columns.tolist())
-    return text.getvalue()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
 
 
 def show_command(run: Path, everything: bool, as_json: bool) -> None:
@@ -163,11 +182,16 @@ def _list(indices: np.ndarray, values: np.ndarray, names: list[str], limit: int 
 
 def report_command(run: Path, beside: Sequence[Path] = ()) -> None:
     """Write the report of a run anew, with other runs ``beside`` it, or figures and a board of the rows of a sweep."""
+    from sparelu.experiments.report.sweep_report import write_sweep_report
+    from sparelu.experiments.sweeps.sweep import Table
+    from sparelu.experiments.write_run import rewrite_report
+
     if run.is_file():
         where = run.with_suffix("")
         write_sweep_report(where, Table(run).rows(), run.stem)
         console.print(f"written: {where}/", highlight=False)
         return
     folder = RunFolder(run)
-    rewrite_report(folder, [RunFolder(other) for other in beside])
+    with folder.held():
+        rewrite_report(folder, [RunFolder(other) for other in beside])
     console.print(f"written: {folder.report}", highlight=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from sparelu import catalogue
 from sparelu.budget import Budget
 from sparelu.cli.certify_export import print_claims
-from sparelu.cli.session import INTERRUPTED, Bar, console, errors, stoppable
+from sparelu.cli.session import Bar, advising, console, end_interrupted, stoppable
 from sparelu.experiments.trials.run_folder import RunFolder, key
 from sparelu.oracle import Oracle
 from sparelu.oracle_sources import open_oracle
@@ -43,7 +43,7 @@ def recover_command(
         "seed": seed,
     }
     folder = RunFolder(out or Path("runs") / f"{Path(source.split()[0]).stem}-queries-{key(request)}")
-    with folder.opened(request, resume):
+    with folder.opened(request, resume), advising(_how_to_go_on(folder)):
         oracle = open_oracle(
             source, inputs, outputs, centre=centre, spread=spread, limit=limit, cache=folder.path / ANSWERS
         )
@@ -79,6 +79,9 @@ def _fitted(
             watch=lambda it: bar.update(it.progress, f"{it.numbers['neurons']:.0f} neurons, {oracle.asked:,} rows"),
         )
     if solution.status is Status.interrupted:
-        errors.print(f"interrupted: repeat the command with --resume --out {folder.path} to go on", highlight=False)
-        raise SystemExit(INTERRUPTED)
+        end_interrupted(_how_to_go_on(folder))
     return solution
+
+
+def _how_to_go_on(folder: RunFolder) -> str:
+    return f"{folder.path} keeps every answer: repeat the command with --resume --out {folder.path}"

@@ -2,14 +2,15 @@
 
 import contextlib
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from sparelu.settings import Refusal
 
@@ -22,15 +23,17 @@ OK, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No space on the disk, in the quota, or below the largest size of a file."""
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(markup=False, emoji=False)
+errors = Console(stderr=True, markup=False, emoji=False)
+"""Nothing that is printed is markup: names of columns, classes and files are other people's texts."""
 
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
     """Turn the errors that people can mend into one message and an exit code."""
     try:
-        yield
+        with advising("repeat the same command"):
+            yield
     except RuntimeError as error:
         from sparelu.runtime.distributed import RankLost  # imports torch: an error of usage must not wait for it
 
@@ -41,6 +44,8 @@ def plain_errors() -> Iterator[None]:
         _fail(str(error), REFUSED)
     except ValueError as error:
         _fail(str(error), USAGE)
+    except BrokenPipeError:
+        _end_unread()
     except OSError as error:
         _fail(_system_words(error), FAILED if error.errno in FULL else USAGE)
 
@@ -55,8 +60,33 @@ def _system_words(error: OSError) -> str:
 
 
 def _fail(message: str, code: int) -> None:
-    errors.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    errors.print(Text.assemble(("error:", "bold red"), " ", message), highlight=False, soft_wrap=True)
     raise SystemExit(code)
+
+
+def _end_unread() -> None:
+    """Leave when what reads the output has ended: in silence where that is standard output, as other programs do."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at the end
+        raise SystemExit(FAILED) from None
+    _fail("what reads the output has ended: start it again, or give a file with --out", FAILED)
+
+
+@contextlib.contextmanager
+def advising(advice: str) -> Iterator[None]:
+    """Say how to go on after Ctrl-C: ``advice`` is right for what is done within."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        end_interrupted(advice)
+
+
+def end_interrupted(advice: str) -> NoReturn:
+    """Leave with the exit code of an interruption, saying how to go on."""
+    errors.print(f"interrupted; {advice}", highlight=False, soft_wrap=True)
+    raise SystemExit(INTERRUPTED) from None
 
 
 @contextlib.contextmanager
@@ -78,7 +108,7 @@ def together(device: str, timeout: float) -> Iterator["Ranks"]:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
-    """Yield a question that turns true at the first Ctrl-C or SIGTERM; a second one stops at once."""
+    """Yield a question that turns true at the first Ctrl-C or SIGTERM; a second one is a ``KeyboardInterrupt``."""
     asked: list[int] = []
 
     def ask(number: int, _frame: Any) -> None:
@@ -90,11 +120,6 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(asked)
-    except KeyboardInterrupt:
-        errors.print(
-            "stopped; repeat the same command with --resume to go on from the last saved state", highlight=False
-        )
-        raise SystemExit(INTERRUPTED) from None
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
@@ -105,7 +130,7 @@ class Bar:
 
     def __init__(self, total: float = 1.0) -> None:
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("left"),

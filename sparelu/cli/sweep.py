@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table as Printed
 
-from sparelu.cli.session import INTERRUPTED, Bar, console, errors, stoppable
+from sparelu.cli.session import Bar, advising, console, end_interrupted, errors, stoppable
 from sparelu.experiments.sweeps.grid import read_grid
 from sparelu.experiments.sweeps.sweep import Row, dask_engine, joblib_engine, sweep
 from sparelu.method import SettingError, nearest
@@ -21,7 +21,9 @@ def sweep_command(
     """Run the rows of ``grid`` that ``out`` does not hold yet."""
     trials = read_grid(grid)
     path = out or Path("runs") / f"{grid.stem}.jsonl"
+    advice = f"{path} keeps the finished rows: repeat the same command to go on"
     with ExitStack() as stack:
+        stack.enter_context(advising(advice))
         stop = stack.enter_context(stoppable())
         bar = stack.enter_context(Bar(total=len(trials)))
         rows = sweep(
@@ -30,7 +32,7 @@ def sweep_command(
             engine=_engine(engine, workers, threads, scheduler),
             watch=lambda row, done, _: bar.update(done, _words(row)),
             stop=stop,
-            tell=lambda words: errors.print(words, markup=False, highlight=False, soft_wrap=True),
+            tell=lambda words: errors.print(words, highlight=False, soft_wrap=True),
         )
         stopped = stop()
     if as_json:
@@ -38,8 +40,7 @@ def sweep_command(
     else:
         console.print(rows_table(rows, f"{path}: {len(rows)} of {len(trials)} rows"))
     if stopped:
-        errors.print(f"interrupted; {path} keeps the finished rows: repeat the same command to go on", highlight=False)
-        raise SystemExit(INTERRUPTED)
+        end_interrupted(advice)
 
 
 def _engine(name: str, workers: int, threads: int, scheduler: str | None) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from sparelu.cli.options import TuneOptions
-from sparelu.cli.session import INTERRUPTED, Bar, console, errors, stoppable
+from sparelu.cli.session import FAILED, Bar, advising, console, end_interrupted, errors, stoppable
 from sparelu.data import Split
 from sparelu.experiments.formatting import score, settings, size
 from sparelu.experiments.options import Plan, TrialOptions
@@ -18,6 +18,7 @@ from sparelu.experiments.trials.one_standard_error import loss_name
 from sparelu.experiments.trials.run_folder import key
 from sparelu.experiments.trials.trial import Trial, pick_device, score_name
 from sparelu.experiments.tune import Stopped, Tuned, tune
+from sparelu.outcome import Status
 
 
 def tune_command(asked: TrialOptions, plan: Plan, options: TuneOptions) -> None:
@@ -28,11 +29,16 @@ def tune_command(asked: TrialOptions, plan: Plan, options: TuneOptions) -> None:
     named = key({**trial.request(), "tune": plan.request()})
     folder = options.out or Path("runs") / f"{Path(trial.data).stem}-{trial.method}-tune-{named}"
     tuned = _tune(trial, plan, folder, options, split)
+    status = tuned.evaluated.solution.status
     if options.json:
         rows = [p.row() for p in tuned.curve]
         print(json.dumps({"folder": str(folder), "validation": rows, "row": tuned.evaluated.row()}, indent=1))
     else:
         _print_choice(tuned, plan, split)
+    if status is Status.diverged:
+        if not options.json:
+            errors.print(f"{status.name}: {status.value}", highlight=False, soft_wrap=True)
+        raise SystemExit(FAILED)
 
 
 def _tune(trial: Trial, plan: Plan, folder: Path, options: TuneOptions, split: Split) -> Tuned:
@@ -43,7 +49,9 @@ def _tune(trial: Trial, plan: Plan, folder: Path, options: TuneOptions, split: S
         done.append(row["key"])
         bar.update(len(done), f"{row['trial'].get('nonzeros')} nonzeros")
 
+    advice = f"{folder} keeps the finished fits: repeat the same command with --resume"
     with ExitStack() as stack:
+        stack.enter_context(advising(advice))
         stop = stack.enter_context(stoppable())
         bar = stack.enter_context(Bar(total=plan.folds * plan.trials * len(set(plan.budgets))))
         try:
@@ -58,9 +66,7 @@ def _tune(trial: Trial, plan: Plan, folder: Path, options: TuneOptions, split: S
                 stop=stop,
             )
         except Stopped:
-            words = f"interrupted; {folder} keeps the finished fits: repeat the same command with --resume"
-            errors.print(words, highlight=False)
-            raise SystemExit(INTERRUPTED) from None
+            end_interrupted(advice)
 
 
 def _print_choice(tuned: Tuned, plan: Plan, split: Split) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sparelu.data import Data, DataError
 from sparelu.datasets.dataset import Dataset
+from sparelu.datasets.pieces import pieces_for
 from sparelu.datasets.planted import planted_network
 from sparelu.datasets.tables import FORMATS, columns_for, read_table
 from sparelu.settings import SettingError, describe_unknown_data
@@ -51,4 +52,4 @@ def load(
     return read_table(name, target, task)
 
 
-__all__ = ["DATASETS", "Dataset", "columns_for", "load", "planted_network", "read_table"]
+__all__ = ["DATASETS", "Dataset", "columns_for", "load", "pieces_for", "planted_network", "read_table"]

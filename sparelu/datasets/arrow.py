@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 BLOCK = 2**24
 """Bytes that the CSV reader takes at a time; a row must fit."""
+STREAMED = 2**22
+"""Bytes taken at a time where blocks are used one by one; wide tables, whose rows are longer, take :data:`BLOCK`."""
 DELIMITERS = (",", ";", "\t")
 
 
@@ -64,8 +66,7 @@ def open_csv(path: Path) -> ColumnFile:
     import pyarrow.csv as pc
 
     first, delimiter = _first_line(path)
-    counted = [str(i) for i in range(len(first))]
-    names = [f"x{i}" for i in counted] if first != counted and all(map(_is_number, first)) else None
+    names, _ = _header(first)
     parse = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     try:
         table = pc.read_csv(path, pc.ReadOptions(column_names=names, block_size=BLOCK), parse)
@@ -79,6 +80,64 @@ def open_csv(path: Path) -> ColumnFile:
             "name it, or leave it out"
         )
     return _checked(ColumnFile(path, table.schema, table.num_rows, table.column, partial(columns_of, table)))
+
+
+def open_stream(path: Path, names: Sequence[str]) -> tuple[Iterator[np.ndarray], str | None] | None:
+    """Yield columns of a CSV file, in any order there, as float64 matrices, block by block; and what is ignored.
+
+    None where the file has to be read whole to be understood: when the first block holds anything but numbers. Raises
+    :class:`~sparelu.data.DataError` for missing columns, and for what is no number when its block comes.
+    """
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+    first, delimiter = _first_line(path)
+    header, given = _header(first)
+    if len(set(given)) < len(given) or "" in given:
+        return None
+    note = ignored(path, names, given)
+    raw = dict(zip(given, header or first, strict=True))
+    wanted = [raw[name] for name in names]
+    convert = pc.ConvertOptions(column_types=dict.fromkeys(wanted, pa.float64()), include_columns=wanted)
+    parse = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    block = BLOCK if sum(map(len, first)) > STREAMED // 2**6 else STREAMED
+    options = pc.ReadOptions(column_names=header, block_size=block, use_threads=False)
+    try:
+        reader = pc.open_csv(path, options, parse, convert)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
+        return None
+
+    def blocks() -> Iterator[np.ndarray]:
+        try:
+            for batch in reader:
+                yield columns_of(pa.Table.from_batches([batch]), wanted)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DataError(f"{path}: {_ragged(path, header, delimiter) or error}") from None
+
+    return blocks(), note
+
+
+def ignored(path: Path, names: Sequence[str], given: Sequence[str]) -> str | None:
+    """Say which columns of a file are not ``names``. Raises :class:`~sparelu.data.DataError` for missing ones."""
+    held, wanted = set(given), set(names)
+    if missing := [name for name in names if name not in held]:
+        raise DataError(
+            f"{path} lacks {len(missing)} of the {len(names)} columns that the model reads: {_listed(missing)}; for "
+            f"the first, {nearest(missing[0], given)}"
+        )
+    extra = [name for name in given if name not in wanted]
+    return f"{len(extra)} column(s) are not inputs and are ignored: {_listed(extra)}" if extra else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+
+
+def _header(first: list[str]) -> tuple[list[str] | None, list[str]]:
+    """Return the names given to columns without (None where the first line has them), and the names of all."""
+    counted = [str(i) for i in range(len(first))]
+    made = [f"x{i}" for i in counted] if first != counted and all(map(_is_number, first)) else None
+    return made, made or [name.strip() for name in first]
 
 
 def _first_line(path: Path) -> tuple[list[str], str]:
@@ -133,7 +192,7 @@ def pick(target: str | int | None, names: Sequence[str], path: Path) -> int:
 
     Raises :class:`~sparelu.data.DataError` naming the nearest column.
     """
-    listed = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+    listed = _listed(names)
     if target is None:
         raise DataError(f"which column of {path} is the target? Give its name or number; the columns are {listed}")
     if target in names:

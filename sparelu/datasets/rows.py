@@ -1,6 +1,6 @@
 """Rows read when asked: columns of an array (also one mapped from a file), and Parquet by row groups."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,13 +152,19 @@ def settled(x: Rows) -> Rows:
 def check_numbers(x: Rows, names: Sequence[str], where: str) -> None:
     """Raise :class:`~sparelu.data.DataError` naming rows and columns when any value is missing, NaN or infinite."""
     step = max(1, 2**20 // max(1, x.shape[1]))
-    count, rows, columns = 0, np.empty(0, np.int64), np.zeros(x.shape[1], bool)
-    for start in range(0, x.shape[0], step):
-        bad = ~np.isfinite(x[start : start + step])
+    check_blocks((x[start : start + step] for start in range(0, x.shape[0], step)), names, where)
+
+
+def check_blocks(blocks: Iterable[np.ndarray], names: Sequence[str], where: str, start: int = 0) -> None:
+    """Raise as :func:`check_numbers` does, of rows that come block after block and are counted from ``start``."""
+    count, rows, columns = 0, np.empty(0, np.int64), np.zeros(len(names), bool)
+    for block in blocks:
+        bad = ~np.isfinite(block)
         if bad.any():
             here = start + np.flatnonzero(bad.any(axis=1))
             count, rows = count + len(here), np.append(rows, here)[:SHOWN]
             columns |= bad.any(axis=0)
+        start += len(block)
     if count:
         first = ", ".join(map(str, rows)) + (", ..." if count > SHOWN else "")
         found = np.flatnonzero(columns)

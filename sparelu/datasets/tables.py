@@ -9,9 +9,8 @@ import numpy as np
 
 from sparelu.data import Data, DataError, Rows
 from sparelu.datasets.arrays import Parsed, npy_inputs, npz_inputs, read_npy, read_npz
-from sparelu.datasets.arrow import ColumnFile, check_inputs, labels_of, open_csv, open_parquet, pick
+from sparelu.datasets.arrow import ColumnFile, check_inputs, ignored, labels_of, open_csv, open_parquet, pick
 from sparelu.datasets.rows import check_numbers, settled
-from sparelu.method import nearest
 
 TASKS = ("regression", "classification")
 WHOLE_CLASSES = 20
@@ -38,8 +37,8 @@ def read_table(path: str | Path, target: str | int | None = None, task: str | No
 
     Raises :class:`~sparelu.data.DataError` for anything that cannot be used; rows are counted from 0.
     """
-    file = _existing(path)
-    parsed = _format(file).read(file, target)
+    file = existing_file(path)
+    parsed = format_of(file).read(file, target)
     kind = task or _task(parsed.y)
     if kind not in TASKS:
         raise DataError(f"task must be 'regression' or 'classification', got {task!r}")
@@ -57,14 +56,15 @@ def columns_for(path: str | Path, names: Sequence[str]) -> tuple[Rows, str | Non
     In CSV and Parquet the columns are found by name, in any order; in NPY and NPZ they are as many as names.
     Raises :class:`~sparelu.data.DataError` naming missing columns, and for values as in :func:`read_table`.
     """
-    file = _existing(path)
-    x, note = _format(file).inputs(file, names)
+    file = existing_file(path)
+    x, note = format_of(file).inputs(file, names)
     x = settled(x)
     check_numbers(x, names, str(file))
     return x, note
 
 
-def _existing(path: str | Path) -> Path:
+def existing_file(path: str | Path) -> Path:
+    """Return the path of a file that is there and not empty. Raises :class:`~sparelu.data.DataError`."""
     file = Path(path)
     if not file.exists():
         raise DataError(f"there is no file {str(file)!r}")
@@ -75,7 +75,8 @@ def _existing(path: str | Path) -> Path:
     return file
 
 
-def _format(file: Path) -> Format:
+def format_of(file: Path) -> Format:
+    """Return how a file is read, by its ending. Raises :class:`~sparelu.data.DataError` for another ending."""
     found = FORMATS.get(file.suffix.lower())
     if found is None:
         ending = f"the ending {file.suffix!r}" if file.suffix else "no ending"
@@ -96,17 +97,9 @@ def _read_columns(opened: Callable[[Path], ColumnFile], path: Path, target: str 
 
 def _column_inputs(opened: Callable[[Path], ColumnFile], path: Path, names: Sequence[str]) -> tuple[Rows, str | None]:
     file = opened(path)
-    if missing := [name for name in names if name not in file.names]:
-        listed = ", ".join(map(repr, missing[:10])) + (", ..." if len(missing) > 10 else "")
-        raise DataError(
-            f"{path} lacks {len(missing)} of the {len(names)} columns that the model reads: {listed}; for the first, "
-            f"{nearest(missing[0], file.names)}"
-        )
+    note = ignored(path, names, file.names)
     check_inputs(file, names)
-    wanted = set(names)
-    extra = [name for name in file.names if name not in wanted]
-    listed = ", ".join(map(repr, extra[:10])) + (", ..." if len(extra) > 10 else "")
-    return file.numbers(names), f"{len(extra)} column(s) are not inputs and are ignored: {listed}" if extra else None
+    return file.numbers(names), note
 
 
 FORMATS = {

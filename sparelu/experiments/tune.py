@@ -16,7 +16,7 @@ import torch
 from sparelu import catalogue
 from sparelu.data import Split
 from sparelu.experiments.options import Plan, check_select
-from sparelu.experiments.sweeps.sweep import Row, joblib_engine, run_row, sweep
+from sparelu.experiments.sweeps.sweep import Row, Table, joblib_engine, run_row, sweep
 from sparelu.experiments.trials.folds import fold_numbers
 from sparelu.experiments.trials.one_standard_error import Validated, best, choose_budget, read_loss
 from sparelu.experiments.trials.run_folder import DATA, RunFolder
@@ -73,7 +73,11 @@ def tune(
     request = {**trial.request(), "tune": plan.request()}
     with folder.opened({**request, DATA: rows.digest}, resume):
         losses = _FoldLosses(folder.path / TABLE, workers, watch, stop)
-        curve = choose_budget(_curve(named, plan, losses), plan.select)
+        try:
+            curve = choose_budget(_curve(named, plan, losses), plan.select)
+        except Refusal:
+            _forget_failures(losses.table)
+            raise
         taken = next(p for p in curve if p.chosen)
         final = replace(named, nonzeros=taken.nonzeros, settings=taken.settings)
         fitted = final.run(rows, checkpoint=Checkpoint(folder.checkpoint), resume=resume, watch=see, stop=stop)
@@ -83,6 +87,12 @@ def tune(
         notes = {"validation": [p.row() for p in curve], "folds": plan.folds, "select": plan.select}
         write_run(folder, fitted, [{**fitted.row(), "chosen": True}], rows, request, notes)
     return Tuned(fitted, curve, folder.path)
+
+
+def _forget_failures(table: Path) -> None:
+    """Remove a table without one result: other budgets are then asked of the same folder as if nothing had been."""
+    if all("error" in row for row in Table(table).rows()):
+        table.unlink(missing_ok=True)
 
 
 def _check(plan: Plan, trial: Trial, split: Split) -> None:

@@ -1,6 +1,9 @@
 """A network as plain NumPy and SciPy arrays."""
 
+import contextlib
 import io
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,9 @@ from scipy import sparse
 from sparelu.export.plain import plain
 from sparelu.networks.network import Layer, Network
 from sparelu.writing import write_atomically
+
+ARRAYS = {"data", "indices", "indptr", "shape", "bias", "format", "_is_array"}
+"""What the file of a layer holds."""
 
 
 def to_arrays(network: Network) -> dict[str, sparse.csr_array | np.ndarray]:
@@ -29,18 +35,32 @@ def to_arrays(network: Network) -> dict[str, sparse.csr_array | np.ndarray]:
 
 
 def to_numpy(network: Network, folder: str | Path) -> int:
-    """Write ``layer0.npz``, ``layer1.npz``, ... and ``skip.npz`` into ``folder``; the bytes written.
+    """Write the files of :func:`npz_files` into ``folder``; the bytes written.
+
+    Layer files of an earlier export that this network does not have are removed: those that hold what is written here.
+    """
+    at, files = Path(folder), npz_files(network)
+    for old in at.glob("*.npz"):
+        is_layer = old.stem == "skip" or re.fullmatch(r"layer\d+", old.stem)
+        if old.name not in files and is_layer and _holds_layer(old):
+            old.unlink()
+    return sum(write_atomically(at / name, content) for name, content in files.items())
+
+
+def _holds_layer(path: Path) -> bool:
+    """Say whether a file has the arrays of a layer, and no others."""
+    with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as file:
+        return {Path(name).stem for name in file.namelist()} == ARRAYS - ({"bias"} if path.stem == "skip" else set())
+    return False
+
+
+def npz_files(network: Network) -> dict[str, bytes]:
+    """Return ``layer0.npz``, ``layer1.npz``, ... and ``skip.npz``.
 
     Each opens with ``scipy.sparse.load_npz`` as the weight of :func:`to_arrays`, and with ``numpy.load`` as the
-    arrays ``data``, ``indices``, ``indptr``, ``shape`` and ``bias`` (the skip part has none). Layer files of an
-    earlier export that this network does not have are removed.
+    arrays ``data``, ``indices``, ``indptr``, ``shape`` and ``bias`` (the skip part has none).
     """
-    at = Path(folder)
-    layers = _named(plain(network, network.dtype))
-    for old in at.glob("*.npz"):
-        if old.stem not in layers and (old.stem == "skip" or old.stem.removeprefix("layer").isdigit()):
-            old.unlink()
-    return sum(write_atomically(at / f"{name}.npz", _npz(layer, name)) for name, layer in layers.items())
+    return {f"{name}.npz": _npz(layer, name) for name, layer in _named(plain(network, network.dtype)).items()}
 
 
 def _named(network: Network) -> dict[str, Layer]:

@@ -48,7 +48,20 @@ def to_c(
     names: Sequence[str] = (),
     classes: Sequence[Any] = (),
 ) -> Footprint:
-    """Write ``name.h`` and ``name.c`` into ``folder``: C99, float32, ``void name_predict(const float *x, float *out)``.
+    """Write ``name.h`` and ``name.c`` of :func:`c_files` into ``folder``.
+
+    Raises ``ValueError`` as that does.
+    """
+    files, cost = c_files(network, name, names=names, classes=classes)
+    for file, content in files.items():
+        write_atomically(Path(folder) / file, content)
+    return cost
+
+
+def c_files(
+    network: Network, name: str = "network", *, names: Sequence[str] = (), classes: Sequence[Any] = ()
+) -> tuple[dict[str, bytes], Footprint]:
+    """Return ``name.h`` and ``name.c``: C99, float32, ``void name_predict(const float *x, float *out)``.
 
     ``x`` holds the raw inputs, ``out`` receives the outputs of ``network``; they must not overlap. Tables are CSR: the
     values, the inputs they read and the number of values in each row, indices in the smallest type that holds them.
@@ -65,9 +78,7 @@ def to_c(
     parts = _parts(net)
     cost = _footprint(net, parts)
     about = _about(net, cost, names, classes)
-    write_atomically(Path(folder) / f"{name}.h", _header(net, name, about).encode())
-    write_atomically(Path(folder) / f"{name}.c", _source(net, parts, name).encode())
-    return cost
+    return {f"{name}.h": _header(net, name, about).encode(), f"{name}.c": _source(net, parts, name).encode()}, cost
 
 
 def _check_name(name: str) -> None:

@@ -33,7 +33,19 @@ def to_onnx(
     classes: Sequence[Any] = (),
     dtype: torch.dtype = torch.float32,
 ) -> int:
-    """Write ``network`` as an ONNX model with input ``x`` (n, inputs) and output ``scores`` (n, outputs); its bytes.
+    """Write the model of :func:`onnx_model` to ``path``; the bytes written."""
+    return write_atomically(Path(path), onnx_model(network, sparse, names=names, classes=classes, dtype=dtype))
+
+
+def onnx_model(
+    network: Network,
+    sparse: bool = False,
+    *,
+    names: Sequence[str] = (),
+    classes: Sequence[Any] = (),
+    dtype: torch.dtype = torch.float32,
+) -> bytes:
+    """Return ``network`` as an ONNX file with input ``x`` (n, inputs) and output ``scores`` (n, outputs).
 
     The graph gathers the inputs that are used, then alternates Gemm and Relu; convolutions are Conv on images made of
     the rows. With ``sparse`` a weight matrix is
@@ -53,7 +65,8 @@ def to_onnx(
     model = _model(graph, net, onnx)
     onnx.helper.set_model_props(model, _metadata(network, names, classes))
     onnx.checker.check_model(model)
-    return write_atomically(Path(path), model.SerializeToString())
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _model(graph: "_Graph", net: Network, onnx: ModuleType) -> Any:

@@ -32,6 +32,9 @@ from sparelu.method import Refusal
 from sparelu.outcome import Status
 from sparelu.run import versions
 
+BEGINNING = b'{"key": "'
+"""What a row begins with, which is all that is left of one that was torn at once."""
+
 
 def trial_key(trial: Task) -> str:
     """Return the address of a task, 16 hexadecimal digits."""
@@ -60,7 +63,8 @@ class Table:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from writing the table. Raises ``ValueError`` when one does."""
+        """Keep other processes from writing the table. Raises ``ValueError`` when one does, or it is none of ours."""
+        self._check()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
             try:
@@ -70,6 +74,15 @@ class Table:
                     f"{self.path}: another process is writing this table; wait, or give another one with --out"
                 ) from None
             yield
+
+    def _check(self) -> None:
+        """Raise ``ValueError`` for a file that holds something else than rows: nothing is added to it."""
+        if self.path.exists() and not self.path.is_file():
+            raise ValueError(f"{self.path} is no plain file: give a table of rows with --out")
+        if self.path.is_file() and self.path.stat().st_size and not self.rows():
+            with self.path.open("rb") as file:
+                if file.read(len(BEGINNING)) != BEGINNING[: self.path.stat().st_size]:
+                    raise ValueError(f"{self.path} holds no rows of a sweep: give another table with --out")
 
     def append(self, row: Row) -> None:
         """Add a row and flush it to disk."""

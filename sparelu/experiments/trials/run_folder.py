@@ -6,10 +6,11 @@ import fcntl
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sparelu import store
 from sparelu.digest import changed
@@ -28,6 +29,7 @@ MODEL, REQUEST, RESULT, HISTORY, CHECKPOINT, REPORT = (
 )
 
 
+LOCK = ".lock"
 DATA = "data_digest"
 """Entry of a request or a row: the digest of its data, which stands beside the address and is no part of it."""
 
@@ -71,32 +73,78 @@ class RunFolder:
     def opened(self, request: Mapping[str, Any], resume: bool) -> Iterator[None]:
         """Hold the folder for a run of ``request``: new, or the same request again with ``resume``.
 
-        Raises :class:`FolderError` when another process holds it, it holds another run or one on other data (the
-        request's entry :data:`DATA`, where both have one), or ``resume`` was not asked for.
+        A run that fails before it kept anything leaves no folder. Raises :class:`FolderError` as :meth:`check` and
+        :meth:`held` do.
         """
-        self._check(request, resume)
+        self.check(request, resume)
+        made = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
+        try:
+            with self.held():
+                self._write_json(REQUEST, request)
+                try:
+                    yield
+                except Exception:
+                    self._forget_if_empty()
+                    raise
+        finally:
+            with contextlib.suppress(OSError):  # there is something in it
+                if made:
+                    self.path.rmdir()
+
+    def _forget_if_empty(self) -> None:
+        """Remove the request, and folders without files, where nothing else was kept."""
+        if not self._kept():
+            (self.path / REQUEST).unlink(missing_ok=True)
+            for inner in sorted((p for p in self.path.rglob("*") if p.is_dir()), reverse=True):
+                inner.rmdir()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from writing the run, and remove what killed ones left unfinished in it.
+
+        Raises :class:`FolderError` when another process holds it.
+        """
+        with self._locked() as lock:
+            try:
+                remove_unfinished(self.path, f"**/.*{PART}")
+                yield
+            finally:
+                Path(lock.name).unlink(missing_ok=True)
+
+    def _locked(self) -> IO[str]:
+        """Return the lock, held; again where the process that held it removed it meanwhile."""
+        while True:
+            lock = (self.path / LOCK).open("w")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise FolderError(f"{self.path}: another process is writing this run; wait, or give --out") from None
-            remove_unfinished(self.path, f"**/.*{PART}")
-            self._write_json(REQUEST, request)
-            yield
-        (self.path / ".lock").unlink(missing_ok=True)
+                lock.close()
+                raise FolderError(f"{self.path}: another process is writing this run; wait until it ends") from None
+            if os.fstat(lock.fileno()).st_nlink:
+                return lock
+            lock.close()
 
-    def _check(self, request: Mapping[str, Any], resume: bool) -> None:
+    def check(self, request: Mapping[str, Any], resume: bool) -> None:
+        """Raise :class:`FolderError` where :meth:`opened` would: the folder is no run, or one that is not to go on.
+
+        That is another run, one on other data (the request's entry :data:`DATA`, where both have one), or one that has
+        kept something, without ``resume``.
+        """
         if not self.path.exists() or all(_is_trace(file) for file in self.path.iterdir()):
             return
         if not (self.path / REQUEST).is_file():
             raise FolderError(f"{self.path} is not empty and is not a run: give another folder with --out")
         if resume:
             self._check_same(self._read_json(REQUEST, check_request), json.loads(canonical_json(request)))
-        else:
+        elif self._kept():
             raise FolderError(
                 f"{self.path} already holds a run: add --resume to go on with it, or give another folder with --out"
             )
+
+    def _kept(self) -> bool:
+        """Say whether the run has left anything but its request."""
+        return any(file.is_file() and file.name != REQUEST and not _is_trace(file) for file in self.path.rglob("*"))
 
     def _check_same(self, held: dict[str, Any], request: dict[str, Any]) -> None:
         kept, found = (given.pop(DATA, None) for given in (held, request))
@@ -148,4 +196,4 @@ class RunFolder:
 
 def _is_trace(file: Path) -> bool:
     """Say whether a file is what a run leaves that was killed before it wrote its request."""
-    return file.name == ".lock" or (file.name.startswith(".") and file.name.endswith(PART))
+    return file.name == LOCK or (file.name.startswith(".") and file.name.endswith(PART))
