@@ -1,5 +1,6 @@
 """One row buys a method all contract tests: its name, quick settings, and the problems it must serve."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,14 +57,14 @@ def _images() -> tuple[Data, Budget]:
     return Data(x.reshape(90, 20), label.astype(int), "classification", image=(5, 4)), budget
 
 
-PROBLEMS: dict[str, Callable[[], tuple[Data, Budget]]] = {
-    "planted": _planted,
-    "two targets": _two_targets,
-    "classes": _classes,
-    "two classes": _two_classes,
-    "one input": _one_input,
-    "few points": _few_points,
-    "images": _images,
+PROBLEMS: dict[str, Callable[[], tuple[Data, Budget]]] = {  # each is made once: the laws share fits on it
+    "planted": functools.cache(_planted),
+    "two targets": functools.cache(_two_targets),
+    "classes": functools.cache(_classes),
+    "two classes": functools.cache(_two_classes),
+    "one input": functools.cache(_one_input),
+    "few points": functools.cache(_few_points),
+    "images": functools.cache(_images),
 }
 DENSE = tuple(name for name in PROBLEMS if name != "images")
 
