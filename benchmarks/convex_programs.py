@@ -11,7 +11,7 @@ import numpy as np
 from sparelu.convex.cones import ConeNorm, Cones
 from sparelu.convex.isometry import half_space_gate, linear_isometry, probability_of_a_half_space, recover_linear
 from sparelu.convex.loss import Squared
-from sparelu.convex.newton import minimise, start_point
+from sparelu.convex.newton import minimise_program, start_point
 from sparelu.convex.patterns import Patterns, draw_patterns
 from sparelu.convex.penalties import GroupNorm, Penalty, block_norms
 from sparelu.convex.program import Design, Program
@@ -68,7 +68,7 @@ def gap_row(n: int, d: int, patterns: int, cones: bool, tolerance: float, rival:
     norm: Penalty = GroupNorm(PENALTY)
     if cones:
         norm = ConeNorm(PENALTY, Cones(design.x, design.patterns), program.pattern)
-    *_, point = minimise(program, norm, start_point(program), tolerance)
+    *_, point = minimise_program(program, norm, start_point(program), tolerance)
     row = {"newton_seconds": time.process_time() - start, "gap": point.gap, "objective": point.primal}
     row["neurons"] = float(point.blocks.any(axis=(1, 2)).sum())
     if rival:

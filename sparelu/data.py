@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sparelu.budget import Budget as Budget
-from sparelu.digest import BlockHashes, joined
+from sparelu.digest import BlockHashes, join_digests
 from sparelu.moments import Moments
 from sparelu.networks.network import Layer, Network
 from sparelu.runtime.distributed import ALONE, Ranks
@@ -312,7 +312,7 @@ class Split:
     @property
     def digest(self) -> str:
         """Return what the rows of both parts are by their content, as :attr:`Data.digest` has it."""
-        return self.train.digest if self.scored == "training" else joined(self.train.digest, self.test.digest)
+        return self.train.digest if self.scored == "training" else join_digests(self.train.digest, self.test.digest)
 
     def share(self, ranks: Ranks) -> "Split":
         """Share both parts as :meth:`Data.share` has them."""

@@ -73,7 +73,7 @@ def _hex(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:HEX]
 
 
-def joined(first: str, second: str) -> str:
+def join_digests(first: str, second: str) -> str:
     """Return the digest of two sets of rows together, training and test rows, part by part."""
     return "-".join(_hex(f"{a}{b}".encode()) for a, b in zip(first.split("-"), second.split("-"), strict=True))
 

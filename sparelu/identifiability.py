@@ -26,7 +26,7 @@ PAPER = "Fridovich-Keil and Pilanci, A recovery guarantee for sparse neural netw
 
 
 @dataclass(frozen=True, eq=False)
-class Support:
+class SupportColumns:
     """Columns of a one-hidden-layer network: generators and biases of neurons, the (neuron, coordinate) pairs, linear.
 
     ``generators`` (m, d), ``biases`` (m,); ``neuron`` and ``coordinate`` (s,); ``linear`` (l,) are the coordinates of
@@ -40,7 +40,7 @@ class Support:
     linear: np.ndarray
 
     @classmethod
-    def of(cls, network: Network) -> "Support":
+    def of(cls, network: Network) -> "SupportColumns":
         """Read the support of a network as it stands, over the inputs in use; without weights, no column."""
         hidden = network.layers[0].to(torch.float64, "cpu")
         w = hidden.dense().numpy()
@@ -107,7 +107,7 @@ class Identifiability:
 
 def identifiability(network: Network) -> Identifiability:
     """Find pairs of neurons of the first layer whose hyperplanes agree to 1e-9, the tolerance of the canonical form."""
-    s = Support.of(network)
+    s = SupportColumns.of(network)
     vectors = np.column_stack([s.generators, s.biases])
     unit = vectors / np.linalg.norm(s.generators, axis=1, keepdims=True)
     patterns: dict[bytes, list[int]] = {}
@@ -168,7 +168,7 @@ def extremes(gram: np.ndarray) -> tuple[float, float]:
     return (0.0 if values[0] <= 10 * rounding else float(values[0])), float(values[-1])
 
 
-def sample_size(support: Support, alpha: float, delta: float, inputs: int) -> float:
+def sample_size(support: SupportColumns, alpha: float, delta: float, inputs: int) -> float:
     """Return (k/alpha)^2 (s log(e p d / s) + log 1/delta), k the neurons of the support and p d its dictionary.
 
     So many rows, times an absolute constant that is not known, suffice for restricted strong convexity at level s
@@ -187,7 +187,7 @@ def unsuited(network: Network) -> str | None:
     skip = 0 if network.skip is None else network.inputs
     if hidden.nonzeros + skip > SUPPORT_LIMIT:
         return f"a support of {hidden.nonzeros + skip:,} columns is too large: at most {SUPPORT_LIMIT:,} (s^3 work)"
-    support = Support.of(network.canonical())
+    support = SupportColumns.of(network.canonical())
     places = len(support.biases) * (support.generators.shape[1] + 1)
     if support.biases.any() and places > BIASED_LIMIT:
         return f"with biases the Gram matrix has {places:,} columns before selection: at most {BIASED_LIMIT:,}"
@@ -203,7 +203,7 @@ def condition(network: Network, data: Data | None, delta: float) -> Certificate:
     :func:`unsuited` has no word against.
     """
     net = network.canonical()
-    support = Support.of(net)
+    support = SupportColumns.of(net)
     alpha, beta = extremes(support.gram())
     premises = [_identified(network, alpha)]
     if data is not None:
@@ -225,7 +225,7 @@ def _identified(network: Network, alpha: float) -> Assumption:
     return Assumption("the columns of the canonical support are independent", state, evidence)
 
 
-def _rows(support: Support, alpha: float, data: Data, delta: float) -> Assumption:
+def _rows(support: SupportColumns, alpha: float, data: Data, delta: float) -> Assumption:
     need = sample_size(support, alpha, delta, data.inputs)
     words = f"n = {data.n}; a constant that is not known times {need:.3g}"
     text = "rows are enough: n >= C (k/alpha)^2 (s log(e p d/s) + log 1/delta)"
@@ -256,7 +256,7 @@ def _empirical(net: Network, data: Data) -> Assumption:
 
     More rows cannot make columns dependent, so rows are added up only until the columns are seen to be independent.
     """
-    support = Support.of(net)
+    support = SupportColumns.of(net)
     hidden: Layer = net.layers[0].to(torch.float64, "cpu")
     w, b = hidden.dense().numpy(), hidden.dense_bias().numpy()
     live = w.any(axis=1)

@@ -1,7 +1,4 @@
-"""One word for one thing: names are not used twice, and docstrings open with a verb.
-
-Homonyms still to be renamed are listed here and only get fewer: one that is a homonym no more must leave the list.
-"""
+"""One word for one thing: names are not used twice, and docstrings open with a verb."""
 
 import ast
 from pathlib import Path
@@ -16,14 +13,6 @@ INTERFACES = {
 }
 """Names that several modules define on purpose, and why."""
 
-IN_MOTION = ("recover", "train", "convex")
-"""Folders that are being renamed: of the homonyms that have a place there, only the number is held, and only falls."""
-
-LEFT = 34
-
-TO_RENAME = {"joined", "plain"}
-"""Homonyms that are left elsewhere."""
-
 MOST_WITHOUT = 0.1
 """Share of the docstrings of a folder that may open otherwise than with a verb."""
 
@@ -35,19 +24,10 @@ def _room(source: house.Source) -> str:
     return "/".join(source.path.relative_to(house.PACKAGE).parts[:-1][:1])
 
 
-def _in_motion(places: list[str]) -> bool:
-    return any(place.split("/")[1] in IN_MOTION for place in places)
-
-
 def test_no_name_means_two_things() -> None:
     found = house.homonyms(SOURCES)
-    new = {name: where for name, where in found.items() if name not in INTERFACES and not _in_motion(where)}
-    assert {name: where for name, where in new.items() if name not in TO_RENAME} == {}, "give one a name of its own"
-    assert sum(_in_motion(where) for where in found.values()) <= LEFT
-
-
-def test_what_is_meant_twice_is_still_there() -> None:
-    assert set(INTERFACES) <= set(house.homonyms(SOURCES))
+    assert {name: where for name, where in found.items() if name not in INTERFACES} == {}, "give one a name of its own"
+    assert set(INTERFACES) <= set(found), "a name that is no homonym any more leaves the list"
 
 
 @pytest.mark.parametrize("room", sorted({_room(s) for s in SOURCES}))

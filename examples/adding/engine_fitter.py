@@ -20,7 +20,7 @@ from sparelu.train.fit.sparsifier_methods import (
 from sparelu.train.fit.training import FLOOR, RATE, Training
 from sparelu.train.fit.with_sparsifier import SparsifierRun
 from sparelu.train.sparsifier.scores import at_random, by_magnitude_of_its_sign
-from sparelu.train.sparsifier.sparsifier import Rule, Sparsifier
+from sparelu.train.sparsifier.sparsifier import Sparsifier, UpdateRule
 
 
 @dataclass(frozen=True)
@@ -46,5 +46,5 @@ class SignedSETTraining(Training):
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
         """Draw the support, say what moves it, and how the step size falls."""
-        moving = partial(Sparsifier, rule=Rule(by_magnitude_of_its_sign, at_random), plan=explore(self))
+        moving = partial(Sparsifier, rule=UpdateRule(by_magnitude_of_its_sign, at_random), plan=explore(self))
         return SparsifierRun(self, start_at_random(self, moving), data, budget, rng, start)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sparelu.convex.arrangement import enumerate_patterns
-from sparelu.convex.newton import Point, minimise, start_point, warm_point
+from sparelu.convex.newton import PrimalDualPoint, minimise_program, start_point, warm_point
 from sparelu.convex.patterns import Patterns, draw_patterns, largest_count
 from sparelu.convex.penalties import Penalty
 from sparelu.convex.program import Program
-from sparelu.convex.rows import Neurons, Table
+from sparelu.convex.rows import ProductNeurons, TrainingTable
 from sparelu.convex.stage import Stage, memory_needed, memory_of_machine
-from sparelu.convex.within_budget import count_weights, refit_outputs, truncate_neurons
+from sparelu.convex.within_budget import count_weights, refit_scales, truncate_neurons
 from sparelu.data import Budget, Data
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.outcome import Assumption, Certificate, Iterate, State, Status
@@ -40,19 +40,21 @@ class ConvexFitter(Fitter, ABC):
     ratio: float = setting(3e-3, "least penalty of the path as a share of the largest useful", above=0.0, below=1.0)
 
     @abstractmethod
-    def programs(self, table: Table, patterns: Patterns, penalty: float) -> list[tuple[Program, Penalty]]:
+    def programs(self, table: TrainingTable, patterns: Patterns, penalty: float) -> list[tuple[Program, Penalty]]:
         """Return the programs whose solutions together are the network, each with its penalty."""
 
     @abstractmethod
-    def neurons(self, table: Table, patterns: Patterns, points: tuple[Point, ...]) -> Neurons:
+    def neurons(self, table: TrainingTable, patterns: Patterns, points: tuple[PrimalDualPoint, ...]) -> ProductNeurons:
         """Return the ReLU neurons of the programs' solutions."""
 
     @abstractmethod
-    def priced(self, table: Table, stage: Stage, everything: Patterns | None, rng: np.random.Generator) -> "Pricing":
+    def priced(
+        self, table: TrainingTable, stage: Stage, everything: Patterns | None, rng: np.random.Generator
+    ) -> "Pricing":
         """Look for patterns outside the programs that would lower the objective."""
 
     @abstractmethod
-    def claims(self, table: Table, stage: Stage, neurons: Neurons) -> tuple[Certificate, ...]:
+    def claims(self, table: TrainingTable, stage: Stage, neurons: ProductNeurons) -> tuple[Certificate, ...]:
         """State what is proved of the neurons handed out."""
 
     def refuses(self, data: Data, budget: Budget) -> str | None:
@@ -73,7 +75,7 @@ class ConvexFitter(Fitter, ABC):
         self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None = None
     ) -> Generator[Iterate, None, Status]:
         """Yield after every outer Newton step: the gap against time is in the history."""
-        table = Table.of(data, self.biases)
+        table = TrainingTable.of(data, self.biases)
         everything = _all_patterns(table.x)
         stage = self._first(table, rng) if start is None else Stage.read(start)
         if start is not None:
@@ -92,7 +94,7 @@ class ConvexFitter(Fitter, ABC):
                 yield self._iterate(table, stage, budget, data)
         return Status.converged if stage.gap <= self.tolerance else Status.max_steps
 
-    def _first(self, table: Table, rng: np.random.Generator) -> Stage:
+    def _first(self, table: TrainingTable, rng: np.random.Generator) -> Stage:
         patterns = draw_patterns(table.x, self.patterns, rng)
         largest = self.largest_penalty(table, patterns)
         if self.penalty is not None:
@@ -100,7 +102,7 @@ class ConvexFitter(Fitter, ABC):
         down = np.geomspace(1.0, self.ratio, PATH + 1)[1:]
         return Stage(patterns, tuple((largest * down).tolist()), largest)
 
-    def largest_penalty(self, table: Table, patterns: Patterns) -> float:
+    def largest_penalty(self, table: TrainingTable, patterns: Patterns) -> float:
         """Return the least penalty at which the empty network is optimal on these patterns.
 
         Without ridge columns it is the dual norm at outputs zero. With them the output bias depends on the penalty, so
@@ -115,7 +117,7 @@ class ConvexFitter(Fitter, ABC):
                 break
         return found
 
-    def _solve(self, table: Table, stage: Stage) -> Iterator[Stage]:
+    def _solve(self, table: TrainingTable, stage: Stage) -> Iterator[Stage]:
         for o, (program, norm) in enumerate(self.programs(table, stage.patterns, stage.penalty)):
             if o < len(stage.points) - 1:
                 continue
@@ -124,17 +126,17 @@ class ConvexFitter(Fitter, ABC):
                 norm.restore(stage.kept)
             else:
                 point = self._warm(program, norm, stage, o)
-            for later in minimise(program, norm, point, self.tolerance):
+            for later in minimise_program(program, norm, point, self.tolerance):
                 stage = replace(stage, points=(*stage.points[:o], later), kept=norm.state())
                 yield stage
 
-    def _warm(self, program: Program, norm: Penalty, stage: Stage, o: int) -> Point:
+    def _warm(self, program: Program, norm: Penalty, stage: Stage, o: int) -> PrimalDualPoint:
         if o >= len(stage.before) or not np.isfinite(stage.before[o].dual):
             return start_point(program)
         last = stage.before[o]
         return warm_point(program, norm, last.blocks, last.feasible, last.sigma, stage.step_down)
 
-    def _next(self, table: Table, stage: Stage, budget: Budget, data: Data) -> Stage:
+    def _next(self, table: TrainingTable, stage: Stage, budget: Budget, data: Data) -> Stage:
         """Go to the next penalty while the network keeps the budget; the last that does is chosen."""
         neurons = self.neurons(table, stage.patterns, stage.points)
         kept = self._keeps(neurons, budget, data)
@@ -144,12 +146,12 @@ class ConvexFitter(Fitter, ABC):
             return replace(stage, finished=True, found=neurons)
         return replace(stage, number=stage.number + 1, round=0, before=stage.points, points=(), kept={})
 
-    def _keeps(self, neurons: Neurons, budget: Budget, data: Data) -> bool:
+    def _keeps(self, neurons: ProductNeurons, budget: Budget, data: Data) -> bool:
         allowed = budget.count(data.inputs, data.outputs)
         few = allowed is None or count_weights(neurons, self.biases) <= allowed
         return few and len(neurons.u) <= budget.hidden[0]
 
-    def delivered(self, table: Table, stage: Stage, budget: Budget, data: Data) -> Neurons:
+    def delivered(self, table: TrainingTable, stage: Stage, budget: Budget, data: Data) -> ProductNeurons:
         """Return neurons within the budget: the optimum itself where it fits.
 
         On a path the optimum of the last penalty that fits competes with that of the next, cut to the budget and
@@ -160,13 +162,13 @@ class ConvexFitter(Fitter, ABC):
             return now
         allowed = budget.count(data.inputs, data.outputs)
         cut = truncate_neurons(now, budget.hidden[0], allowed, self.biases)
-        cut = refit_outputs(cut, table, stage.penalty)
+        cut = refit_scales(cut, table, stage.penalty)
         if stage.chosen_number == stage.number or not stage.chosen:
             return cut
         whole = self.neurons(table, stage.patterns, stage.chosen)
         return min((whole, cut), key=lambda found: found.objective(table, stage.penalty))
 
-    def _iterate(self, table: Table, stage: Stage, budget: Budget, data: Data) -> Iterate:
+    def _iterate(self, table: TrainingTable, stage: Stage, budget: Budget, data: Data) -> Iterate:
         numbers = {
             "penalty": stage.penalty,
             "gap": stage.gap,
@@ -202,7 +204,9 @@ def _all_patterns(x: np.ndarray) -> Patterns | None:
     return enumerate_patterns(x)
 
 
-def distance_claim(fitter: ConvexFitter, table: Table, stage: Stage, neurons: Neurons, program: str) -> Certificate:
+def distance_claim(
+    fitter: ConvexFitter, table: TrainingTable, stage: Stage, neurons: ProductNeurons, program: str
+) -> Certificate:
     """State how far the objective of the neurons is above the optimum of the programs.
 
     A dual point that is priced p > 1 somewhere is feasible when divided by p; D is concave with D(0) = 0, so that the

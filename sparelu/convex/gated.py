@@ -8,11 +8,11 @@ from sparelu.convex.cones import Cones
 from sparelu.convex.decompose import decompose
 from sparelu.convex.directions import search_directions
 from sparelu.convex.fit import ConvexFitter, Pricing, distance_claim, patterns_premise
-from sparelu.convex.newton import Point
+from sparelu.convex.newton import PrimalDualPoint
 from sparelu.convex.patterns import Patterns, draw_gates
 from sparelu.convex.penalties import GroupNorm, Penalty, SparseGroupNorm, block_norms
 from sparelu.convex.program import Design, Program
-from sparelu.convex.rows import Neurons, Table
+from sparelu.convex.rows import ProductNeurons, TrainingTable
 from sparelu.convex.stage import Stage
 from sparelu.method import setting
 from sparelu.outcome import Assumption, Certificate
@@ -46,13 +46,13 @@ class Gated(ConvexFitter):
     )
     rounds: int = setting(0, "rounds in which patterns that are priced above the penalty are added", low=0)
 
-    def programs(self, table: Table, patterns: Patterns, penalty: float) -> list[tuple[Program, Penalty]]:
+    def programs(self, table: TrainingTable, patterns: Patterns, penalty: float) -> list[tuple[Program, Penalty]]:
         design, k = Design(table.x, patterns), table.loss.y.shape[1]
         losses = [table.loss] if self.joint else [table.loss.column(o) for o in range(k)]
         norm = SparseGroupNorm(penalty, penalty * self.entries) if self.entries else GroupNorm(penalty)
         return [(Program.gated(design, loss, penalty, table.ridge), norm) for loss in losses]
 
-    def neurons(self, table: Table, patterns: Patterns, points: tuple[Point, ...]) -> Neurons:
+    def neurons(self, table: TrainingTable, patterns: Patterns, points: tuple[PrimalDualPoint, ...]) -> ProductNeurons:
         found: list[tuple[np.ndarray, float, int]] = []
         constant, o = np.zeros(table.loss.y.shape[1]), 0
         for point in points:
@@ -65,11 +65,13 @@ class Gated(ConvexFitter):
                     found += [(u, s, o) for u, s in zip(pair, (1.0, -1.0), strict=True) if u.any()]
                 o += 1
         if not found:
-            return Neurons(np.empty((0, table.x.shape[1])), np.empty(0), np.empty(0, np.int64), constant)
+            return ProductNeurons(np.empty((0, table.x.shape[1])), np.empty(0), np.empty(0, np.int64), constant)
         u, sign, output = zip(*found, strict=True)
-        return Neurons(np.stack(u), np.array(sign), np.array(output, dtype=np.int64), constant)
+        return ProductNeurons(np.stack(u), np.array(sign), np.array(output, dtype=np.int64), constant)
 
-    def priced(self, table: Table, stage: Stage, everything: Patterns | None, rng: np.random.Generator) -> Pricing:
+    def priced(
+        self, table: TrainingTable, stage: Stage, everything: Patterns | None, rng: np.random.Generator
+    ) -> Pricing:
         """Price gates: all of them where the rows have rank three at most, else those that local searches meet."""
         patterns, worst, searches = stage.patterns, 0.0, 0
         if not self.rounds or self.entries:
@@ -93,7 +95,7 @@ class Gated(ConvexFitter):
                 patterns = patterns.add(more)
         return Pricing(patterns, worst, searches, everything is not None and worst <= 1 + self.tolerance)
 
-    def claims(self, table: Table, stage: Stage, neurons: Neurons) -> tuple[Certificate, ...]:
+    def claims(self, table: TrainingTable, stage: Stage, neurons: ProductNeurons) -> tuple[Certificate, ...]:
         solved = Certificate(
             f"relative duality gap of the gated program, objective {stage.primal:.9g} at penalty {stage.penalty:.6g}; "
             f"the empty network is optimal from penalty {stage.largest:.6g} on",

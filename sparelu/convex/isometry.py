@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.optimize import linprog
 
 from sparelu.convex.loss import Squared
-from sparelu.convex.newton import minimise, start_point
+from sparelu.convex.newton import minimise_program, start_point
 from sparelu.convex.patterns import Patterns, distinct_patterns
 from sparelu.convex.penalties import GroupNorm
 from sparelu.convex.program import Design, Program
@@ -103,7 +103,7 @@ def recover_linear(
     joined = ones.add(patterns)
     loss = Squared(y[:, None] * 1.0, np.ones(len(x)))
     program = Program.gated(Design(x, joined), loss, penalty, np.empty((len(x), 0)))
-    *_, point = minimise(program, GroupNorm(penalty), start_point(program), 1e-9)
+    *_, point = minimise_program(program, GroupNorm(penalty), start_point(program), 1e-9)
     blocks = point.blocks[:, :, 0]
     first = blocks[0] / (2 if shared else 1)
     rest = np.vstack([first[None], blocks[1:]]) if shared else blocks[1:]

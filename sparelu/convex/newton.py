@@ -36,7 +36,7 @@ HALVINGS = 30
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
+class PrimalDualPoint:
     """Where the search stands: multipliers ``u`` (b, d, k), dual point ``theta`` (n, k), step ``sigma``, ``steps``.
 
     ``blocks`` and ``ridge`` are the best primal solution met, with objective ``primal``; ``feasible`` is the dual point
@@ -63,13 +63,13 @@ class Point:
         return max(self.primal - self.dual, 0.0) / scale if np.isfinite(self.primal) else np.inf
 
 
-def start_point(program: Program) -> Point:
+def start_point(program: Program) -> PrimalDualPoint:
     """Return the empty network, its dual point, and a step for which both parts of H are of one size."""
     n, d = program.design.x.shape
     k = program.loss.y.shape[1]
     theta, sigma = program.empty_dual_point(), _balanced_sigma(program)
     empty = np.zeros((len(program.pattern), d, k))
-    return Point(empty, theta, sigma, empty, np.zeros((program.ridge.shape[1], k)), np.zeros_like(theta))
+    return PrimalDualPoint(empty, theta, sigma, empty, np.zeros((program.ridge.shape[1], k)), np.zeros_like(theta))
 
 
 def _balanced_sigma(program: Program) -> float:
@@ -79,7 +79,7 @@ def _balanced_sigma(program: Program) -> float:
 
 def warm_point(
     program: Program, penalty: Penalty, blocks: Blocks, feasible: Outputs, sigma: float, share: float
-) -> Point:
+) -> PrimalDualPoint:
     """Return the start that the solution of a nearby program gives: fewer patterns, or ``share`` of its penalty less.
 
     Blocks beyond those given are zero. ``sigma``, where that program ended, is lowered half the way to a cold start,
@@ -99,7 +99,9 @@ def warm_point(
     return replace(fresh, u=u, theta=theta, sigma=max(sigma, fresh.sigma), blocks=u)
 
 
-def minimise(program: Program, penalty: Penalty, start: Point, tolerance: float, outer: int = 60) -> Iterator[Point]:
+def minimise_program(
+    program: Program, penalty: Penalty, start: PrimalDualPoint, tolerance: float, outer: int = 60
+) -> Iterator[PrimalDualPoint]:
     """Yield a point after every outer step, until the relative gap is below ``tolerance`` or ``outer`` are used.
 
     The best primal and dual values so far are kept: the gap never rises. From a point that was yielded, what follows
@@ -116,12 +118,12 @@ def minimise(program: Program, penalty: Penalty, start: Point, tolerance: float,
 class _Search:
     """The inner minimisation of psi, with the best primal and dual values met."""
 
-    def __init__(self, program: Program, penalty: Penalty, best: Point) -> None:
+    def __init__(self, program: Program, penalty: Penalty, best: PrimalDualPoint) -> None:
         self.program, self.penalty, self.best = program, penalty, best
         self.largest = _balanced_sigma(program) * LARGEST_RATIO
         self.loss = program.loss
 
-    def outer_step(self, point: Point, tolerance: float) -> Point:
+    def outer_step(self, point: PrimalDualPoint, tolerance: float) -> PrimalDualPoint:
         theta, sigma, steps = point.theta, point.sigma, point.steps
         g = self.program.correlate(theta)
         w = point.u + sigma * g
@@ -159,7 +161,7 @@ class _Search:
         return np.asarray(f - self.loss.outputs(theta))
 
     def _line_search(
-        self, point: Point, theta: Outputs, g: Blocks, u: Blocks, step: Outputs, slope: float
+        self, point: PrimalDualPoint, theta: Outputs, g: Blocks, u: Blocks, step: Outputs, slope: float
     ) -> tuple[Outputs, Blocks, Blocks, Blocks] | None:
         """Return the first of t, t/2, ... that decreases psi enough, None when rounding hides the decrease."""
         sigma = point.sigma

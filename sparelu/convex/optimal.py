@@ -8,7 +8,7 @@ import torch
 from sparelu.convex.cones import ConeNorm, Cones
 from sparelu.convex.dual_bound import all_patterns, bound_price
 from sparelu.convex.loss import Loss, Separable
-from sparelu.convex.newton import minimise, start_point
+from sparelu.convex.newton import minimise_program, start_point
 from sparelu.convex.patterns import Patterns, draw_patterns
 from sparelu.convex.program import Design, Program
 from sparelu.convex.rows import training_loss
@@ -166,6 +166,6 @@ def _from_programs(case: _Case, loss: Separable, count: int, rng: np.random.Gene
     for o in range(loss.y.shape[1]):
         program = Program.relu(design, loss.column(o), case.penalty, case.ridge)
         norm = ConeNorm(case.penalty, cones, program.pattern)
-        *_, point = minimise(program, norm, start_point(program), SOLVED)
+        *_, point = minimise_program(program, norm, start_point(program), SOLVED)
         theta[:, o], objective = point.feasible[:, 0], objective + point.primal
     return theta, objective

@@ -8,11 +8,11 @@ from sparelu.convex.cones import FREE, ConeNorm, Cones
 from sparelu.convex.decompose import prune_to_rank
 from sparelu.convex.directions import search_directions
 from sparelu.convex.fit import ConvexFitter, Pricing, distance_claim
-from sparelu.convex.newton import Point
+from sparelu.convex.newton import PrimalDualPoint
 from sparelu.convex.patterns import Patterns, draw_gates
 from sparelu.convex.penalties import Penalty, block_norms
 from sparelu.convex.program import Design, Program
-from sparelu.convex.rows import Neurons, Table
+from sparelu.convex.rows import ProductNeurons, TrainingTable
 from sparelu.convex.stage import Stage
 from sparelu.method import setting
 from sparelu.outcome import Certificate
@@ -39,7 +39,7 @@ class Convex(ConvexFitter):
 
     rounds: int = setting(5, "rounds in which patterns that are priced above the penalty are added", low=0)
 
-    def programs(self, table: Table, patterns: Patterns, penalty: float) -> list[tuple[Program, Penalty]]:
+    def programs(self, table: TrainingTable, patterns: Patterns, penalty: float) -> list[tuple[Program, Penalty]]:
         design, cones = Design(table.x, patterns), Cones(table.x, patterns)
         found: list[tuple[Program, Penalty]] = []
         for o in range(table.loss.y.shape[1]):
@@ -47,7 +47,7 @@ class Convex(ConvexFitter):
             found.append((program, ConeNorm(penalty, cones, program.pattern)))
         return found
 
-    def neurons(self, table: Table, patterns: Patterns, points: tuple[Point, ...]) -> Neurons:
+    def neurons(self, table: TrainingTable, patterns: Patterns, points: tuple[PrimalDualPoint, ...]) -> ProductNeurons:
         """Return the blocks as neurons; where their outputs depend on each other, fewer of the same sum."""
         k = table.loss.y.shape[1]
         u, sign, output, constant = (
@@ -67,9 +67,11 @@ class Convex(ConvexFitter):
             sign.append(side)
             output.append(np.full(len(blocks), o))
             constant[o] = point.ridge.sum()
-        return Neurons(np.vstack(u), np.concatenate(sign), np.concatenate(output), constant)
+        return ProductNeurons(np.vstack(u), np.concatenate(sign), np.concatenate(output), constant)
 
-    def priced(self, table: Table, stage: Stage, everything: Patterns | None, rng: np.random.Generator) -> Pricing:
+    def priced(
+        self, table: TrainingTable, stage: Stage, everything: Patterns | None, rng: np.random.Generator
+    ) -> Pricing:
         """Price directions: exactly over all patterns where they were enumerated, else by local searches."""
         patterns, worst, searches, limit = stage.patterns, 0.0, 0, stage.penalty * (1 + self.tolerance)
         fresh = []
@@ -93,7 +95,7 @@ class Convex(ConvexFitter):
                 patterns = patterns.add(more)
         return Pricing(patterns, worst, searches, everything is not None and worst <= 1 + self.tolerance)
 
-    def claims(self, table: Table, stage: Stage, neurons: Neurons) -> tuple[Certificate, ...]:
+    def claims(self, table: TrainingTable, stage: Stage, neurons: ProductNeurons) -> tuple[Certificate, ...]:
         return (distance_claim(self, table, stage, neurons, "two-layer ReLU network (one output a neuron)"),)
 
 

@@ -11,7 +11,7 @@ from sparelu.networks.network import Network, zero_network
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class TrainingTable:
     """Rows ``x`` (n, d), with a last column of ones where neurons have ``biases``, and the loss of all outputs.
 
     Biases count like weights: weight decay as optimisers apply it shrinks both. The output bias is then a weight of the
@@ -24,7 +24,7 @@ class Table:
     ridge: Float[np.ndarray, "n q"]
 
     @classmethod
-    def of(cls, data: Data, biases: bool) -> "Table":
+    def of(cls, data: Data, biases: bool) -> "TrainingTable":
         """Read all rows in float64."""
         x = np.asarray(data.x[:], dtype=np.float64)
         n = len(x)
@@ -56,7 +56,7 @@ def training_loss(data: Data) -> Loss:
 
 
 @dataclass(frozen=True, eq=False)
-class Neurons:
+class ProductNeurons:
     """Neurons as products ``u`` (m, d) = |v_j| w_j with ``sign`` (m,) and the ``output`` (m,) that each feeds.
 
     ``constant`` (k,) are the output biases. With w = u / sqrt|u| and v = sign sqrt|u| weight decay is least:
@@ -76,14 +76,14 @@ class Neurons:
             f[:, o] += z[:, self.output == o].sum(axis=1)
         return f
 
-    def objective(self, table: Table, penalty: float) -> float:
+    def objective(self, table: TrainingTable, penalty: float) -> float:
         """Compute loss + penalty / 2 (sum of the squares of all weights and biases)."""
         weights = float(np.linalg.norm(self.u, axis=1).sum()) + 0.5 * float((self.constant**2).sum())
         return table.loss.value(self.outputs(table.x)) + penalty * weights
 
-    def take(self, kept: np.ndarray) -> "Neurons":
+    def take(self, kept: np.ndarray) -> "ProductNeurons":
         """Return the named neurons alone."""
-        return Neurons(self.u[kept], self.sign[kept], self.output[kept], self.constant)
+        return ProductNeurons(self.u[kept], self.sign[kept], self.output[kept], self.constant)
 
     def network(self, biases: bool) -> Network:
         """Return the network, weights balanced."""

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparelu.convex.newton import Point
+from sparelu.convex.newton import PrimalDualPoint
 from sparelu.convex.patterns import Patterns
-from sparelu.convex.rows import Neurons
+from sparelu.convex.rows import ProductNeurons
 from sparelu.outcome import State
 
 
@@ -29,16 +29,16 @@ class Stage:
     largest: float
     number: int = 0
     round: int = 0
-    points: tuple[Point, ...] = ()
-    before: tuple[Point, ...] = ()
-    chosen: tuple[Point, ...] = ()
+    points: tuple[PrimalDualPoint, ...] = ()
+    before: tuple[PrimalDualPoint, ...] = ()
+    chosen: tuple[PrimalDualPoint, ...] = ()
     chosen_number: int = -1
     kept: Mapping[str, np.ndarray] = field(default_factory=dict)
     price: float = 0.0
     searches: int = 0
     proved: bool = False
     finished: bool = False
-    found: Neurons | None = None
+    found: ProductNeurons | None = None
     """The neurons of the last points of a finished fit, which are not written down but made again."""
 
     @property
@@ -111,16 +111,16 @@ class Stage:
         return cls(**values)
 
 
-def _write_point(point: Point) -> dict[str, Any]:
+def _write_point(point: PrimalDualPoint) -> dict[str, Any]:
     numbers = [point.sigma, point.primal, point.dual, point.steps, point.outer, point.stalled]
     arrays = {name: _tensor(getattr(point, name)) for name in ("u", "theta", "blocks", "ridge", "feasible")}
     return {**arrays, "numbers": torch.tensor(numbers, dtype=torch.float64)}
 
 
-def _read_point(state: Mapping[str, Any]) -> Point:
-    arrays = {f.name: _array(state[f.name]) for f in fields(Point) if f.name in state}
+def _read_point(state: Mapping[str, Any]) -> PrimalDualPoint:
+    arrays = {f.name: _array(state[f.name]) for f in fields(PrimalDualPoint) if f.name in state}
     sigma, primal, dual, steps, outer, stalled = torch.as_tensor(state["numbers"]).tolist()
-    return Point(
+    return PrimalDualPoint(
         sigma=sigma, primal=primal, dual=dual, steps=int(steps), outer=int(outer), stalled=bool(stalled), **arrays
     )
 

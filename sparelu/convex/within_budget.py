@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import minimize
 
-from sparelu.convex.rows import Neurons, Table
+from sparelu.convex.rows import ProductNeurons, TrainingTable
 
 
-def truncate_neurons(neurons: Neurons, width: int, nonzeros: int | None, biases: bool) -> Neurons:
+def truncate_neurons(neurons: ProductNeurons, width: int, nonzeros: int | None, biases: bool) -> ProductNeurons:
     """Return the ``width`` largest neurons, of which the largest weights stay within ``nonzeros``.
 
     For one output a weight counts once, as a product v w; for several each neuron counts its output weight as well.
@@ -33,14 +33,14 @@ def truncate_neurons(neurons: Neurons, width: int, nonzeros: int | None, biases:
     return replace(neurons, u=np.where(allowed, neurons.u, 0.0)).take(np.flatnonzero(used))
 
 
-def count_weights(neurons: Neurons, biases: bool) -> int:
+def count_weights(neurons: ProductNeurons, biases: bool) -> int:
     """Count nonzeros as :attr:`sparelu.Network.nonzeros` does."""
     weights = neurons.u[:, : neurons.u.shape[1] - biases]
     extra = int((np.abs(neurons.u).sum(axis=1) > 0).sum()) if len(neurons.constant) > 1 else 0
     return int(np.count_nonzero(weights)) + extra
 
 
-def refit_outputs(neurons: Neurons, table: Table, penalty: float) -> Neurons:
+def refit_scales(neurons: ProductNeurons, table: TrainingTable, penalty: float) -> ProductNeurons:
     """Fit scales and signs of the neurons and the output biases again, their directions kept: a convex problem.
 
     The penalty of a neuron of direction w, |w| = 1, and output weight v is |v|; here v^2 / 2 with |w| as it was, which
@@ -64,4 +64,4 @@ def refit_outputs(neurons: Neurons, table: Table, penalty: float) -> Neurons:
     theta = minimize(objective, start, jac=True, method="L-BFGS-B", options={"gtol": 1e-10, "maxiter": 2000}).x
     v = theta[:m]
     constant = theta[m:] if q else neurons.constant
-    return Neurons(neurons.u / root[:, None] * np.abs(v)[:, None], np.sign(v), neurons.output, constant)
+    return ProductNeurons(neurons.u / root[:, None] * np.abs(v)[:, None], np.sign(v), neurons.output, constant)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from sparelu.export.plain import plain
+from sparelu.export.plain import plain_network
 from sparelu.networks.network import Layer, Network
 from sparelu.writing import write_atomically
 
@@ -27,7 +27,7 @@ def to_arrays(network: Network) -> dict[str, sparse.csr_array | np.ndarray]:
     ``network.compact()``; the numbers have the network's own type.
     """
     found: dict[str, sparse.csr_array | np.ndarray] = {}
-    for name, layer in _named(plain(network, network.dtype)).items():
+    for name, layer in _named(plain_network(network, network.dtype)).items():
         found[f"{name}.weight"] = layer.to_scipy()
         if name != "skip":
             found[f"{name}.bias"] = layer.dense_bias().numpy()
@@ -60,7 +60,7 @@ def npz_files(network: Network) -> dict[str, bytes]:
     Each opens with ``scipy.sparse.load_npz`` as the weight of :func:`to_arrays`, and with ``numpy.load`` as the
     arrays ``data``, ``indices``, ``indptr``, ``shape`` and ``bias`` (the skip part has none).
     """
-    return {f"{name}.npz": _npz(layer, name) for name, layer in _named(plain(network, network.dtype)).items()}
+    return {f"{name}.npz": _npz(layer, name) for name, layer in _named(plain_network(network, network.dtype)).items()}
 
 
 def _named(network: Network) -> dict[str, Layer]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sparelu.export.plain import check_labels, plain
+from sparelu.export.plain import check_labels, plain_network
 from sparelu.networks.convolution import Convolution
 from sparelu.networks.network import Layer, Network
 from sparelu.writing import write_atomically
@@ -74,7 +74,7 @@ def c_files(
     """
     _check_name(name)
     check_labels(network, names, classes)
-    net = plain(network)
+    net = plain_network(network)
     parts = _parts(net)
     cost = _footprint(net, parts)
     about = _about(net, cost, names, classes)

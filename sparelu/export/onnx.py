@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparelu.export.plain import check_labels, plain
+from sparelu.export.plain import check_labels, plain_network
 from sparelu.networks.convolution import Convolution, Image, channels_first
 from sparelu.networks.network import Layer, Network
 from sparelu.writing import write_atomically
@@ -59,7 +59,7 @@ def onnx_model(
     """
     onnx = _onnx()
     check_labels(network, names, classes)
-    net = plain(network, dtype)
+    net = plain_network(network, dtype)
     graph = _Graph(onnx, sparse)
     graph.add_network(net)
     model = _model(graph, net, onnx)

@@ -9,7 +9,7 @@ import torch
 from sparelu.networks.network import Layer, Network
 
 
-def plain(network: Network, dtype: torch.dtype = torch.float32) -> Network:
+def plain_network(network: Network, dtype: torch.dtype = torch.float32) -> Network:
     """Return the same function for export.
 
     Hidden units that nothing feeds or nothing reads are gone, so hidden units are renumbered; the constant of the

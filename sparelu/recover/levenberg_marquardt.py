@@ -18,7 +18,7 @@ TRIALS = 9
 
 
 @runtime_checkable
-class Point(Protocol):
+class DescentPoint(Protocol):
     """Numbers with the error and the gradient there."""
 
     @property
@@ -33,7 +33,7 @@ class Point(Protocol):
         """Return the squared error as a share of that at the point ``before``."""
 
 
-P = TypeVar("P", bound=Point)
+P = TypeVar("P", bound=DescentPoint)
 E = TypeVar("E")
 
 

@@ -30,8 +30,8 @@ from sparelu.train.oneshot import wanda as wanda
 from sparelu.train.sparse_growth import SparseGrowth as SparseGrowth
 from sparelu.train.sparsifier.prunable import LayerCollapseWarning as LayerCollapseWarning
 from sparelu.train.sparsifier.sparse_init import scale_to_active as scale_to_active
-from sparelu.train.sparsifier.sparsifier import Rule as Rule
 from sparelu.train.sparsifier.sparsifier import Sparsifier as Sparsifier
+from sparelu.train.sparsifier.sparsifier import UpdateRule as UpdateRule
 from sparelu.train.sparsifier.update_schedules import ITOP_RIGL as ITOP_RIGL
 from sparelu.train.sparsifier.update_schedules import ITOP_SET as ITOP_SET
 from sparelu.train.sparsifier.update_schedules import Exploration as Exploration

@@ -19,7 +19,7 @@ from sparelu.train.sparsifier.scores import (
     by_mean_gradient,
     remember_gradient,
 )
-from sparelu.train.sparsifier.sparsifier import Choices, Rule, Sparsifier
+from sparelu.train.sparsifier.sparsifier import Choices, Sparsifier, UpdateRule
 from sparelu.train.sparsifier.update_schedules import Exploration, UpdateSchedule
 
 RIGL_PLAN, MEST_PLAN = Exploration(), Exploration(soft=True)
@@ -29,7 +29,7 @@ class SET(Sparsifier):
     """Drop by magnitude after the step, grow at random (Mocanu et al., 2018), with the plan of RigL.
 
     The authors' code drops once in an epoch, 30%, among positive and negative weights apart: use :class:`Sparsifier`
-    with ``rule=Rule(by_magnitude_of_its_sign, at_random)`` for that. New weights start at 0, not at random.
+    with ``rule=UpdateRule(by_magnitude_of_its_sign, at_random)`` for that. New weights start at 0, not at random.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class SET(Sparsifier):
         plan: UpdateSchedule = RIGL_PLAN,
         **choices: Unpack[Choices],
     ) -> None:
-        rule = Rule(by_magnitude, at_random)
+        rule = UpdateRule(by_magnitude, at_random)
         super().__init__(model, optimizer, rule=rule, plan=plan, total_steps=total_steps, **choices)
 
 
@@ -61,7 +61,7 @@ class RigL(Sparsifier):
         plan: UpdateSchedule = RIGL_PLAN,
         **choices: Unpack[Choices],
     ) -> None:
-        rule = Rule(by_magnitude, by_gradient, replaces_step=True)
+        rule = UpdateRule(by_magnitude, by_gradient, replaces_step=True)
         super().__init__(model, optimizer, rule=rule, plan=plan, total_steps=total_steps, **choices)
 
 
@@ -82,7 +82,7 @@ class SNFS(Sparsifier):
         plan: UpdateSchedule = RIGL_PLAN,
         **choices: Unpack[Choices],
     ) -> None:
-        rule = Rule(by_magnitude, by_mean_gradient, observe=remember_gradient)
+        rule = UpdateRule(by_magnitude, by_mean_gradient, observe=remember_gradient)
         super().__init__(model, optimizer, rule=rule, plan=plan, total_steps=total_steps, **choices)
 
 
@@ -103,5 +103,5 @@ class MEST(Sparsifier):
         gradient_weight: float = 1.0,
         **choices: Unpack[Choices],
     ) -> None:
-        rule = Rule(partial(by_magnitude_and_gradient, weight=gradient_weight), at_random)
+        rule = UpdateRule(partial(by_magnitude_and_gradient, weight=gradient_weight), at_random)
         super().__init__(model, optimizer, rule=rule, plan=plan, total_steps=total_steps, **choices)

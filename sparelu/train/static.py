@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from sparelu.train.sparsifier.checks import inner_optimizer
 from sparelu.train.sparsifier.scores import Score, at_random, by_curved_magnitude, by_magnitude
-from sparelu.train.sparsifier.sparsifier import Choices, Rule, Sparsifier
+from sparelu.train.sparsifier.sparsifier import Choices, Sparsifier, UpdateRule
 from sparelu.train.sparsifier.update_schedules import Fixed, Gradual, UpdateSchedule
 
 FIXED, GRADUAL = Fixed(), Gradual()
@@ -20,7 +20,7 @@ class Static(Sparsifier):
     def __init__(
         self, model: Module, optimizer: Optimizer, *, total_steps: int = 1, **choices: Unpack[Choices]
     ) -> None:
-        rule = Rule(by_magnitude, at_random)
+        rule = UpdateRule(by_magnitude, at_random)
         super().__init__(model, optimizer, rule=rule, plan=FIXED, total_steps=total_steps, **choices)
 
 
@@ -30,7 +30,7 @@ class Magnitude(Sparsifier):
     def __init__(
         self, model: Module, optimizer: Optimizer, *, total_steps: int = 1, **choices: Unpack[Choices]
     ) -> None:
-        rule = Rule(by_magnitude, at_random, by_magnitude)
+        rule = UpdateRule(by_magnitude, at_random, by_magnitude)
         super().__init__(model, optimizer, rule=rule, plan=FIXED, total_steps=total_steps, **choices)
 
 
@@ -55,5 +55,5 @@ class GradualMagnitude(Sparsifier):
         drop: Score = by_magnitude
         if curvature:
             drop = partial(by_curved_magnitude, optimizer=inner_optimizer(optimizer), power=curvature)
-        rule = Rule(drop, at_random, by_magnitude)
+        rule = UpdateRule(drop, at_random, by_magnitude)
         super().__init__(model, optimizer, rule=rule, plan=plan, total_steps=total_steps, **choices)

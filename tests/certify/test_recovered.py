@@ -5,12 +5,12 @@ import pytest
 
 from sparelu.certify.recovered import Recovered
 from sparelu.data import Data
-from sparelu.identifiability import Support, extremes, identifiability
+from sparelu.identifiability import SupportColumns, extremes, identifiability
 from sparelu.networks.network import Layer, Network
 from sparelu.run import certify
 
 
-def monte_carlo(s: Support, x: np.ndarray) -> np.ndarray:
+def monte_carlo(s: SupportColumns, x: np.ndarray) -> np.ndarray:
     gated = (x @ s.generators.T + s.biases >= 0)[:, s.neuron] * x[:, s.coordinate]
     columns = np.column_stack([gated, x[:, s.linear]])
     return columns.T @ columns / len(x)
@@ -23,7 +23,7 @@ def test_gram_agrees_with_monte_carlo(biased: bool) -> None:
     w[0, 1] = 1.0
     skip = Layer.from_dense([[0.5, 0, 0, -1.0, 0]])
     network = Network.two_layer(w, np.ones(4), rng.standard_normal(4) if biased else None, skip=skip)
-    s = Support.of(network)
+    s = SupportColumns.of(network)
     x = rng.standard_normal((400_000, s.generators.shape[1]))
     assert np.allclose(s.gram(), monte_carlo(s, x), atol=8e-3)
 
@@ -34,7 +34,7 @@ def test_condition_numbers_of_generic_generators() -> None:
     for k, step, sign in ((2, 2.9, 1.08), (5, 6.6, 1.29), (10, 15, 1.72), (20, 37, 2.8)):
         found = []
         for gate in ("step", "sign"):
-            shared = Support(
+            shared = SupportColumns(
                 rng.standard_normal((k, 100)), np.zeros(k), np.arange(k), np.zeros(k, dtype=int), np.zeros(0, dtype=int)
             )
             alpha, beta = extremes(shared.gram(gate))
@@ -44,9 +44,9 @@ def test_condition_numbers_of_generic_generators() -> None:
 
 def test_two_antipodal_pairs_are_dependent() -> None:
     w = np.array([[1.0, 0.5], [-1.0, -0.5], [0.3, -1.0], [-0.3, 1.0]])
-    alpha, _ = extremes(Support.of(Network.two_layer(w, np.ones(4))).gram())
+    alpha, _ = extremes(SupportColumns.of(Network.two_layer(w, np.ones(4))).gram())
     assert alpha == 0
-    alpha, _ = extremes(Support.of(Network.two_layer(w[:3], np.ones(3))).gram())
+    alpha, _ = extremes(SupportColumns.of(Network.two_layer(w[:3], np.ones(3))).gram())
     assert alpha > 0
 
 

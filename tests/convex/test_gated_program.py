@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sparelu.convex import newton_system
-from sparelu.convex.newton import minimise, start_point
+from sparelu.convex.newton import minimise_program, start_point
 from sparelu.convex.penalties import GroupNorm, SparseGroupNorm
 from sparelu.convex.program import Program
 from tests.convex.problems import gap_by_formula, make_design, make_loss, solve_by_cvxpy
@@ -13,7 +13,7 @@ CASES = [("squared", 1), ("logistic", 1), ("squared", 3), ("logistic", 2)]
 
 
 def _solved(program: Program, penalty, tolerance: float = 1e-9):
-    *_, last = minimise(program, penalty, start_point(program), tolerance)
+    *_, last = minimise_program(program, penalty, start_point(program), tolerance)
     return last
 
 
@@ -49,7 +49,7 @@ def test_gap_is_the_one_that_dense_formulas_give(kind: str, outputs: int) -> Non
 
 def test_gap_never_rises() -> None:
     program = _program("squared", 1, 0.003)
-    gaps = [p.gap for p in minimise(program, GroupNorm(0.003), start_point(program), 1e-10)]
+    gaps = [p.gap for p in minimise_program(program, GroupNorm(0.003), start_point(program), 1e-10)]
     assert len(gaps) > 3
     assert all(b <= a for a, b in zip(gaps, gaps[1:], strict=False))
 

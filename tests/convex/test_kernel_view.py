@@ -6,7 +6,7 @@ import pytest
 from sparelu.convex.arrangement import enumerate_patterns
 from sparelu.convex.kernel_view import gated_tangent_kernel, reweight, solve_weighted, tangent_weights
 from sparelu.convex.loss import Squared
-from sparelu.convex.newton import minimise, start_point
+from sparelu.convex.newton import minimise_program, start_point
 from sparelu.convex.penalties import GroupNorm
 from sparelu.convex.program import Design, Program
 
@@ -43,7 +43,7 @@ def test_reweighting_falls_from_the_tangent_kernel_to_the_optimum_of_the_program
     design, loss = _planted()
     penalty = 0.01
     program = Program.gated(design, loss, penalty, np.empty((20, 0)))
-    *_, best = minimise(program, GroupNorm(penalty), start_point(program), 1e-9)
+    *_, best = minimise_program(program, GroupNorm(penalty), start_point(program), 1e-9)
     weights = tangent_weights(design.x, design.patterns, 20_000, np.random.default_rng(3))
     tangent = min(solve_weighted(design, loss, penalty, c * weights).objective for c in np.geomspace(0.1, 100, 30))
     assert tangent > best.primal * 1.01

@@ -4,7 +4,7 @@ import torch
 from scipy.optimize import nnls
 
 from sparelu.convex.cones import FREE, ConeNorm, Cones
-from sparelu.convex.newton import minimise, start_point
+from sparelu.convex.newton import minimise_program, start_point
 from sparelu.convex.program import Program
 from tests.convex.problems import loss_by_formula, make_design, make_loss, solve_by_cvxpy
 
@@ -14,7 +14,7 @@ def _solved(n: int, d: int, patterns: int, kind: str, penalty: float, seed: int,
     ridge = np.ones((n, 1 if constant else 0))
     program = Program.relu(design, make_loss(design, kind, 1, seed), penalty, ridge)
     norm = ConeNorm(penalty, Cones(design.x, design.patterns), program.pattern)
-    *_, last = minimise(program, norm, start_point(program), 1e-10)
+    *_, last = minimise_program(program, norm, start_point(program), 1e-10)
     return program, last
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sparelu.train.dynamic import MEST, SET, SNFS, RigL
 from sparelu.train.sparsifier.prunable import PrunableWeight
 from sparelu.train.sparsifier.scores import by_magnitude_of_its_sign
-from sparelu.train.sparsifier.sparsifier import Rule, Sparsifier
+from sparelu.train.sparsifier.sparsifier import Sparsifier, UpdateRule
 from sparelu.train.sparsifier.update_schedules import ITOP_RIGL, ITOP_SET, Exploration, Gradual, Update
 from sparelu.train.static import GradualMagnitude, Magnitude, Static
 
@@ -143,7 +143,7 @@ def test_a_method_of_ones_own_is_two_scores_and_a_plan() -> None:
     def rightmost(part: PrunableWeight, generator: torch.Generator) -> Tensor:
         return torch.arange(6.0).reshape(1, 6)
 
-    rule = Rule(by_magnitude_of_its_sign, rightmost, rightmost)
+    rule = UpdateRule(by_magnitude_of_its_sign, rightmost, rightmost)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.0)
     sparsifier = Sparsifier(layer, optimizer, rule=rule, plan=HALF, total_steps=9, masks={"weight": mask})
     layer.weight.grad = torch.ones(1, 6)

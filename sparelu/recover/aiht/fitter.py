@@ -19,8 +19,8 @@ from sparelu.recover.aiht.gated_matrix import (
     Gates,
     OwnGates,
     RandomGates,
-    Rows,
     SparseVector,
+    StreamedRows,
     all_rows,
     batch_rows,
     empty_vector,
@@ -224,11 +224,11 @@ class _Fit:
                 gates = self.gates(number + 1)
         return self.layer.loss(self._rows(), target, gates)
 
-    def _rows(self) -> Rows:
+    def _rows(self) -> StreamedRows:
         own, below = self.data.own, tuple(h.matrix() for h in self.below)
-        return Rows(own.stop - own.start, self.shape.d, all_rows(self.data), below, self.data.ranks)
+        return StreamedRows(own.stop - own.start, self.shape.d, all_rows(self.data), below, self.data.ranks)
 
-    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[Rows, Tensor]]:
+    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[StreamedRows, Tensor]]:
         whole = self._rows()
         for x, y in self.data.batches(self.method.batch, rng, torch.float64):
             rows = replace(whole, n=len(x), pieces=batch_rows(x))

@@ -65,7 +65,7 @@ def empty_vector(device: str | torch.device) -> SparseVector:
 
 
 @dataclass(frozen=True)
-class Rows:
+class StreamedRows:
     """``n`` rows of ``inputs`` numbers, read in chunks through the ``below`` hidden layers, trained before.
 
     ``pieces(size, columns)`` yields consecutive chunks of the raw rows, transposed, in float64. The rows are those of
@@ -223,7 +223,7 @@ class Restricted:
     and their generators are made anew in every pass.
     """
 
-    def __init__(self, rows: Rows, index: Int[Tensor, " s"], gates: Gates) -> None:
+    def __init__(self, rows: StreamedRows, index: Int[Tensor, " s"], gates: Gates) -> None:
         self.rows, self.size, self.gates = rows, index.numel(), gates
         column = index % rows.inputs
         self.columns: Tensor | None = None
@@ -291,7 +291,7 @@ class _Group:
 
 
 def block_gradient(
-    rows: Rows, gates: Gates, neurons: Int[Tensor, " b"], r: Float[Tensor, " n"]
+    rows: StreamedRows, gates: Gates, neurons: Int[Tensor, " b"], r: Float[Tensor, " n"]
 ) -> Float[Tensor, "b d"]:
     """Compute A' r over all ranks, for the columns of ``neurons``."""
     h = gates.matrix(neurons, None)

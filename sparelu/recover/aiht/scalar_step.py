@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparelu.recover.aiht.gated_matrix import Gates, Restricted, Rows, SparseVector, block_gradient
+from sparelu.recover.aiht.gated_matrix import Gates, Restricted, SparseVector, StreamedRows, block_gradient
 from sparelu.topk import StreamingLargest
 
 HALVINGS = 11
@@ -14,7 +14,7 @@ HALVINGS = 11
 
 
 def scalar_step(
-    rows: Rows, target: Float[Tensor, " n"], x: SparseVector, gates: Gates, budget: int, inner: int
+    rows: StreamedRows, target: Float[Tensor, " n"], x: SparseVector, gates: Gates, budget: int, inner: int
 ) -> tuple[SparseVector, float]:
     """Make one step on 1/2 ||A x - b||^2 with ``budget`` nonzeros; return the new x, and the step size it ended with.
 
@@ -22,7 +22,7 @@ def scalar_step(
     exact on the support, then ``inner`` gradient steps on the new support.
     """
     r, mu = _residual(Restricted(rows, x.index, gates), x, target)
-    moved = threshold(rows, r, x, gates, mu, budget)
+    moved = hard_threshold(rows, r, x, gates, mu, budget)
     return refine(Restricted(rows, moved.index, gates), moved, target, mu, inner)
 
 
@@ -40,8 +40,8 @@ def step_size(on_support: Restricted, g: Float[Tensor, " s"]) -> float:
     return float(g @ g) / (on_support.square(forward) + 1e-8)
 
 
-def threshold(
-    rows: Rows, r: Float[Tensor, " n"], x: SparseVector, gates: Gates, mu: float, budget: int
+def hard_threshold(
+    rows: StreamedRows, r: Float[Tensor, " n"], x: SparseVector, gates: Gates, mu: float, budget: int
 ) -> SparseVector:
     """Compute H_s(x - mu A' r), streamed over blocks of neurons; zeros are never kept."""
     top = StreamingLargest(budget)
@@ -93,12 +93,12 @@ class ScalarLayer:
         """Return the fused weights."""
         return self.x
 
-    def step(self, rows: Rows, target: Tensor, gates: Gates, fresh: bool) -> float:
+    def step(self, rows: StreamedRows, target: Tensor, gates: Gates, fresh: bool) -> float:
         """Make one step (``fresh`` has no meaning here); return 0."""
         self.x, self.mu = scalar_step(rows, target, self.x, gates, self.budget, self.inner)
         return 0.0
 
-    def loss(self, rows: Rows, target: Tensor, gates: Gates) -> float:
+    def loss(self, rows: StreamedRows, target: Tensor, gates: Gates) -> float:
         """Compute the mean squared error with the given gates."""
         on_support = Restricted(rows, self.x.index, gates)
         r, _ = on_support(self.x.value, target, adjoint=False)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sparelu.recover.aiht.countsketch import CountSketch
-from sparelu.recover.aiht.gated_matrix import BLOCK, Gates, Rows, SparseVector, group_random, sparse_matrix
+from sparelu.recover.aiht.gated_matrix import BLOCK, Gates, SparseVector, StreamedRows, group_random, sparse_matrix
 from sparelu.runtime.distributed import ALONE, Ranks
 from sparelu.topk import StreamingLargest
 
@@ -53,7 +53,7 @@ def _uniform(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     return rng.uniform(-1.0, 1.0, size)
 
 
-def outputs(rows: Rows, x: SparseVector, gates: Gates, shape: Shape) -> Float[Tensor, "n k"]:
+def gated_outputs(rows: StreamedRows, x: SparseVector, gates: Gates, shape: Shape) -> Float[Tensor, "n k"]:
     """Compute sum_j D_j X w1_j w2_j'."""
     w1, w2 = shape.split(x)
     out = x.value.new_zeros(rows.n, shape.k)
@@ -70,7 +70,7 @@ def outputs(rows: Rows, x: SparseVector, gates: Gates, shape: Shape) -> Float[Te
     return out
 
 
-def residual(
+def output_residual(
     out: Float[Tensor, "n k"], target: Float[Tensor, "n k"] | Int[Tensor, " n"], ranks: Ranks = ALONE
 ) -> tuple[Float[Tensor, "n k"], float]:
     """Compute (out - b) / N and mean squared error; for labels (softmax(out) - onehot) / N and cross-entropy in nats.
@@ -88,7 +88,7 @@ def residual(
 
 
 def moves(
-    rows: Rows,
+    rows: StreamedRows,
     r: Float[Tensor, "n k"],
     x: SparseVector,
     gates: Gates,
@@ -138,7 +138,7 @@ def _blocks(w1: SparseVector, w2: SparseVector, shape: Shape, everything: bool) 
 
 
 def vector_step(
-    rows: Rows,
+    rows: StreamedRows,
     r: Float[Tensor, "n k"],
     x: SparseVector,
     gates: Gates,
@@ -189,17 +189,17 @@ class VectorLayer:
         """Return W1."""
         return self.shape.split(self.x)[0]
 
-    def step(self, rows: Rows, target: Tensor, gates: Gates, fresh: bool) -> float:
+    def step(self, rows: StreamedRows, target: Tensor, gates: Gates, fresh: bool) -> float:
         """Make a step, zero blocks filled when ``fresh``; return the loss before it. If that is not finite, none."""
-        r, loss = residual(outputs(rows, self.x, gates, self.shape), target, rows.ranks)
+        r, loss = output_residual(gated_outputs(rows, self.x, gates, self.shape), target, rows.ranks)
         if math.isfinite(loss):
             fill = Surrogate(self.seed) if fresh else None
             self.x = vector_step(rows, r, self.x, gates, self.shape, self.budget, self.step_size, fill, self.sketch)
         return loss
 
-    def loss(self, rows: Rows, target: Tensor, gates: Gates) -> float:
+    def loss(self, rows: StreamedRows, target: Tensor, gates: Gates) -> float:
         """Compute the mean squared error over rows and outputs, or cross-entropy in nats."""
-        return residual(outputs(rows, self.x, gates, self.shape), target, rows.ranks)[1]
+        return output_residual(gated_outputs(rows, self.x, gates, self.shape), target, rows.ranks)[1]
 
     def table(self) -> Tensor | None:
         """Return what the sketch has summed."""

@@ -62,7 +62,7 @@ class InputColumns:
 
     def rows(self, x: Rows) -> Rows:
         """Return the kept columns of raw rows, neither centred nor scaled."""
-        return x if self.width == self.total else Chosen(x, self.kept)
+        return x if self.width == self.total else ColumnSubset(x, self.kept)
 
     def sample(self, x: Rows, y: np.ndarray, device: str) -> Sample:
         """Return raw rows and targets as the search reads them."""
@@ -151,7 +151,7 @@ class Wide:
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class ColumnSubset:
     """The columns ``index`` of another source, read when asked."""
 
     source: Rows

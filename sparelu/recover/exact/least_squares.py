@@ -119,7 +119,7 @@ def regress(model: ReluModel, sample: Sample) -> ReluModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Statistics:
+class WaldStatistics:
     """Squared t statistics of weights (k, inputs) and output weights (k, outs), infinite elsewhere."""
 
     weight: Float[Tensor, "k inputs"]
@@ -129,7 +129,7 @@ class Statistics:
         return torch.cat([self.weight.flatten(), self.outputs.flatten()])
 
 
-def wald(fit: Fit, in_units: bool = True) -> Statistics:
+def wald(fit: Fit, in_units: bool = True) -> WaldStatistics:
     """Return what dropping each number and refitting the others costs: the square of its t statistic.
 
     In units of its threshold, or as it is. Hassibi and Stork (1993), optimal brain surgeon: w^2 / (H^-1)_ii with
@@ -140,7 +140,7 @@ def wald(fit: Fit, in_units: bool = True) -> Statistics:
     if not in_units:
         weights, outputs = torch.ones_like(weights), torch.ones_like(outputs)
     on = fit.support.weight & (variances.weight > 0), fit.support.outputs & (variances.outputs > 0)
-    return Statistics(
+    return WaldStatistics(
         torch.where(on[0], model.weight.square() / variances.weight / weights, torch.inf),
         torch.where(on[1], model.outputs.square() / variances.outputs / outputs, torch.inf),
     )

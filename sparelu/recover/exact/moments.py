@@ -16,7 +16,7 @@ from sparelu.recover.exact.hinges import Sample
 
 
 @dataclass(frozen=True, eq=False)
-class Moments:
+class LabelMoments:
     """Least squares on the affine part alone: ``affine`` (d + 1,), relative error ``mse``; ``negative`` in [0, 1].
 
     ``rank`` counts the eigenvalues of the second moment of the residual that noise does not explain.
@@ -28,7 +28,7 @@ class Moments:
     rank: int
 
 
-def moments(sample: Sample) -> Moments:
+def moments(sample: Sample) -> LabelMoments:
     """Return them of rows whose last column is 1 and one target of unit variance, read twice."""
     normal, slope, n = torch.zeros(()), torch.zeros(()), sample.n
     for x, y in sample.blocks():
@@ -47,4 +47,4 @@ def moments(sample: Sample) -> Moments:
     noise = 2 * (squares * len(second) / n) ** 0.5 * variance
     below, above = float((-values - noise).clamp(min=0).sum()), float((values - noise).clamp(min=0).sum())
     negative = below / (below + above) if below + above > 0 else 0.5
-    return Moments(affine, squares, negative, int((values.abs() > noise).sum()))
+    return LabelMoments(affine, squares, negative, int((values.abs() > noise).sum()))

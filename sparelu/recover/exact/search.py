@@ -29,7 +29,7 @@ from sparelu.recover.exact.normal_equations import errors
 from sparelu.recover.exact.rare_activations import SHARE, drop_undecided, explain_few
 from sparelu.recover.exact.relu_model import ReluModel, Support
 from sparelu.recover.exact.tolerances import CONVERGED, MERGE, NOISELESS, ROUNDED_ERROR, ROUNDING, SMALL_ANGLE
-from sparelu.recover.exact.warm_start import carrying, largest, stage, with_random
+from sparelu.recover.exact.warm_start import carrying, stage, truncate_weights, with_random
 
 FIRST_PENALTY = 0.35
 """Penalty of the first continuation step, in units of sd(y) / sqrt(n)."""
@@ -169,7 +169,7 @@ def _continue_warm_start(
         x, y[:, 0] / spread, search.student.scale_outputs(unit), search.penalty, options.steps, MERGE / sample.n
     )
     kappa = search.penalty * math.sqrt(sample.n / max(done.mse, 1e-300))
-    student = largest(done.model, 3 * search.size + 200) if search.size > 0 else done.model
+    student = truncate_weights(done.model, 3 * search.size + 200) if search.size > 0 else done.model
     few = student.nonzeros <= FEW
     stages = (2 if few else 3) - min(search.cycle, 1)
     last = search.round >= stages or (few and kappa > 5 and done.mse < 1e-2)
@@ -178,7 +178,7 @@ def _continue_warm_start(
     if last or (kappa < EXPLAINED and search.round >= 1 and not complete):
         student = merge_duplicates(student, FIRST_MERGE * done.mse) if search.cycle == 0 else student
         student = carrying(student, done.mse) if complete and not few else student
-        student = largest(student, sample.n // 2)  # more weights than rows meet any labels
+        student = truncate_weights(student, sample.n // 2)  # more weights than rows meet any labels
         model = _draft(search.model, student, rows.rows(order[: max(search.rows, FEWEST_ROWS)]))
         return replace(
             search,

@@ -25,7 +25,7 @@ ZERO = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
+class ContinuationStep:
     """A continuation step that ended: its model, relative error ``mse``, and evaluations of the gradient."""
 
     model: ReluModel
@@ -74,7 +74,7 @@ class _Objective:
 
 def stage(
     x: Float[Tensor, "n inputs"], y: Float[Tensor, " n"], model: ReluModel, penalty: float, steps: int, merge: float
-) -> Stage:
+) -> ContinuationStep:
     """Return one continuation step from ``model``, of one output, for float32 rows and targets of unit variance.
 
     Hinges on a single input start in a block of their own, |x_i| with a free sign, which costs no product. Hinges are
@@ -97,7 +97,7 @@ def stage(
     rows = torch.zeros(live.numel(), axis.numel()).to(axis)
     rows[torch.arange(live.numel()), live] = axis[live].abs()
     found = merge_duplicates(wide.with_hinges(rows, axis[live].sign()[:, None]), merge * task.mse)
-    return Stage(found, task.mse, task.evaluations)
+    return ContinuationStep(found, task.mse, task.evaluations)
 
 
 def _axis_part(single: ReluModel) -> Float[Tensor, " inputs"]:
@@ -123,7 +123,7 @@ def carrying(model: ReluModel, mse: float) -> ReluModel:
     return model.take((1 - 2 / math.pi) / 4 * model.length.square().sum(1) > mse)
 
 
-def largest(model: ReluModel, most: int) -> ReluModel:
+def truncate_weights(model: ReluModel, most: int) -> ReluModel:
     """Return the ``most`` weights of largest size: what a step that lacks a hinge spreads thinly is cut."""
     size = model.weight.abs()
     if int(torch.count_nonzero(size)) <= most:

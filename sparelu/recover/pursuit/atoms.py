@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sparelu.recover.cholesky import factor
 from sparelu.recover.exact.hinges import at_a_time
-from sparelu.recover.pursuit.neurons import Neurons, Rows, system
+from sparelu.recover.pursuit.neurons import SignedNeurons, TrainingRows, system
 
 LOOKED_AT, PER_PLACE = 200, 3
 """Columns compared exactly in one growth, at least, and for each weight to add."""
@@ -31,7 +31,7 @@ class Hinges:
     shift: Float[Tensor, "k d"]
 
     @classmethod
-    def of(cls, rows: Rows) -> "Hinges":
+    def of(cls, rows: TrainingRows) -> "Hinges":
         """Put hinges around the mean of every input, or without biases around 0."""
         inputs = rows.x[:, :-1]
         if not rows.biases:
@@ -42,7 +42,9 @@ class Hinges:
     def __len__(self) -> int:
         return self.turn.numel()
 
-    def sums(self, rows: Rows, left: Tensor, curvature: Tensor) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k d"]]:
+    def sums(
+        self, rows: TrainingRows, left: Tensor, curvature: Tensor
+    ) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k d"]]:
         """Compute c.r and c'Dc of all columns c; those below follow from those above by (t)_+ - (-t)_+ = t."""
         slope, power = torch.zeros_like(self.shift), torch.zeros_like(self.shift)
         size = at_a_time(left.device)
@@ -61,7 +63,7 @@ class Hinges:
         return slope, power.clamp_min(0)
 
 
-def grown(net: Neurons, rows: Rows, count: int, width: int) -> Neurons:
+def grown(net: SignedNeurons, rows: TrainingRows, count: int, width: int) -> SignedNeurons:
     """Give ``net`` ``count`` more weights, at most ``width`` neurons; fewer where no further column explains anything.
 
     A column c explains (c.r)^2 / 2 c'Dc of the loss when fitted alone, r being minus the slope and D the curvature of
@@ -85,7 +87,9 @@ def grown(net: Neurons, rows: Rows, count: int, width: int) -> Neurons:
     return replace(net, sign=sign, weight=weight)
 
 
-def _best(net: Neurons, rows: Rows, hinges: Hinges | None, count: int) -> tuple[Int[Tensor, " q"], Tensor]:
+def _best(
+    net: SignedNeurons, rows: TrainingRows, hinges: Hinges | None, count: int
+) -> tuple[Int[Tensor, " q"], Tensor]:
     """Choose the places, kind * d + input, of the columns to add, and their coefficients."""
     value, left, curvature = rows.loss(net(rows.x), rows.y)
     shrink = len(left) * rows.shrinkage[:-1]
@@ -106,7 +110,7 @@ def _best(net: Neurons, rows: Rows, hinges: Hinges | None, count: int) -> tuple[
 
 
 def _alone(
-    net: Neurons, rows: Rows, hinges: Hinges | None, left: Tensor, curvature: Tensor, shrink: Tensor
+    net: SignedNeurons, rows: TrainingRows, hinges: Hinges | None, left: Tensor, curvature: Tensor, shrink: Tensor
 ) -> Float[Tensor, " c"]:
     """Compute what each column explains when fitted alone, neurons first, then hinges; 0 for weights that are there."""
     gates = net.gates(rows.x)
@@ -125,7 +129,7 @@ def _explained(slope: Tensor, power: Tensor) -> Tensor:
     return torch.where(power > 0, slope.square() / power, 0.0)
 
 
-def _columns(net: Neurons, rows: Rows, hinges: Hinges | None, place: Tensor) -> Float[Tensor, "n c"]:
+def _columns(net: SignedNeurons, rows: TrainingRows, hinges: Hinges | None, place: Tensor) -> Float[Tensor, "n c"]:
     """Compute the columns at ``place``."""
     d = net.weight.shape[1] - 1
     kind, i = place // d, place % d

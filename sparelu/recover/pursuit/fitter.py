@@ -12,7 +12,14 @@ from sparelu.method import Fitter, budget_reason, setting
 from sparelu.networks.network import Network
 from sparelu.outcome import Iterate, State, Status
 from sparelu.recover.pursuit.atoms import grown
-from sparelu.recover.pursuit.neurons import Neurons, Rows, logistic, refit, saliency, squared
+from sparelu.recover.pursuit.neurons import (
+    SignedNeurons,
+    TrainingRows,
+    logistic_derivatives,
+    refit_neurons,
+    saliency,
+    squared_derivatives,
+)
 
 MET = 1e-30
 """Loss, for targets of unit mean square, that float64 rounding may leave: nothing is left to explain below it."""
@@ -84,8 +91,8 @@ class _Run:
     budget: Budget
     seed: int
     start: State | None
-    rows: Rows = field(init=False)
-    net: Neurons = field(init=False)
+    rows: TrainingRows = field(init=False)
+    net: SignedNeurons = field(init=False)
     loss: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,15 +104,21 @@ class _Run:
         x, y = own.tensors(torch.float64)
         y = y.reshape(-1).to(x)
         self.scale = 1.0 if classes else float(y.square().mean().sqrt())
-        self.rows = Rows.of(x, y / self.scale, logistic if classes else squared, method.biases, method.ridge * classes)
+        self.rows = TrainingRows.of(
+            x,
+            y / self.scale,
+            logistic_derivatives if classes else squared_derivatives,
+            method.biases,
+            method.ridge * classes,
+        )
         self.allowed, self.width = self.budget.count(data.inputs, data.outputs) or 0, self.budget.hidden[0]
         if self.start is None:
             nothing = x.new_zeros(0)
-            empty = Neurons(nothing, x.new_zeros(0, data.inputs + 1), x.new_zeros(1))
+            empty = SignedNeurons(nothing, x.new_zeros(0, data.inputs + 1), x.new_zeros(1))
             self.net, self.loss = self._refit(empty, 10)
             self.full, self.swapped, self.moves = False, 0, max(1, int(method.share * self.allowed))
         else:
-            self.net = Neurons(*(self.start[k].to(x) for k in ("sign", "weight", "constant")))
+            self.net = SignedNeurons(*(self.start[k].to(x) for k in ("sign", "weight", "constant")))
             self.loss, self.full = self.start["loss"], self.start["full"]
             self.swapped, self.moves = self.start["swapped"], self.start["moves"]
 
@@ -114,8 +127,8 @@ class _Run:
         """Tell whether no round is left, or nothing to explain."""
         return self.full and (self.swapped >= self.method.swaps or self.moves == 0)
 
-    def _refit(self, net: Neurons, steps: int) -> tuple[Neurons, float]:
-        return refit(net.live(), self.rows, steps, 1e-4, MET)
+    def _refit(self, net: SignedNeurons, steps: int) -> tuple[SignedNeurons, float]:
+        return refit_neurons(net.live(), self.rows, steps, 1e-4, MET)
 
     def advance(self) -> None:
         """Take the next growth, or the next swap."""
@@ -150,7 +163,7 @@ class _Run:
         else:
             self.moves //= 2
 
-    def _dropped(self, net: Neurons, count: int) -> Neurons:
+    def _dropped(self, net: SignedNeurons, count: int) -> SignedNeurons:
         """Drop the ``count`` weights of least saliency."""
         _, (j, i), cost = saliency(net, self.rows)
         weak = cost.argsort()[: max(0, count)]

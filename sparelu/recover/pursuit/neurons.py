@@ -25,13 +25,13 @@ TINY = 1e-9
 """A curvature that is taken for none; a logistic loss has it where the probability is as near to 0 or 1."""
 
 
-def squared(z: Tensor, y: Tensor) -> tuple[float, Tensor, Tensor]:
+def squared_derivatives(z: Tensor, y: Tensor) -> tuple[float, Tensor, Tensor]:
     """Compute half the squared error, minus its slope, and its curvature."""
     gap = y - z
     return 0.5 * float(gap.square().mean()), gap, torch.ones_like(gap)
 
 
-def logistic(z: Tensor, y: Tensor) -> tuple[float, Tensor, Tensor]:
+def logistic_derivatives(z: Tensor, y: Tensor) -> tuple[float, Tensor, Tensor]:
     """Compute the cross-entropy in nats of labels y in {0, 1}, z the logit of 1, minus its slope, and its curvature."""
     share = torch.sigmoid(z)
     loss = torch.nn.functional.softplus(z) - y * z
@@ -39,7 +39,7 @@ def logistic(z: Tensor, y: Tensor) -> tuple[float, Tensor, Tensor]:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class TrainingRows:
     """Inputs ``x`` (n, d + 1), targets ``y`` (n,), and the objective.
 
     ``shrinkage`` s adds the sum of s_i w_ji^2 / 2, biases left out. ``squares`` are those of x.
@@ -53,7 +53,9 @@ class Rows:
     squares: Float[Tensor, "n inputs"]
 
     @classmethod
-    def of(cls, x: Float[Tensor, "n d"], y: Float[Tensor, " n"], loss: Loss, biases: bool, ridge: float) -> "Rows":
+    def of(
+        cls, x: Float[Tensor, "n d"], y: Float[Tensor, " n"], loss: Loss, biases: bool, ridge: float
+    ) -> "TrainingRows":
         """Take inputs without the constant column; weights shrink by ``ridge`` times the mean square of their input."""
         last = torch.full((len(x), 1), float(biases)).to(x)
         whole = torch.cat([x, last], dim=1)
@@ -64,7 +66,7 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
-class Neurons:
+class SignedNeurons:
     """Output signs ``sign`` (m,), weights ``weight`` (m, d + 1), and the output bias ``constant`` (1,)."""
 
     sign: Float[Tensor, " m"]
@@ -99,17 +101,17 @@ class Neurons:
         j, i = support.nonzero(as_tuple=True)
         return j, i
 
-    def with_values(self, places: tuple[Tensor, Tensor], value: Float[Tensor, " p"]) -> "Neurons":
+    def with_values(self, places: tuple[Tensor, Tensor], value: Float[Tensor, " p"]) -> "SignedNeurons":
         """Put other weights at ``places``."""
         weight = self.weight.clone()
         weight[places] = value
         return replace(self, weight=weight)
 
-    def live(self) -> "Neurons":
+    def live(self) -> "SignedNeurons":
         """Drop neurons that read no input: they are constants, and go into the output's."""
         keep = (self.weight[:, :-1] != 0).any(1)
         lost = self.weight[~keep, -1].clamp_min(0) @ self.sign[~keep]
-        return Neurons(self.sign[keep], self.weight[keep], self.constant + lost)
+        return SignedNeurons(self.sign[keep], self.weight[keep], self.constant + lost)
 
     def network(self, width: int, scale: float) -> Network:
         """Return the network of ``width`` neurons, its output multiplied by ``scale``."""
@@ -128,7 +130,7 @@ class Neurons:
 class System:
     """The linear problem of one step: ``columns`` (n, p), curvatures, what is left of every row, and the Hessian."""
 
-    net: Neurons
+    net: SignedNeurons
     places: tuple[Tensor, Tensor]
     columns: Float[Tensor, "n p"]
     left: Float[Tensor, " n"]
@@ -138,7 +140,7 @@ class System:
     value: float
 
 
-def system(net: Neurons, rows: Rows) -> System:
+def system(net: SignedNeurons, rows: TrainingRows) -> System:
     """Build the Gauss-Newton system of the weights at their places, and with biases of the output bias, last."""
     places = net.places(rows.biases)
     value, left, curvature = rows.loss(net(rows.x), rows.y)
@@ -154,7 +156,7 @@ def system(net: Neurons, rows: Rows) -> System:
     return System(net, places, columns, left, curvature, hessian, slope, value)
 
 
-def objective(net: Neurons, rows: Rows) -> float:
+def objective(net: SignedNeurons, rows: TrainingRows) -> float:
     """Compute the mean loss and ridge."""
     ridge = 0.5 * float((rows.shrinkage * net.weight.square()).sum())
     return rows.loss(net(rows.x), rows.y)[0] + ridge
@@ -164,7 +166,7 @@ def objective(net: Neurons, rows: Rows) -> float:
 class _Point:
     """Neurons with their objective; ``least`` is what rounding leaves of it."""
 
-    net: Neurons
+    net: SignedNeurons
     value: float
     least: float
 
@@ -187,12 +189,12 @@ class _Point:
 class _Problem:
     """The weights of a support on some rows (:class:`~sparelu.recover.levenberg_marquardt.Problem`)."""
 
-    rows: Rows
+    rows: TrainingRows
 
     def equations(self, point: _Point) -> System:
         return system(point.net, self.rows)
 
-    def solve(self, point: _Point, equations: System, damping: float) -> tuple[Neurons, float, float]:
+    def solve(self, point: _Point, equations: System, damping: float) -> tuple[SignedNeurons, float, float]:
         found = equations if equations.net is point.net else system(point.net, self.rows)
         root, damping = cholesky(found.hessian, damping)
         step = torch.cholesky_solve(found.slope[:, None], root)[:, 0]
@@ -202,11 +204,13 @@ class _Problem:
             moved = replace(moved, constant=point.net.constant + step[weights:])
         return moved, 0.5 * float(found.slope @ step) / point.value, damping
 
-    def evaluate(self, numbers: Neurons, before: _Point) -> _Point:
+    def evaluate(self, numbers: SignedNeurons, before: _Point) -> _Point:
         return replace(before, net=numbers, value=objective(numbers, self.rows))
 
 
-def refit(net: Neurons, rows: Rows, steps: int, enough: float, least: float) -> tuple[Neurons, float]:
+def refit_neurons(
+    net: SignedNeurons, rows: TrainingRows, steps: int, enough: float, least: float
+) -> tuple[SignedNeurons, float]:
     """Return Levenberg-Marquardt on the support, until a step gains less than ``enough`` or the loss is ``least``."""
     start = _Point(net, objective(net, rows), least)
     if start.met:
@@ -215,7 +219,9 @@ def refit(net: Neurons, rows: Rows, steps: int, enough: float, least: float) -> 
     return point.net, point.value
 
 
-def saliency(net: Neurons, rows: Rows) -> tuple[Neurons, tuple[Tensor, Tensor], Float[Tensor, " p"]]:
+def saliency(
+    net: SignedNeurons, rows: TrainingRows
+) -> tuple[SignedNeurons, tuple[Tensor, Tensor], Float[Tensor, " p"]]:
     """Compute what dropping each weight and refitting costs to second order, w_i^2 / 2 (H^-1)_ii; inf for biases.
 
     Hassibi and Stork (1993), optimal brain surgeon.

@@ -63,7 +63,7 @@ class Residual:
 
 
 @dataclass(frozen=True, eq=False)
-class Gradient:
+class MeasuredGradient:
     """A gradient (inputs, outputs), the standard deviation of its entries, and where it was read."""
 
     values: np.ndarray
@@ -72,13 +72,13 @@ class Gradient:
     value: np.ndarray
 
 
-def read_gradient(residual: Residual, start: np.ndarray, clear: float) -> Gradient:
+def read_gradient(residual: Residual, start: np.ndarray, clear: float) -> MeasuredGradient:
     """Return the gradient at ``start``, from one step along each input."""
     length = STEP * clear
     rows = start + length * np.eye(len(start))
     values = residual(np.concatenate([rows, start[None]]))
     error = math.sqrt(2) * residual.noise.at(start[None])[0] / length
-    return Gradient((values[:-1] - values[-1]) / length, np.tile(error, (len(start), 1)), start, values[-1])
+    return MeasuredGradient((values[:-1] - values[-1]) / length, np.tile(error, (len(start), 1)), start, values[-1])
 
 
 def places_beside(kinks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +97,7 @@ def places_beside(kinks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_hinges(
-    residual: Residual, line: Line, kinks: LineKinks, rng: np.random.Generator, before: Gradient | None = None
+    residual: Residual, line: Line, kinks: LineKinks, rng: np.random.Generator, before: MeasuredGradient | None = None
 ) -> KnownHinges:
     """Read the hinge at every kink of ``line``, from left to right; those that the check refuses are left out.
 
@@ -151,7 +151,7 @@ def _hinge(row: JumpRow, out: np.ndarray, place: np.ndarray) -> KnownHinges:
     return KnownHinges(row.values[None], -(row.values @ place)[None], out[None], np.array([error]))
 
 
-def _after(before: Gradient, row: JumpRow, out: np.ndarray) -> Gradient:
+def _after(before: MeasuredGradient, row: JumpRow, out: np.ndarray) -> MeasuredGradient:
     """Return the gradient beyond a kink: on the support it is as exact as the steps that were taken there."""
     support = row.values != 0
     error = before.error.copy()

@@ -16,8 +16,8 @@ from sparelu.recover.queries.jumps import STEP
 from sparelu.recover.queries.kinks import SURE, TAIL
 from sparelu.recover.queries.line import (
     FAR_OUT,
-    Gradient,
     Line,
+    MeasuredGradient,
     Residual,
     match,
     places_beside,
@@ -54,7 +54,7 @@ class OneLayer:
     slope: np.ndarray = field(init=False)
     constant: np.ndarray = field(init=False)
     flip: np.ndarray = field(init=False)
-    first: Gradient | None = None
+    first: MeasuredGradient | None = None
     straight: int = 0
     lines: int = 0
     worst: float = 1.0

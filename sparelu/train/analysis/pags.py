@@ -53,7 +53,7 @@ class Selection:
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class SelectedMasks:
     """What was selected among ``tried`` candidates, and among the same ones shuffled within each layer."""
 
     selection: Selection
@@ -86,7 +86,7 @@ def select_by_topology(
     seed: int = 0,
     layers: Choice | None = None,
     convention: Convention = COORDINATE,
-) -> Chosen:
+) -> SelectedMasks:
     """Go through ``candidates`` and take over every layer that is at least as good as the best so far.
 
     A layer is as good when IMDB and the length of the full-spectrum coordinate are not smaller, or, by ``criterion``
@@ -115,7 +115,7 @@ def select_by_topology(
         control.take(mixed, measured(mixed), criterion)
     if not tried:
         raise ValueError("there is no candidate to choose from")
-    return Chosen(selection, control, tried)
+    return SelectedMasks(selection, control, tried)
 
 
 def as_in(masks: Masks) -> Allocation:

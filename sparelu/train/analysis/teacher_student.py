@@ -65,12 +65,12 @@ def teacher(
     return weights
 
 
-def outputs(weights: Float[np.ndarray, "k d"], x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+def teacher_outputs(weights: Float[np.ndarray, "k d"], x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
     """Compute the mean over the neurons of (w_j . x)_+ for rows ``x``."""
     return np.maximum(x @ weights.T, 0).mean(axis=1)
 
 
-def network(weights: Float[np.ndarray, "k d"]) -> Network:
+def teacher_network(weights: Float[np.ndarray, "k d"]) -> Network:
     """Return the same function as a network, for the other verbs and for export."""
     neurons = len(weights)
     return Network((Layer.from_dense(weights), Layer.from_dense(np.full((1, neurons), 1 / neurons))))
@@ -84,7 +84,7 @@ def rows(
     The theorem has bounded noise.
     """
     x = rng.standard_normal((n, weights.shape[1]))
-    y = outputs(weights, x)
+    y = teacher_outputs(weights, x)
     if noise:
         y = y + noise * np.sqrt(np.mean(y**2)) * rng.standard_normal(n)
     return x, y
@@ -146,7 +146,7 @@ def relative_error(weights: Float[np.ndarray, "k d"], target: Float[np.ndarray, 
     return float(np.linalg.norm(weights[matching(weights, target)] - target) / np.linalg.norm(target))
 
 
-def gradient(
+def loss_and_gradient(
     weights: Float[np.ndarray, "k d"], x: Float[np.ndarray, "n d"], y: Float[np.ndarray, " n"]
 ) -> tuple[float, Float[np.ndarray, "k d"]]:
     """Compute f(W) and its gradient 1/(N K) sum_n (f_W(x_n) - y_n) 1[w_j . x_n > 0] x_n."""

@@ -18,7 +18,7 @@ from sparelu.train.sparsifier.decay import cosine, cubic
 from sparelu.train.sparsifier.layer_densities import Pool
 from sparelu.train.sparsifier.prunable import PrunableWeight, process_group, unwrapped
 from sparelu.train.sparsifier.scores import by_gradient, by_magnitude
-from sparelu.train.sparsifier.sparsifier import Choices, Rule, Sparsifier
+from sparelu.train.sparsifier.sparsifier import Choices, Sparsifier, UpdateRule
 from sparelu.train.sparsifier.update_schedules import Update, UpdateSchedule
 
 ChannelScore = Callable[[Tensor, Tensor], Tensor]
@@ -154,7 +154,7 @@ class Chase(Sparsifier):
     ) -> None:
         if not 0 <= channel_sparsity < 1:
             raise ValueError(f"channel_sparsity must be from 0 to below 1, got {channel_sparsity}")
-        rule = Rule(by_magnitude, by_open_gradient, restarts=True, after=self._remove, finish=self._remove_all)
+        rule = UpdateRule(by_magnitude, by_open_gradient, restarts=True, after=self._remove, finish=self._remove_all)
         super().__init__(model, optimizer, rule=rule, plan=plan, total_steps=total_steps, **choices)
         self.channel_sparsity, self.removal, self.score = channel_sparsity, removal, score
         self.offset = plan.every // 2

@@ -12,7 +12,7 @@ from sparelu.method import setting
 from sparelu.networks.network import Network
 from sparelu.outcome import Iterate, State
 from sparelu.train.fit.batches import Feed
-from sparelu.train.fit.init import he, uniform
+from sparelu.train.fit.init import he, uniform_weights
 from sparelu.train.fit.losses import loss_of
 from sparelu.train.fit.masked_mlp import MLP
 from sparelu.train.fit.path_pruning import gauge_free, selection, within
@@ -77,7 +77,7 @@ class _Run(Run):
         self.method, self.data, self.loss_of = method, data, loss_of(data)
         self.fair, self.allowed = method.gradients == "fair", allowance(data, budget)
         if start is None:
-            most, draw = (self.allowed, he) if self.fair else (max(budget.hidden), uniform)
+            most, draw = (self.allowed, he) if self.fair else (max(budget.hidden), uniform_weights)
             self.first = MLP.started(data, budget.hidden, most, draw, live_columns(data), rng)
             self.first.fused &= self.fair
             self.net, self.done, self.loss = self.first, 0, math.nan

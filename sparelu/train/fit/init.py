@@ -15,7 +15,7 @@ def he(widths: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([*parts, np.zeros(sum(widths[1:]))])
 
 
-def uniform(widths: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def uniform_weights(widths: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Draw weights and biases uniform on +-1/sqrt(inputs): where ``torch.nn.Linear`` starts."""
     parts = [rng.uniform(-1, 1, a * b) / np.sqrt(a) for a, b in pairwise(widths)]
     return np.concatenate([*parts, *(rng.uniform(-1, 1, b) / np.sqrt(a) for a, b in pairwise(widths))])

@@ -14,7 +14,7 @@ from sparelu.method import setting
 from sparelu.outcome import State
 from sparelu.train.fit.masked_training import CUTS, MaskedRun, PruningSchedule
 from sparelu.train.fit.training import FLOOR, RATE, Run, Training, allowance
-from sparelu.train.fit.with_sparsifier import Recipe, SparsifierRun, Task
+from sparelu.train.fit.with_sparsifier import Recipe, SparsifierRun, SparsifierTask
 from sparelu.train.sparsifier.decay import cosine, cubic
 from sparelu.train.sparsifier.sparsifier import Choices, Sparsifier
 from sparelu.train.sparsifier.update_schedules import Update, UpdateSchedule
@@ -45,7 +45,7 @@ def run_of(
     return SparsifierRun(method, recipe, data, budget, rng, start)
 
 
-def _all_in_one_ranking(task: Task) -> Choices:
+def _all_in_one_ranking(task: SparsifierTask) -> Choices:
     return {"nonzeros": task.nonzeros, "allocation": "global", "seed": task.seed}
 
 

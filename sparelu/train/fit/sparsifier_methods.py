@@ -20,7 +20,7 @@ from sparelu.train.at_init import grasp, reinitialised, shuffled, snip, synflow
 from sparelu.train.channels.chase import Chase, Removal, SoftBound
 from sparelu.train.dynamic import MEST, SET, SNFS, RigL
 from sparelu.train.fit.training import FLOOR, RATE, Check, Training, allowance
-from sparelu.train.fit.with_sparsifier import Recipe, SparsifierRun, Task
+from sparelu.train.fit.with_sparsifier import Recipe, SparsifierRun, SparsifierTask
 from sparelu.train.sparsifier.decay import cosine
 from sparelu.train.sparsifier.layer_densities import ALLOCATIONS, Masks
 from sparelu.train.sparsifier.prunable import seeded
@@ -58,13 +58,13 @@ def start_at_random(method: Any, sparsifier: Callable[..., Sparsifier]) -> Recip
     return Recipe(support, sparsifier, half_cosine(method.rate, method.floor))
 
 
-def start_where_scored(method: Any, score: Callable[[Task], Callable[..., Masks]]) -> Recipe:
+def start_where_scored(method: Any, score: Callable[[SparsifierTask], Callable[..., Masks]]) -> Recipe:
     """Begin at the support that the score of a task chooses, and keep it.
 
     Of the method its ``allocation``, ``check``, ``rate`` and ``floor`` are read.
     """
 
-    def support(task: Task) -> Choices:
+    def support(task: SparsifierTask) -> Choices:
         return choose_support(task, score(task), method.allocation, method.check)
 
     return Recipe(support, Static, half_cosine(method.rate, method.floor), fixed=True)
@@ -80,7 +80,7 @@ def half_cosine(rate: float, floor: float) -> Callable[[float], float]:
     return lambda progress: cosine(progress, rate, floor * rate)
 
 
-def draw_support(task: Task, allocation: str, fan_in: str) -> Choices:
+def draw_support(task: SparsifierTask, allocation: str, fan_in: str) -> Choices:
     """Spread the budget over the layers and draw the places with the seed.
 
     With ``fan_in`` "living" the first weights are scaled for the inputs that their units have left: the default of the
@@ -93,7 +93,7 @@ def draw_support(task: Task, allocation: str, fan_in: str) -> Choices:
     return {"nonzeros": task.nonzeros, "allocation": allocation, "fan_in": scaled, "seed": task.seed}
 
 
-def choose_support(task: Task, score: Callable[..., Masks], allocation: str, check: str) -> Choices:
+def choose_support(task: SparsifierTask, score: Callable[..., Masks], allocation: str, check: str) -> Choices:
     """Choose the places by ``score`` before training, or those of the published ``check`` (see :data:`CHECKS`)."""
     masks = score(task.module, nonzeros=task.nonzeros, layers=task.layers, allocation=allocation)
     g = seeded(task.seed)
@@ -260,7 +260,7 @@ class SNIPTraining(Training):
     rounds: int = setting(1, "cuts that lead to the budget, each scored anew", low=1)
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
-        def score(task: Task) -> Callable[..., Masks]:
+        def score(task: SparsifierTask) -> Callable[..., Masks]:
             return partial(snip, loss=_loss_on_rows(task, self.rows, 1.0), rounds=self.rounds)
 
         return SparsifierRun(self, start_where_scored(self, score), data, budget, rng, start)
@@ -287,7 +287,7 @@ class GraSPTraining(Training):
     rows: int = SCORED
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
-        def score(task: Task) -> Callable[..., Masks]:
+        def score(task: SparsifierTask) -> Callable[..., Masks]:
             return partial(grasp, loss=_loss_on_rows(task, self.rows, TEMPERATURE))
 
         return SparsifierRun(self, start_where_scored(self, score), data, budget, rng, start)
@@ -314,7 +314,7 @@ class SynFlowTraining(Training):
     rounds: int = setting(100, "cuts that lead to the budget, each scored anew", low=1)
 
     def begin(self, data: Data, budget: Budget, rng: np.random.Generator, start: State | None) -> SparsifierRun:
-        def score(task: Task) -> Callable[..., Masks]:
+        def score(task: SparsifierTask) -> Callable[..., Masks]:
             return partial(synflow, shape=(task.inputs,), rounds=self.rounds)
 
         return SparsifierRun(self, start_where_scored(self, score), data, budget, rng, start)
@@ -395,7 +395,7 @@ class ChaseTraining(Training):
         )
 
 
-def _loss_on_rows(task: Task, rows: int, temperature: float) -> Callable[[nn.Module], torch.Tensor]:
+def _loss_on_rows(task: SparsifierTask, rows: int, temperature: float) -> Callable[[nn.Module], torch.Tensor]:
     """Return the loss on ``rows`` of the data, with outputs divided by ``temperature``."""
     x, y = task.rows(rows)
     return lambda module: task.objective(module(x) / temperature, y)

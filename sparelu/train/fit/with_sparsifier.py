@@ -29,7 +29,7 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Task:
+class SparsifierTask:
     """What a method may look at before training: ``rows`` to score with, and the ``layers`` that are pruned."""
 
     module: nn.Module
@@ -59,7 +59,7 @@ class Recipe:
     network before it is returned. With ``fixed`` the support never moves, so that a resumed fit need not find it again.
     """
 
-    start: Callable[[Task], Choices]
+    start: Callable[[SparsifierTask], Choices]
     sparsifier: Callable[..., Sparsifier]
     rate: Callable[[float], float]
     penalty: Callable[[float], float] = _nothing
@@ -96,7 +96,7 @@ class SparsifierRun(Run):
 
     def _engine(self, rng: np.random.Generator, start: State | None) -> Sparsifier:
         recipe, pruned = self.recipe, self.body.pruned
-        task = Task(
+        task = SparsifierTask(
             self.module,
             len(self.body.columns),
             min(self.allowed, self.body.weights),

@@ -48,7 +48,7 @@ Allocation = Callable[[Shapes, int], Sequence[Pool]]
 """Shapes and a number of nonzeros to pools; each weight is in one pool."""
 
 
-def uniform(shapes: Shapes, nonzeros: int) -> Sequence[Pool]:
+def uniform_density(shapes: Shapes, nonzeros: int) -> Sequence[Pool]:
     """Give every layer the same density."""
     share = nonzeros / _total(shapes)
     return exactly(shapes, dict.fromkeys(shapes, share), nonzeros)
@@ -78,7 +78,7 @@ def pooled(shapes: Shapes, nonzeros: int) -> Sequence[Pool]:
     return (Pool(tuple(shapes), nonzeros, _total(shapes)),)
 
 
-ALLOCATIONS: dict[str, Allocation] = {"uniform": uniform, "er": er, "erk": erk, "global": pooled}
+ALLOCATIONS: dict[str, Allocation] = {"uniform": uniform_density, "er": er, "erk": erk, "global": pooled}
 
 
 def scaled_densities(shapes: Shapes, density: float, weight: Callable[[tuple[int, ...]], float]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from sparelu.train.sparsifier.selection import Choice, Names
 
 
 @dataclass(frozen=True)
-class Rule:
+class UpdateRule:
     """A method: the active with the lowest ``drop`` go, those of all others with the highest ``grow`` come.
 
     ``start`` ranks the weights before the first step; without it they are drawn at random, and scaled for the inputs

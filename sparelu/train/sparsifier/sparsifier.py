@@ -35,7 +35,7 @@ from sparelu.train.sparsifier.mask_enforcement import MaskEnforcement
 from sparelu.train.sparsifier.optimizer_hooks import OptimizerHooks, claim, release, share_scaler_state
 from sparelu.train.sparsifier.prunable import process_group, prunable_weights, seeded, unwrapped
 from sparelu.train.sparsifier.rule import Choices as Choices
-from sparelu.train.sparsifier.rule import Rule as Rule
+from sparelu.train.sparsifier.rule import UpdateRule as UpdateRule
 from sparelu.train.sparsifier.scores import at_random
 from sparelu.train.sparsifier.selection import Choice, Names, WeightSelection
 from sparelu.train.sparsifier.sparse_init import FirstState, scale_to_active
@@ -76,7 +76,7 @@ class Sparsifier(Optimizer):
         model: nn.Module,
         optimizer: Optimizer,
         *,
-        rule: Rule,
+        rule: UpdateRule,
         plan: UpdateSchedule,
         total_steps: int,
         density: float | Mapping[str, float] | None = None,

@@ -22,8 +22,8 @@ from sparelu.recover.aiht.gated_matrix import (
     OwnGates,
     RandomGates,
     Restricted,
-    Rows,
     SparseVector,
+    StreamedRows,
     batch_rows,
     block_gradient,
 )
@@ -55,8 +55,8 @@ def problem() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rng.standard_normal((N, D)), rng.standard_normal(N), w
 
 
-def _rows(x: np.ndarray) -> Rows:
-    return Rows(len(x), x.shape[1], batch_rows(torch.from_numpy(x)))
+def _rows(x: np.ndarray) -> StreamedRows:
+    return StreamedRows(len(x), x.shape[1], batch_rows(torch.from_numpy(x)))
 
 
 @pytest.fixture(params=["one chunk", "small chunks", "gathered", "grouped"])

@@ -10,8 +10,16 @@ from sparelu.experiments.evaluate import evaluate
 from sparelu.outcome import Status
 from sparelu.recover.aiht import gated_matrix, vector_step
 from sparelu.recover.aiht.fitter import AIHT
-from sparelu.recover.aiht.gated_matrix import OwnGates, RandomGates, Rows, SparseVector, batch_rows
-from sparelu.recover.aiht.vector_step import Shape, Surrogate, moves, outputs, published_step, residual, sketch_width
+from sparelu.recover.aiht.gated_matrix import OwnGates, RandomGates, SparseVector, StreamedRows, batch_rows
+from sparelu.recover.aiht.vector_step import (
+    Shape,
+    Surrogate,
+    gated_outputs,
+    moves,
+    output_residual,
+    published_step,
+    sketch_width,
+)
 from sparelu.run import fit
 from tests.oracle import gated
 
@@ -36,8 +44,8 @@ def _vector(w1: np.ndarray, w2: np.ndarray) -> SparseVector:
     return SparseVector(index, flat[index])
 
 
-def _rows(x: np.ndarray) -> Rows:
-    return Rows(len(x), x.shape[1], batch_rows(torch.from_numpy(x)))
+def _rows(x: np.ndarray) -> StreamedRows:
+    return StreamedRows(len(x), x.shape[1], batch_rows(torch.from_numpy(x)))
 
 
 @pytest.fixture(params=[False, True])
@@ -62,8 +70,8 @@ def test_steps_follow_the_gradient(problem: tuple[np.ndarray, ...], labels: bool
     loss = torch.nn.functional.cross_entropy(out, target) if labels else ((out - target) ** 2).sum() / 2 / N
     loss.backward()
     sparse = _vector(w1, w2)
-    np.testing.assert_allclose(outputs(_rows(x), sparse, gates, SHAPE), out.detach(), atol=1e-12)
-    r, value = residual(out.detach(), target)
+    np.testing.assert_allclose(gated_outputs(_rows(x), sparse, gates, SHAPE), out.detach(), atol=1e-12)
+    r, value = output_residual(out.detach(), target)
     assert value == pytest.approx(float(loss.detach()) if labels else float(loss.detach()) * 2 / 3)
     change = np.zeros(SHAPE.weights)
     moved = np.concatenate([w1.ravel(), w2.ravel()])
@@ -149,7 +157,7 @@ def test_gates_of_the_first_epoch_are_random_then_the_weights() -> None:
     met: list[str] = []
     original = vector_step.vector_step
 
-    def spy(rows: Rows, r: torch.Tensor, x: SparseVector, gates: object, *rest: object) -> SparseVector:
+    def spy(rows: StreamedRows, r: torch.Tensor, x: SparseVector, gates: object, *rest: object) -> SparseVector:
         met.append(("own" if type(gates).__name__ == OwnGates.__name__ else "random") + "+" * (rest[3] is not None))
         return original(rows, r, x, gates, *rest)
 

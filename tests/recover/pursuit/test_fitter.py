@@ -12,20 +12,29 @@ from sparelu.method import Refusal
 from sparelu.outcome import Status
 from sparelu.recover.pursuit.atoms import Hinges, grown
 from sparelu.recover.pursuit.fitter import Pursuit
-from sparelu.recover.pursuit.neurons import Neurons, Rows, logistic, objective, refit, saliency, squared, system
+from sparelu.recover.pursuit.neurons import (
+    SignedNeurons,
+    TrainingRows,
+    logistic_derivatives,
+    objective,
+    refit_neurons,
+    saliency,
+    squared_derivatives,
+    system,
+)
 
 
-def _net(rng: np.random.Generator, m: int, d: int, biases: bool) -> Neurons:
+def _net(rng: np.random.Generator, m: int, d: int, biases: bool) -> SignedNeurons:
     weight = torch.as_tensor(rng.standard_normal((m, d + 1)) * (rng.random((m, d + 1)) < 0.6))
     weight[:, -1] *= biases
     sign = torch.as_tensor(np.where(rng.random(m) < 0.5, -1.0, 1.0))
-    return Neurons(sign, weight, torch.tensor([0.3 * biases], dtype=torch.float64))
+    return SignedNeurons(sign, weight, torch.tensor([0.3 * biases], dtype=torch.float64))
 
 
-def _rows(rng: np.random.Generator, n: int, d: int, classes: bool, biases: bool, ridge: float = 0.0) -> Rows:
+def _rows(rng: np.random.Generator, n: int, d: int, classes: bool, biases: bool, ridge: float = 0.0) -> TrainingRows:
     x = torch.as_tensor(rng.standard_normal((n, d)))
     y = torch.as_tensor((rng.random(n) < 0.5).astype(float) if classes else rng.standard_normal(n))
-    return Rows.of(x, y, logistic if classes else squared, biases, ridge)
+    return TrainingRows.of(x, y, logistic_derivatives if classes else squared_derivatives, biases, ridge)
 
 
 @pytest.mark.parametrize("classes", [False, True])
@@ -66,8 +75,8 @@ def test_hinge_sums_are_those_of_their_columns() -> None:
 def test_first_weight_is_the_best_of_all() -> None:
     rng = np.random.default_rng(2)
     rows = _rows(rng, 60, 6, False, False)
-    none = Neurons(torch.zeros(0).double(), torch.zeros(0, 7).double(), torch.zeros(1).double())
-    net, value = refit(grown(none, rows, 1, 3), rows, 10, 1e-12, 0.0)
+    none = SignedNeurons(torch.zeros(0).double(), torch.zeros(0, 7).double(), torch.zeros(1).double())
+    net, value = refit_neurons(grown(none, rows, 1, 3), rows, 10, 1e-12, 0.0)
     columns = [torch.relu(s * rows.x[:, i]) for s, i in itertools.product((1, -1), range(6))]
     best = max(float((c @ rows.y) ** 2 / (c @ c)) for c in columns)
     assert value == pytest.approx((float(rows.y @ rows.y) - best) / 120, rel=1e-9)
@@ -81,12 +90,14 @@ def test_open_gates_make_orthogonal_matching_pursuit() -> None:
     y = x[:, [1, 4, 7]] @ np.array([2.0, -1.0, 0.7]) + 0.05 * rng.standard_normal(80)
     peer = OrthogonalMatchingPursuit(n_nonzero_coefs=4, fit_intercept=True).fit(x, y)
     open_x = np.column_stack([x, np.ones(80)])
-    rows = Rows.of(torch.as_tensor(open_x[:, :-1]), torch.as_tensor(y), squared, True, 0.0)
+    rows = TrainingRows.of(torch.as_tensor(open_x[:, :-1]), torch.as_tensor(y), squared_derivatives, True, 0.0)
     neuron = torch.zeros(1, 13).double()
     neuron[0, -1] = 100.0
-    net, value = refit(Neurons(torch.ones(1).double(), neuron, torch.zeros(1).double()), rows, 3, 0.0, 0.0)
+    net, value = refit_neurons(
+        SignedNeurons(torch.ones(1).double(), neuron, torch.zeros(1).double()), rows, 3, 0.0, 0.0
+    )
     for _ in range(4):
-        net, value = refit(grown(net, rows, 1, 1), rows, 5, 1e-12, 0.0)
+        net, value = refit_neurons(grown(net, rows, 1, 1), rows, 5, 1e-12, 0.0)
     assert set(net.weight[0, :-1].nonzero()[:, 0].tolist()) == set(np.flatnonzero(peer.coef_))
     assert 2 * value == pytest.approx(float(((peer.predict(x) - y) ** 2).mean()), rel=1e-6)
 
@@ -94,8 +105,8 @@ def test_open_gates_make_orthogonal_matching_pursuit() -> None:
 def test_saliency_is_what_dropping_costs() -> None:
     rng = np.random.default_rng(4)
     rows, net = _rows(rng, 200, 4, False, False), _net(rng, 2, 4, False)
-    rows = Rows.of(rows.x[:, :-1], net(rows.x) + 0.01 * rows.y, squared, False, 0.0)
-    net, value = refit(net, rows, 30, 0.0, 0.0)
+    rows = TrainingRows.of(rows.x[:, :-1], net(rows.x) + 0.01 * rows.y, squared_derivatives, False, 0.0)
+    net, value = refit_neurons(net, rows, 30, 0.0, 0.0)
     _, places, cost = saliency(net, rows)
     solve = system(net, rows)
     for k in range(len(cost)):
@@ -110,9 +121,11 @@ def test_two_classes_with_one_open_neuron_are_logistic_regression() -> None:
     rng = np.random.default_rng(5)
     x = rng.standard_normal((150, 3))
     y = (x @ np.array([1.0, -2.0, 0.5]) + rng.logistic(size=150) > 0).astype(float)
-    rows = Rows.of(torch.as_tensor(x), torch.as_tensor(y), logistic, True, 0.0)
+    rows = TrainingRows.of(torch.as_tensor(x), torch.as_tensor(y), logistic_derivatives, True, 0.0)
     weight = torch.tensor([[0.1, 0.1, 0.1, 1000.0]], dtype=torch.float64)
-    net, value = refit(Neurons(torch.ones(1).double(), weight, torch.tensor([-1000.0]).double()), rows, 50, 1e-14, 0.0)
+    net, value = refit_neurons(
+        SignedNeurons(torch.ones(1).double(), weight, torch.tensor([-1000.0]).double()), rows, 50, 1e-14, 0.0
+    )
     peer = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(x, y)
     assert np.allclose(net.weight[0, :3], peer.coef_[0], atol=1e-4)
     assert value == pytest.approx(objective(net, rows))

@@ -55,8 +55,8 @@ def test_the_network_is_the_same_function() -> None:
     truth = teacher_student.teacher(9, 3, 4, rng)
     x = rng.standard_normal((20, 9))
     by_hand = [np.mean([max(0.0, float(w @ row)) for w in truth]) for row in x]
-    assert teacher_student.outputs(truth, x) == pytest.approx(by_hand)
-    net = teacher_student.network(truth)
+    assert teacher_student.teacher_outputs(truth, x) == pytest.approx(by_hand)
+    net = teacher_student.teacher_network(truth)
     assert net(torch.from_numpy(x))[:, 0].numpy() == pytest.approx(by_hand)
     assert net.nonzeros == 12
 
@@ -64,10 +64,10 @@ def test_the_network_is_the_same_function() -> None:
 def test_noise_is_relative_to_the_outputs() -> None:
     truth = teacher_student.teacher(9, 3, 4, np.random.default_rng(0))
     x, y = teacher_student.rows(truth, 40000, np.random.default_rng(1), noise=0.3)
-    clean = teacher_student.outputs(truth, x)
+    clean = teacher_student.teacher_outputs(truth, x)
     assert np.std(y - clean) / np.sqrt(np.mean(clean**2)) == pytest.approx(0.3, rel=0.03)
     assert (
-        teacher_student.rows(truth, 10, np.random.default_rng(1))[1] == teacher_student.outputs(truth, x[:10])
+        teacher_student.rows(truth, 10, np.random.default_rng(1))[1] == teacher_student.teacher_outputs(truth, x[:10])
     ).all()
 
 
@@ -87,7 +87,7 @@ def test_the_gradient_is_that_of_autograd() -> None:
     t = torch.from_numpy(w).requires_grad_()
     loss = 0.5 * (torch.relu(torch.from_numpy(x) @ t.T).mean(1) - torch.from_numpy(y)).square().mean()
     loss.backward()
-    found, slope = teacher_student.gradient(w, x, y)
+    found, slope = teacher_student.loss_and_gradient(w, x, y)
     assert found == pytest.approx(float(loss.detach()))
     assert slope == pytest.approx(t.grad.numpy())
 
@@ -101,7 +101,7 @@ def test_loss_and_gradient_tend_to_the_population_risk() -> None:
     student = torch.from_numpy(w).requires_grad_()
     risk = 0.5 * squared_distance(TwoLayer.of(student, out), TwoLayer.of(torch.from_numpy(truth), out))
     risk.backward()
-    loss, slope = teacher_student.gradient(w, *teacher_student.rows(truth, 400000, rng))
+    loss, slope = teacher_student.loss_and_gradient(w, *teacher_student.rows(truth, 400000, rng))
     assert loss == pytest.approx(float(risk.detach()), rel=0.02)
     assert slope == pytest.approx(student.grad.numpy(), abs=0.02 * float(student.grad.abs().max()))
 
@@ -132,7 +132,9 @@ def test_descent_is_masked_heavy_ball(batches: int) -> None:
     assert not run.weights[~mask].any()
     assert len(run.losses) == 5
     assert run.errors[-1] == pytest.approx(np.linalg.norm(run.weights - truth) / np.linalg.norm(truth))
-    assert run.losses[0] == pytest.approx(teacher_student.gradient(start, x[: 60 // batches], y[: 60 // batches])[0])
+    assert run.losses[0] == pytest.approx(
+        teacher_student.loss_and_gradient(start, x[: 60 // batches], y[: 60 // batches])[0]
+    )
 
 
 def test_the_error_does_not_know_the_order_of_neurons() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sparelu.data import Data
-from sparelu.train.fit.init import he, uniform
+from sparelu.train.fit.init import he, uniform_weights
 from sparelu.train.fit.losses import cross_entropy, logistic, loss_of, squared
 from sparelu.train.fit.masked_mlp import MLP
 
@@ -19,7 +19,7 @@ def data(inputs: int = 5, outputs: int = 3, rows: int = 20) -> Data:
 
 def started(hidden: tuple[int, ...], outputs: int = 3, inputs: int = 5, seed: int = 1) -> MLP:
     rng = np.random.default_rng(seed)
-    return MLP.started(data(inputs, outputs), hidden, 100, uniform, np.arange(inputs), rng)
+    return MLP.started(data(inputs, outputs), hidden, 100, uniform_weights, np.arange(inputs), rng)
 
 
 def module(net: MLP) -> torch.nn.Module:
@@ -173,7 +173,7 @@ def test_starts_have_the_stated_spread() -> None:
     first = drawn[: 200 * 300]
     assert first.var() == pytest.approx(2 / 200, rel=0.02)
     assert not drawn[-310:].any()
-    flat = uniform(sizes, rng)
+    flat = uniform_weights(sizes, rng)
     assert abs(flat[: 200 * 300]).max() == pytest.approx(200**-0.5, rel=1e-3)
     assert abs(flat[-10:]).max() <= 300**-0.5
     assert len(drawn) == len(flat) == 200 * 300 + 300 * 10 + 310

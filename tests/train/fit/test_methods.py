@@ -13,7 +13,7 @@ from sparelu.datasets.images import digits
 from sparelu.experiments.evaluate import evaluate
 from sparelu.outcome import Iterate, Status
 from sparelu.run import Limits, fit, generator
-from sparelu.train.fit.init import uniform
+from sparelu.train.fit.init import uniform_weights
 from sparelu.train.fit.masked_mlp import MLP
 
 
@@ -159,7 +159,7 @@ def test_published_weights_rewind_to_where_they_started() -> None:
     """With a step of nearly nothing, each cut leaves the largest starting weights: the rest is as drawn."""
     data, budget = small(), Budget((10,), nonzeros=18)
     *_, last = iterates(data, budget, gradients="published", epochs=1, rate=1e-300)
-    drawn = uniform((6, 10, 1), generator(0, "here"))[:70]
+    drawn = uniform_weights((6, 10, 1), generator(0, "here"))[:70]
     largest = np.sort(np.abs(drawn))[-18:]
     state = last.state()["net"]
     kept = state["value"][:70][state["alive"]].numpy()

@@ -6,7 +6,7 @@ import torch
 
 from sparelu import Budget, Data, Status, fit
 from sparelu.catalogue import fitter
-from sparelu.train.fit.init import uniform
+from sparelu.train.fit.init import uniform_weights
 from sparelu.train.fit.losses import loss_of
 from sparelu.train.fit.masked_mlp import MLP
 from sparelu.train.fit.models import module_of
@@ -29,7 +29,7 @@ def table(task: str, outputs: int) -> Data:
 def test_module_and_losses_are_those_of_the_other_methods(task: str, outputs: int) -> None:
     """Outputs, loss and the gradients of all weights are those of the hand-written ones."""
     data = table(task, outputs)
-    net = MLP.started(data, (7, 5), 100, uniform, np.arange(6), np.random.default_rng(1))
+    net = MLP.started(data, (7, 5), 100, uniform_weights, np.arange(6), np.random.default_rng(1))
     x = torch.as_tensor(np.asarray(data.x))
     y = data.targets()
     module = module_of(net)

@@ -9,14 +9,14 @@ from sparelu.recover.exact.hinges import Sample
 from sparelu.recover.exact.tolerances import MERGE, ROUNDING, universal_threshold
 from sparelu.recover.exact.two_layers.hinges import DeepKinks, live, tidied, without_dead
 from sparelu.recover.exact.two_layers.least_squares import DeepFit, deep_refit, deep_saliency
-from sparelu.recover.exact.two_layers.relu_model import faced, network, turned
+from sparelu.recover.exact.two_layers.relu_model import deep_network, faced, turned
 
 FEWEST = 1000
 """Candidates of a threshold at least."""
 PASSES = 12
 
 
-def threshold(model: DeepKinks, mse: float) -> float:
+def deep_threshold(model: DeepKinks, mse: float) -> float:
     """Return the squared t statistic that noise alone rarely reaches among all weights."""
     return universal_threshold(max(model.vector().numel(), FEWEST), mse)
 
@@ -36,7 +36,7 @@ def without_weak(fit: DeepFit, sample: Sample, x: Float[Tensor, "n inputs"] | No
     """
     for _ in range(PASSES):
         t = deep_saliency(fit)
-        level = threshold(fit.model, fit.mse)
+        level = deep_threshold(fit.model, fit.mse)
         inside = fit.free < fit.mask.numel() - fit.model.affine.numel()
         order = torch.where(inside, t, torch.inf).argsort()
         weak = fit.free[order[: int((t[inside] < level).sum())]]
@@ -64,14 +64,14 @@ def straightened(fit: DeepFit, sample: Sample) -> DeepFit:
     """Refit without the weights of the affine part that the rows do not need."""
     t, first = deep_saliency(fit), fit.mask.numel() - fit.model.affine.numel()
     mask = fit.mask.clone()
-    mask[fit.free[(fit.free >= first) & (t < threshold(fit.model, fit.mse))]] = False
+    mask[fit.free[(fit.free >= first) & (t < deep_threshold(fit.model, fit.mse))]] = False
     return deep_refit(fit.model, mask, sample, steps=6)
 
 
 def trimmed(fit: DeepFit, sample: Sample, allowed: int | None) -> DeepFit:
     """Refit with at most ``allowed`` nonzeros in the network, the least salient ones dropped first."""
     while allowed is not None:
-        excess = network(fit.model, 1.0, torch.ones_like(fit.model.affine)).nonzeros - allowed
+        excess = deep_network(fit.model, 1.0, torch.ones_like(fit.model.affine)).nonzeros - allowed
         inside = fit.free < fit.mask.numel() - fit.model.affine.numel()
         if excess <= 0 or not bool(inside.any()):
             break
@@ -93,6 +93,6 @@ def oriented_fit(fit: DeepFit, sample: Sample) -> DeepFit:
     return straightened(without_weak(fit, sample), sample)
 
 
-def all_t(fit: DeepFit) -> np.ndarray:
+def deep_all_t(fit: DeepFit) -> np.ndarray:
     """Return |t| of all weights of the first and second layer."""
     return deep_saliency(fit)[fit.free < fit.mask.numel() - fit.model.affine.numel()].sqrt().cpu().numpy()

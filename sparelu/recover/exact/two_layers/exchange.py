@@ -18,7 +18,7 @@ from sparelu.recover.exact.tolerances import NOISELESS
 from sparelu.recover.exact.two_layers.backward import oriented_fit, support, without_weak
 from sparelu.recover.exact.two_layers.hinges import DeepKinks, without_dead
 from sparelu.recover.exact.two_layers.least_squares import DeepFit, deep_refit
-from sparelu.recover.exact.two_layers.relu_model import network
+from sparelu.recover.exact.two_layers.relu_model import deep_network
 
 FAINT = 1e-6
 """Size, in standard deviations of the labels, of a kink that rounding may leave."""
@@ -54,7 +54,7 @@ def exchanged(fit: DeepFit, sample: Sample, x: Float[Tensor, "n inputs"]) -> tup
 
 def _size(fit: DeepFit, sample: Sample) -> int:
     """Count the weights of the oriented network, those that pass by included."""
-    found = network(oriented_fit(fit, sample).model, 1.0, torch.ones_like(fit.model.affine))
+    found = deep_network(oriented_fit(fit, sample).model, 1.0, torch.ones_like(fit.model.affine))
     return found.nonzeros + found.skip_nonzeros
 
 

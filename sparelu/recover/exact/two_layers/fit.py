@@ -17,19 +17,19 @@ from sparelu.recover.exact.inputs import read_columns
 from sparelu.recover.exact.label_precision import label_rounding
 from sparelu.recover.exact.moments import moments
 from sparelu.recover.exact.tolerances import NOISELESS, ROUNDING
-from sparelu.recover.exact.two_layers.backward import all_t, oriented_fit, straightened, trimmed
+from sparelu.recover.exact.two_layers.backward import deep_all_t, oriented_fit, straightened, trimmed
 from sparelu.recover.exact.two_layers.exchange import exchanged
 from sparelu.recover.exact.two_layers.hinges import DeepKinks
 from sparelu.recover.exact.two_layers.least_squares import DeepFit, deep_refit
 from sparelu.recover.exact.two_layers.rebuild import rebuilt
-from sparelu.recover.exact.two_layers.relu_model import network
+from sparelu.recover.exact.two_layers.relu_model import deep_network
 from sparelu.recover.exact.two_layers.search import (
     DeepPlan,
     DeepSearch,
     deep_advance,
     deep_begin,
+    refit_fully,
     restarted,
-    settled,
     settling,
 )
 
@@ -152,7 +152,7 @@ class DeepRun:
 
     def _cut(self, model: DeepKinks) -> Network:
         allowed = self.budget.count(self.raw.inputs, 1)
-        return cut(network(model, self.scale, self.units), (self.budget.hidden[0], self.budget.hidden[1]), allowed)
+        return cut(deep_network(model, self.scale, self.units), (self.budget.hidden[0], self.budget.hidden[1]), allowed)
 
     def finish(self, rng: np.random.Generator) -> None:
         """End, or start again: settle the support on all rows, orient, cut to the budget, and weigh the evidence."""
@@ -169,7 +169,7 @@ class DeepRun:
             self.search = restarted(self.search, self.plan)
             return
         self.found, chosen = nets[best]
-        whole = network(ready.model, self.scale, self.units)
+        whole = deep_network(ready.model, self.scale, self.units)
         lost = self.found.nonzeros < whole.nonzeros and errors[best] > 1.1 * min(fit.mse, ready.mse) + ROUNDING
         self.evidence = self._weighed(chosen, math.sqrt(errors[best]), self.search.rest and oriented, lost)
         self.search = replace(self.search, model=chosen.model, mse=errors[best])
@@ -182,9 +182,9 @@ class DeepRun:
         best = self.search.best
         for sample in (settling(best, self.rows, self.order), self.rows):
             x = sample.tensors(torch.float64)[0]
-            fit = settled(best, sample, x)
+            fit = refit_fully(best, sample, x)
             if fit.mse < NOISELESS:
-                again = settled(rebuilt(fit.model, self.budget.hidden[0], self.rows, self.floor, rng), sample, x)
+                again = refit_fully(rebuilt(fit.model, self.budget.hidden[0], self.rows, self.floor, rng), sample, x)
                 forms = [exchanged(f, sample, x) for f in (fit, again) if f.mse < NOISELESS]
                 fit, _ = min(forms, key=lambda form: form[1])
             fit = deep_refit(fit.model, fit.mask, self.rows, steps=20)
@@ -194,7 +194,7 @@ class DeepRun:
 
     def _fits(self, model: DeepKinks) -> bool:
         """Tell whether the model is a network of the widths allowed, without what it would take to pass x on."""
-        widths = network(model, self.scale, self.units).hidden
+        widths = deep_network(model, self.scale, self.units).hidden
         return not bool(model.direct[:, :-1].any()) and all(
             own <= most for own, most in zip(widths, self.budget.hidden, strict=True)
         )
@@ -207,7 +207,7 @@ class DeepRun:
         return total / self.rows.n
 
     def _weighed(self, fit: DeepFit, inside: float, rest: bool, lost: bool) -> Evidence:
-        facts = SearchFacts(self.rows.n, inside, math.sqrt(self.affine_mse), all_t(fit), at_rest=rest, cut=lost)
+        facts = SearchFacts(self.rows.n, inside, math.sqrt(self.affine_mse), deep_all_t(fit), at_rest=rest, cut=lost)
         return weigh(self.network(), self.apart, Taken(self.raw.x, self.kept), self.columns, facts)
 
 

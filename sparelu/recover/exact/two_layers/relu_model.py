@@ -168,7 +168,7 @@ def faced(fit: DeepFit) -> DeepKinks:
     )
 
 
-def network(model: DeepKinks, scale: float, units: Float[Tensor, " inputs"]) -> Network:
+def deep_network(model: DeepKinks, scale: float, units: Float[Tensor, " inputs"]) -> Network:
     """Build the ReLU network, with outputs times ``scale`` and inputs larger by ``units``; output weights are +-1.
 
     Kinks of orientation 0 become pairs of neurons, and what the second layer reads of x itself two neurons a kink;

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sparelu.recover.exact.hinges import BLOCK, Sample
 from sparelu.recover.exact.tolerances import NOISELESS, ROUNDING
-from sparelu.recover.exact.two_layers.backward import threshold, without_weak
+from sparelu.recover.exact.two_layers.backward import deep_threshold, without_weak
 from sparelu.recover.exact.two_layers.hinges import DeepKinks, live, tidied
 from sparelu.recover.exact.two_layers.least_squares import DeepFit, asked, deep_error, deep_refit
 from sparelu.recover.exact.two_layers.warm_start import deep_stage
@@ -210,7 +210,7 @@ def _grown(fit: DeepFit, sample: Sample) -> Tensor:
     t[fit.mask] = 0.0
     top = t.topk(min(max(10, int(fit.mask.sum()) // 10), t.numel()))
     mask = fit.mask.clone()
-    mask[top.indices[top.values > threshold(fit.model, mse)]] = True
+    mask[top.indices[top.values > deep_threshold(fit.model, mse)]] = True
     return mask
 
 
@@ -219,6 +219,6 @@ def settling(model: DeepKinks, rows: Sample, order: np.ndarray) -> Sample:
     return rows.rows(order[: max(FEWEST_ROWS, ROWS_PER_NUMBER * int(live(model).sum()))])
 
 
-def settled(model: DeepKinks, sample: Sample, x: Tensor) -> DeepFit:
+def refit_fully(model: DeepKinks, sample: Sample, x: Tensor) -> DeepFit:
     """Refit the model to the end, without what the rows do not need."""
     return without_weak(deep_refit(model, live(model), sample, steps=20), sample, x)

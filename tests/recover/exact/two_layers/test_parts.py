@@ -11,7 +11,7 @@ from sparelu.recover.exact.two_layers.backward import oriented_fit, without_weak
 from sparelu.recover.exact.two_layers.equality import same_form, skeleton
 from sparelu.recover.exact.two_layers.hinges import DeepKinks, live, tidied
 from sparelu.recover.exact.two_layers.least_squares import asked, deep_refit, deep_saliency
-from sparelu.recover.exact.two_layers.relu_model import network
+from sparelu.recover.exact.two_layers.relu_model import deep_network
 from sparelu.recover.exact.two_layers.warm_start import _Objective
 
 
@@ -83,7 +83,7 @@ def test_tidying_keeps_the_function_and_finds_what_is_redundant() -> None:
 
 def test_the_network_of_a_model_without_orientation_is_its_function() -> None:
     model, x = drawn(3), inputs(100, 5)
-    net = network(model, 1.7, torch.tensor([1.0, 2, 3, 4, 1]).double())
+    net = deep_network(model, 1.7, torch.tensor([1.0, 2, 3, 4, 1]).double())
     raw = x[:, :-1] * torch.tensor([1.0, 2, 3, 4]).double()
     torch.testing.assert_close(net(raw)[:, 0], 1.7 * model(x))
 
@@ -113,7 +113,7 @@ def test_orientations_are_read_off(absorb: bool) -> None:
     model = as_kinks(truth, absorb)
     torch.testing.assert_close(model(x), truth(x[:, :-1])[:, 0])
     fit = oriented_fit(without_weak(deep_refit(model, live(model), sample), sample, x), sample)
-    found = network(fit.model, 1.0, torch.ones(5).double())
+    found = deep_network(fit.model, 1.0, torch.ones(5).double())
     assert (found.skip, [layer.nonzeros for layer in found.layers]) == (None, [6, 6, 2])
     assert same_form(found, truth)
     torch.testing.assert_close(found(x[:, :-1]), truth(x[:, :-1]))
