@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sparelu.convex.cones import ConeNorm, Cones
 from sparelu.convex.isometry import half_space_gate, linear_isometry, probability_of_a_half_space, recover_linear
-from sparelu.convex.loss import Squared
-from sparelu.convex.newton import minimise_program, start_point
 from sparelu.convex.patterns import Patterns, draw_patterns
-from sparelu.convex.penalties import GroupNorm, Penalty, block_norms
-from sparelu.convex.program import Design, Program
+from sparelu.convex.solver.cones import ConeNorm, Cones
+from sparelu.convex.solver.loss import Squared
+from sparelu.convex.solver.newton import minimise_program, start_point
+from sparelu.convex.solver.penalties import GroupNorm, Penalty, block_norms
+from sparelu.convex.solver.program import Design, Program
 from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
 from sparelu.experiments.benchmarks.run import run_benchmarks
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.optimize import brentq, nnls
 
-from sparelu.convex.cones import Cones
+from sparelu.convex.solver.cones import Cones
 
 
 def decompose(cones: Cones, i: int, u: np.ndarray, exact: bool = True) -> tuple[np.ndarray, np.ndarray]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sparelu.convex.arrangement import enumerate_patterns
-from sparelu.convex.newton import PrimalDualPoint, minimise_program, start_point, warm_point
 from sparelu.convex.patterns import Patterns, draw_patterns, largest_count
-from sparelu.convex.penalties import Penalty
-from sparelu.convex.program import Program
 from sparelu.convex.rows import ProductNeurons, TrainingTable
+from sparelu.convex.solver.newton import PrimalDualPoint, minimise_program, start_point, warm_point
+from sparelu.convex.solver.penalties import Penalty
+from sparelu.convex.solver.program import Program
 from sparelu.convex.stage import Stage, memory_needed, memory_of_machine
 from sparelu.convex.within_budget import count_weights, refit_scales, truncate_neurons
 from sparelu.data import Budget, Data

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparelu.convex.cones import Cones
 from sparelu.convex.decompose import decompose
 from sparelu.convex.directions import search_directions
 from sparelu.convex.fit import ConvexFitter, Pricing, distance_claim, patterns_premise
-from sparelu.convex.newton import PrimalDualPoint
 from sparelu.convex.patterns import Patterns, draw_gates
-from sparelu.convex.penalties import GroupNorm, Penalty, SparseGroupNorm, block_norms
-from sparelu.convex.program import Design, Program
 from sparelu.convex.rows import ProductNeurons, TrainingTable
+from sparelu.convex.solver.cones import Cones
+from sparelu.convex.solver.newton import PrimalDualPoint
+from sparelu.convex.solver.penalties import GroupNorm, Penalty, SparseGroupNorm, block_norms
+from sparelu.convex.solver.program import Design, Program
 from sparelu.convex.stage import Stage
 from sparelu.method import setting
 from sparelu.outcome import Assumption, Certificate
@@ -23,10 +23,10 @@ class Gated(ConvexFitter):
     """A gated ReLU network of least loss + penalty sum |u_i|, as a ReLU network of the same outputs on the rows.
 
     The outputs are sum_i 1[g_i x >= 0] u_i x with gates g_i that are fixed: the program is a group lasso (Mishkin,
-    Sahiner and Pilanci 2022), solved to a proved gap by semismooth Newton on its dual (:mod:`sparelu.convex.newton`).
-    Every block is then decomposed into two neurons in its cone, by default with the least sum of norms
-    (:mod:`sparelu.convex.decompose`): the same outputs on the training rows from larger weights, so that networks of
-    ``convex`` are smaller.
+    Sahiner and Pilanci 2022), solved to a proved gap by semismooth Newton on its dual
+    (:mod:`sparelu.convex.solver.newton`). Every block is then decomposed into two neurons in its cone, by default with
+    the least sum of norms (:mod:`sparelu.convex.decompose`): the same outputs on the training rows from larger weights,
+    so that networks of ``convex`` are smaller.
 
     Use it for the convex program with fixed gates, solved to a proved gap, or to compare with ``convex``.
 

@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linprog
 
-from sparelu.convex.loss import Squared
-from sparelu.convex.newton import minimise_program, start_point
 from sparelu.convex.patterns import Patterns, distinct_patterns
-from sparelu.convex.penalties import GroupNorm
-from sparelu.convex.program import Design, Program
+from sparelu.convex.solver.loss import Squared
+from sparelu.convex.solver.newton import minimise_program, start_point
+from sparelu.convex.solver.penalties import GroupNorm
+from sparelu.convex.solver.program import Design, Program
 
 RECOVERED = 1e-4
 """Largest difference of weights that counts as recovered, as published."""

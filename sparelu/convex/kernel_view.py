@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg import cho_factor, cho_solve
 
-from sparelu.convex.loss import Squared
 from sparelu.convex.patterns import Patterns
-from sparelu.convex.penalties import block_norms
-from sparelu.convex.program import Design
+from sparelu.convex.solver.loss import Squared
+from sparelu.convex.solver.penalties import block_norms
+from sparelu.convex.solver.program import Design
 
 
 def gated_tangent_kernel(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n n"]:
@@ -65,7 +65,7 @@ def reweight(design: Design, loss: Squared, penalty: float, eta: np.ndarray) -> 
     """Yield the solutions of eta_i <- |u_i|, without end: majorise |u| by (|u|^2 / eta + eta) / 2 and minimise.
 
     From the second on the objective never rises. Converges linearly at best and reaches no zeros: an explanation of how
-    the tangent kernel is mended; the solver is :mod:`sparelu.convex.newton`.
+    the tangent kernel is mended; the solver is :mod:`sparelu.convex.solver.newton`.
     """
     while True:
         found = solve_weighted(design, loss, penalty, eta)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sparelu.convex.cones import ConeNorm, Cones
 from sparelu.convex.dual_bound import all_patterns, bound_price
-from sparelu.convex.loss import Loss, Separable
-from sparelu.convex.newton import minimise_program, start_point
 from sparelu.convex.patterns import Patterns, draw_patterns
-from sparelu.convex.program import Design, Program
 from sparelu.convex.rows import training_loss
+from sparelu.convex.solver.cones import ConeNorm, Cones
+from sparelu.convex.solver.loss import Loss, Separable
+from sparelu.convex.solver.newton import minimise_program, start_point
+from sparelu.convex.solver.program import Design, Program
 from sparelu.data import Data
 from sparelu.method import Certifier, setting
 from sparelu.networks.network import Network

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparelu.convex.cones import FREE, ConeNorm, Cones
 from sparelu.convex.decompose import prune_to_rank
 from sparelu.convex.directions import search_directions
 from sparelu.convex.fit import ConvexFitter, Pricing, distance_claim
-from sparelu.convex.newton import PrimalDualPoint
 from sparelu.convex.patterns import Patterns, draw_gates
-from sparelu.convex.penalties import Penalty, block_norms
-from sparelu.convex.program import Design, Program
 from sparelu.convex.rows import ProductNeurons, TrainingTable
+from sparelu.convex.solver.cones import FREE, ConeNorm, Cones
+from sparelu.convex.solver.newton import PrimalDualPoint
+from sparelu.convex.solver.penalties import Penalty, block_norms
+from sparelu.convex.solver.program import Design, Program
 from sparelu.convex.stage import Stage
 from sparelu.method import setting
 from sparelu.outcome import Certificate
@@ -23,10 +23,10 @@ class Convex(ConvexFitter):
     """A two-layer ReLU network of least loss + weight decay, by the convex program with a cone for every pattern.
 
     Source: Pilanci and Ergen 2020. Solved by semismooth Newton on the dual, blocks projected on their cones with kept
-    active sets (:mod:`sparelu.convex.cones`). Patterns are drawn, and added where a search meets a direction that the
-    dual point prices above the penalty; for rows of rank three at most all are priced, and the optimum is global. The
-    network is the convex solution, balanced, and its objective equals the convex one. Several outputs are fitted one by
-    one: each has neurons of its own, which is the optimum among such networks.
+    active sets (:mod:`sparelu.convex.solver.cones`). Patterns are drawn, and added where a search meets a direction
+    that the dual point prices above the penalty; for rows of rank three at most all are priced, and the optimum is
+    global. The network is the convex solution, balanced, and its objective equals the convex one. Several outputs are
+    fitted one by one: each has neurons of its own, which is the optimum among such networks.
 
     Use it for small data where the optimum of loss and weight decay is wanted, with the gap that is left.
 

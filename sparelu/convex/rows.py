@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from sparelu.convex.loss import CrossEntropy, Logistic, Loss, Separable, Squared
+from sparelu.convex.solver.loss import CrossEntropy, Logistic, Loss, Separable, Squared
 from sparelu.data import Data
 from sparelu.networks.network import Network, zero_network
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparelu.convex.newton import PrimalDualPoint
 from sparelu.convex.patterns import Patterns
 from sparelu.convex.rows import ProductNeurons
+from sparelu.convex.solver.newton import PrimalDualPoint
 from sparelu.outcome import State
 
 

@@ -5,9 +5,9 @@ import warnings
 import cvxpy
 import numpy as np
 
-from sparelu.convex.loss import Logistic, Separable, Squared
 from sparelu.convex.patterns import draw_patterns
-from sparelu.convex.program import Design
+from sparelu.convex.solver.loss import Logistic, Separable, Squared
+from sparelu.convex.solver.program import Design
 
 
 def make_design(n: int, d: int, patterns: int, seed: int = 0, constant: bool = False) -> Design:

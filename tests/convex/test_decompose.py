@@ -2,8 +2,8 @@ import cvxpy
 import numpy as np
 import pytest
 
-from sparelu.convex.cones import Cones
 from sparelu.convex.decompose import decompose, prune_to_rank
+from sparelu.convex.solver.cones import Cones
 from tests.convex.problems import make_design
 
 

@@ -7,8 +7,8 @@ import torch
 from sparelu.catalogue import fitter
 from sparelu.convex.arrangement import enumerate_patterns
 from sparelu.convex.directions import price_directions, price_gates, search_directions
-from sparelu.convex.program import Design
 from sparelu.convex.relu import price_cones
+from sparelu.convex.solver.program import Design
 from sparelu.data import Budget, Data, DataError
 from sparelu.estimators import SparseReLURegressor
 from sparelu.method import Refusal

@@ -3,10 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sparelu.convex import newton_system
-from sparelu.convex.newton import minimise_program, start_point
-from sparelu.convex.penalties import GroupNorm, SparseGroupNorm
-from sparelu.convex.program import Program
+from sparelu.convex.solver import newton_system
+from sparelu.convex.solver.newton import minimise_program, start_point
+from sparelu.convex.solver.penalties import GroupNorm, SparseGroupNorm
+from sparelu.convex.solver.program import Program
 from tests.convex.problems import gap_by_formula, make_design, make_loss, solve_by_cvxpy
 
 CASES = [("squared", 1), ("logistic", 1), ("squared", 3), ("logistic", 2)]

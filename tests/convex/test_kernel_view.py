@@ -5,10 +5,10 @@ import pytest
 
 from sparelu.convex.arrangement import enumerate_patterns
 from sparelu.convex.kernel_view import gated_tangent_kernel, reweight, solve_weighted, tangent_weights
-from sparelu.convex.loss import Squared
-from sparelu.convex.newton import minimise_program, start_point
-from sparelu.convex.penalties import GroupNorm
-from sparelu.convex.program import Design, Program
+from sparelu.convex.solver.loss import Squared
+from sparelu.convex.solver.newton import minimise_program, start_point
+from sparelu.convex.solver.penalties import GroupNorm
+from sparelu.convex.solver.program import Design, Program
 
 
 def _planted(n: int = 20, d: int = 3) -> tuple[Design, Squared]:

@@ -3,9 +3,9 @@ import pytest
 import torch
 from scipy.optimize import nnls
 
-from sparelu.convex.cones import FREE, ConeNorm, Cones
-from sparelu.convex.newton import minimise_program, start_point
-from sparelu.convex.program import Program
+from sparelu.convex.solver.cones import FREE, ConeNorm, Cones
+from sparelu.convex.solver.newton import minimise_program, start_point
+from sparelu.convex.solver.program import Program
 from tests.convex.problems import loss_by_formula, make_design, make_loss, solve_by_cvxpy
 
 

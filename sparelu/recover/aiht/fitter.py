@@ -37,9 +37,9 @@ THRESHOLD = 0.5
 class AIHT(Fitter):
     """Iterative hard thresholding on gated inputs, as published.
 
-    One output: weights fused, f(x) = sum_j 1[h_j.x > 0] w_j.x, fitted by the steps of :mod:`.aiht_scalar`. Two classes
+    One output: weights fused, f(x) = sum_j 1[h_j.x > 0] w_j.x, fitted by the steps of :mod:`.scalar_step`. Two classes
     are labels 0 and 1 with threshold 0.5, here an output bias of -0.5. Several outputs: W1 and W2 in one budget, fitted
-    by the steps of :mod:`.aiht_vector`. Generators h_j start as N(0, I). They become the weights w_j after every step
+    by the steps of :mod:`.vector_step`. Generators h_j start as N(0, I). They become the weights w_j after every step
     from the second epoch on (second step with all rows), or stay (``convex``). Depth: one layer at a time with
     ``nonzeros // layers`` weights, on what the layers beneath put out; the hidden part is kept.
 

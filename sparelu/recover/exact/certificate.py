@@ -24,7 +24,7 @@ from sparelu.outcome import Assumption, Certificate
 from sparelu.recover.exact.coverage import distinct_share, uncovered_hinges
 from sparelu.recover.exact.inputs import InputColumns
 from sparelu.recover.exact.label_precision import label_rounding
-from sparelu.recover.exact.tolerances import ROUNDING
+from sparelu.recover.exact.model.tolerances import ROUNDING
 
 DELTA = 0.01
 LEVEL = 4.75

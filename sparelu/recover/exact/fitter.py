@@ -13,17 +13,17 @@ from sparelu.identifiability import condition, unsuited
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.networks.network import Network
 from sparelu.outcome import Certificate, Iterate, State, Status
-from sparelu.recover.exact.backward import drop_idle, prune_to_budget, truncate_to_budget
 from sparelu.recover.exact.certificate import DELTA, Evidence, SearchFacts, rows_kept_apart, weigh
-from sparelu.recover.exact.hinges import Sample
 from sparelu.recover.exact.inputs import read_columns
 from sparelu.recover.exact.label_precision import label_rounding
-from sparelu.recover.exact.least_squares import Fit, all_t, refit, wald
-from sparelu.recover.exact.orient import orient
-from sparelu.recover.exact.orientation import Orientations
-from sparelu.recover.exact.relu_model import ReluModel, Support
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.least_squares import Fit, all_t, refit, wald
+from sparelu.recover.exact.model.relu_model import ReluModel, Support
+from sparelu.recover.exact.model.tolerances import NOISELESS, ROUNDED, ROUNDING
 from sparelu.recover.exact.search import Search, SearchOptions, advance, begin
-from sparelu.recover.exact.tolerances import NOISELESS, ROUNDED, ROUNDING
+from sparelu.recover.exact.steps.backward import drop_idle, prune_to_budget, truncate_to_budget
+from sparelu.recover.exact.steps.orient import orient
+from sparelu.recover.exact.steps.orientation import Orientations
 from sparelu.recover.exact.two_layers.fit import deep_steps
 
 FAR = 1e3
@@ -34,12 +34,13 @@ FAR = 1e3
 class Exact(Fitter):
     """Recovers a network of one hidden layer: output weights of any sign and size, biases, an affine part.
 
-    The model is a sum of hinges and an affine part (:mod:`.relu_model`). Continuation with a falling penalty finds the
-    hinges (:mod:`.warm_start`); refits on the support drop weights and merge hinges by their Wald statistics, and add
-    weights and hinges by the score test, until nothing is left to do on all rows (:mod:`.search`); the orientation
-    of each neuron is read off the affine part (:mod:`.orient`). Without a number of nonzeros in the budget it finds
-    the number; with one, the weights of least Wald statistic are dropped. ``hidden`` only bounds the number of neurons.
-    Several outputs share their hinges: one combination of them warms the start, all are fitted and tested jointly.
+    The model is a sum of hinges and an affine part (:mod:`.model.relu_model`). Continuation with a falling penalty
+    finds the hinges (:mod:`.warm_start`); refits on the support drop weights and merge hinges by their Wald statistics,
+    and add weights and hinges by the score test, until nothing is left to do on all rows (:mod:`.search`); the
+    orientation of each neuron is read off the affine part (:mod:`.steps.orient`). Without a number of nonzeros in the
+    budget it finds the number; with one, the weights of least Wald statistic are dropped. ``hidden`` only bounds the
+    number of neurons. Several outputs share their hinges: one combination of them warms the start, all are fitted and
+    tested jointly.
 
     Departs from the paper, which thresholds gradient steps on fixed random gates: no gates are drawn, the hinges move.
     Converged means exact: rows that no fit has seen are met to the rounding of their labels, the search was stationary,
@@ -48,7 +49,7 @@ class Exact(Fitter):
     whether rows decide such a support (:mod:`sparelu.identifiability`).
     Memory does not grow with the rows beyond ``most``, nor with ``hidden`` beyond three times the inputs: the warm
     start is dense (its hinges times the inputs, in 40 vectors of L-BFGS), and a refit of p numbers holds a (p, p)
-    matrix up to p = 3000, beyond which it streams (:mod:`.normal_equations`).
+    matrix up to p = 3000, beyond which it streams (:mod:`.model.normal_equations`).
 
     Use it where a sparse network may have made the labels, with little noise or none: it finds the number of weights by
     itself and says whether the data prove the network.

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from sparelu.data import Data, Rows, Scaled, Standardisation
 from sparelu.networks.network import Layer, Network
-from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.relu_model import ReluModel
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.relu_model import ReluModel
 
 DEPENDENT = 1e-10
 """Share of a column's variance outside the others' span that counts as none: float64 sums leave some 1e-15 of it."""

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparelu.recover.exact.hinges import Sample
+from sparelu.recover.exact.model.hinges import Sample
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,16 +19,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparelu.recover.exact.backward import eliminate
-from sparelu.recover.exact.forward import add_hinges, add_strongest, scale_residual, score_outputs, score_weights
-from sparelu.recover.exact.forward_splits import add_splits
-from sparelu.recover.exact.hinges import Sample, merge_duplicates, residual
-from sparelu.recover.exact.least_squares import Fit, criterion, refit, regress
+from sparelu.recover.exact.model.hinges import Sample, merge_duplicates, residual
+from sparelu.recover.exact.model.least_squares import Fit, criterion, refit, regress
+from sparelu.recover.exact.model.normal_equations import errors
+from sparelu.recover.exact.model.relu_model import ReluModel, Support
+from sparelu.recover.exact.model.tolerances import CONVERGED, MERGE, NOISELESS, ROUNDED_ERROR, ROUNDING, SMALL_ANGLE
 from sparelu.recover.exact.moments import moments
-from sparelu.recover.exact.normal_equations import errors
-from sparelu.recover.exact.rare_activations import SHARE, drop_undecided, explain_few
-from sparelu.recover.exact.relu_model import ReluModel, Support
-from sparelu.recover.exact.tolerances import CONVERGED, MERGE, NOISELESS, ROUNDED_ERROR, ROUNDING, SMALL_ANGLE
+from sparelu.recover.exact.steps.backward import eliminate
+from sparelu.recover.exact.steps.forward import add_hinges, add_strongest, scale_residual, score_outputs, score_weights
+from sparelu.recover.exact.steps.forward_splits import add_splits
+from sparelu.recover.exact.steps.rare_activations import SHARE, drop_undecided, explain_few
 from sparelu.recover.exact.warm_start import carrying, stage, truncate_weights, with_random
 
 FIRST_PENALTY = 0.35
@@ -92,7 +92,7 @@ class Search:
     start, of the combination ``mix`` of the outputs. ``kept`` is the best model of all refits by ``score``, and
     ``stationary`` says whether nothing was left to do there: an extra cycle that ends worse loses nothing; ``idle``
     counts those in a row, ``mark`` is the score when the last warm start began. ``excluded`` are the rows that are
-    left out, since all others are met without them (:mod:`.rare_activations`).
+    left out, since all others are met without them (:mod:`.steps.rare_activations`).
     """
 
     model: ReluModel

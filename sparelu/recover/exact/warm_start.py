@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparelu.recover.exact.hinges import at_a_time, merge_duplicates
 from sparelu.recover.exact.lbfgs import minimise
-from sparelu.recover.exact.relu_model import ReluModel
+from sparelu.recover.exact.model.hinges import at_a_time, merge_duplicates
+from sparelu.recover.exact.model.relu_model import ReluModel
 
 BLOCK = 1024
 SMOOTHING = 1 / 3

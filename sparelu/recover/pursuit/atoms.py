@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sparelu.recover.cholesky import factor
-from sparelu.recover.exact.hinges import at_a_time
+from sparelu.recover.exact.model.hinges import at_a_time
 from sparelu.recover.pursuit.neurons import SignedNeurons, TrainingRows, system
 
 LOOKED_AT, PER_PLACE = 200, 3

@@ -34,7 +34,7 @@ class Pursuit(Fitter):
     """Grows a network to the budget, one column of largest gain at a time, then swaps weights while that helps.
 
     A weight of a ReLU network has a column (the input where its neuron is active); orthogonal least squares chooses
-    among the columns of all inputs of all neurons and of new neurons of one input (:mod:`.growing`), and Gauss-Newton
+    among the columns of all inputs of all neurons and of new neurons of one input (:mod:`.atoms`), and Gauss-Newton
     steps refit all weights after every growth (:mod:`.neurons`). A swap drops the weights of least saliency, refits and
     grows as many, every other time in the reverse order, and is undone when the loss did not fall; then half as many
     are swapped, down to one. With the gates held and one neuron active on all rows it is orthogonal matching pursuit.

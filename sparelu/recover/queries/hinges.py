@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from sparelu.networks.network import Layer, Network
-from sparelu.recover.exact.orientation import orientations
+from sparelu.recover.exact.steps.orientation import orientations
 
 PARALLEL = 0.99
 PART = 0.1

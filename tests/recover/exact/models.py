@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.relu_model import ReluModel, Support
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.relu_model import ReluModel, Support
 
 
 def tensor(values: object) -> torch.Tensor:

@@ -9,7 +9,7 @@ from sparelu.networks.network import Network
 from sparelu.outcome import Solution, Status
 from sparelu.recover.exact.fitter import Exact
 from sparelu.recover.exact.inputs import InputColumns, read_columns
-from sparelu.recover.exact.relu_model import ReluModel
+from sparelu.recover.exact.model.relu_model import ReluModel
 from sparelu.run import fit
 
 RNG = np.random.default_rng(0)

@@ -11,15 +11,15 @@ from sparelu.data import Budget, Data
 from sparelu.datasets.planted import planted, planted_network
 from sparelu.networks.network import Network
 from sparelu.outcome import Status
-from sparelu.recover.exact import normal_equations
-from sparelu.recover.exact.backward import eliminate, prune_to_budget
 from sparelu.recover.exact.fitter import Exact
-from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.least_squares import refit
+from sparelu.recover.exact.model import normal_equations
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.least_squares import refit
+from sparelu.recover.exact.model.relu_model import ReluModel, Support
 from sparelu.recover.exact.moments import moments
-from sparelu.recover.exact.orient import orient
-from sparelu.recover.exact.relu_model import ReluModel, Support
 from sparelu.recover.exact.search import Search, SearchOptions, advance
+from sparelu.recover.exact.steps.backward import eliminate, prune_to_budget
+from sparelu.recover.exact.steps.orient import orient
 from sparelu.recover.exact.warm_start import _Objective
 from sparelu.run import fit
 from tests.recover.exact.models import random_model, rows_of, tensor

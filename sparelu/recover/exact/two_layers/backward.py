@@ -5,8 +5,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.tolerances import MERGE, ROUNDING, universal_threshold
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.tolerances import MERGE, ROUNDING, universal_threshold
 from sparelu.recover.exact.two_layers.hinges import DeepKinks, live, tidied, without_dead
 from sparelu.recover.exact.two_layers.least_squares import DeepFit, deep_refit, deep_saliency
 from sparelu.recover.exact.two_layers.relu_model import deep_network, faced, turned

@@ -2,7 +2,7 @@
 
 The hyperplanes of the first layer, which of them every bent kink of the second reads, and which of them the output sees
 directly are the same for almost every network of a function; orientations, the split of what is linear in the first
-layer, and antipodal pairs are not (:mod:`.deep_found`). Neurons of the second layer that read nonnegative combinations
+layer, and antipodal pairs are not (:mod:`.relu_model`). Neurons of the second layer that read nonnegative combinations
 are linear, those of nonpositive ones dead, and those of one hyperplane bend along it.
 """
 

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.tolerances import NOISELESS
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.tolerances import NOISELESS
 from sparelu.recover.exact.two_layers.backward import oriented_fit, support, without_weak
 from sparelu.recover.exact.two_layers.hinges import DeepKinks, without_dead
 from sparelu.recover.exact.two_layers.least_squares import DeepFit, deep_refit

@@ -1,4 +1,4 @@
-"""Exact recovery of networks with two hidden layers, round by round: what :class:`.exact.Exact` runs for that depth."""
+"""Exact recovery of networks with two hidden layers, round by round: what :class:`.Exact` runs for that depth."""
 
 import math
 from collections.abc import Generator
@@ -12,11 +12,11 @@ from sparelu.data import Budget, Data, Taken
 from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Certificate, Iterate, State, Status
 from sparelu.recover.exact.certificate import Evidence, SearchFacts, rows_kept_apart, weigh
-from sparelu.recover.exact.hinges import Sample
 from sparelu.recover.exact.inputs import read_columns
 from sparelu.recover.exact.label_precision import label_rounding
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.tolerances import NOISELESS, ROUNDING
 from sparelu.recover.exact.moments import moments
-from sparelu.recover.exact.tolerances import NOISELESS, ROUNDING
 from sparelu.recover.exact.two_layers.backward import deep_all_t, oriented_fit, straightened, trimmed
 from sparelu.recover.exact.two_layers.exchange import exchanged
 from sparelu.recover.exact.two_layers.hinges import DeepKinks
@@ -41,7 +41,7 @@ WORSE = 4.0
 
 @runtime_checkable
 class Settings(Protocol):
-    """What is used of the settings of :class:`.exact.Exact`."""
+    """What is used of the settings of :class:`~sparelu.recover.exact.fitter.Exact`."""
 
     @property
     def most(self) -> int: ...

@@ -3,9 +3,10 @@
     f(x) = a.x + sum_j c_j h_j + (1/2) sum_k v_k (|z_k| + s_k z_k),   h_j = |w_j.x| + e_j w_j.x,   z_k = U_k.h + B_k.x
 
 Every ReLU network of two hidden layers has this form, since (t)_+ = (t + |t|) / 2: the first layer bends along the
-hyperplanes w_j, the second along z_k = 0, and what is linear passes by. As with one hidden layer (:mod:`.kinks`), the
-orientations e_j and s_k are 0 while kinks are sought and +-1 once they are read off; B and a, which are free until
-then, take away the sign ambiguities of both layers. The last input is the constant 1, so biases are weights.
+hyperplanes w_j, the second along z_k = 0, and what is linear passes by. As with one hidden layer
+(:mod:`.exact.model.hinges`), the orientations e_j and s_k are 0 while kinks are sought and +-1 once they are read off;
+B and a, which are free until then, take away the sign ambiguities of both layers. The last input is the constant 1, so
+biases are weights.
 
 Neurons of the second layer that see nonnegative combinations of the first are linear in h and belong to c.
 """
@@ -191,8 +192,8 @@ def _folded(model: DeepKinks, x: Float[Tensor, "n inputs"]) -> DeepKinks:
 def _close(rows: Tensor, size: Tensor, signs: Tensor, tolerance: float) -> list[tuple[int, int, float]]:
     """Find pairs (kept, joined, ratio of lengths with its sign) whose hyperplanes agree up to ``tolerance``.
 
-    The cost of joining is that of :func:`.kinks.merged`, for kinks whose effects have root mean square ``size``;
-    ``signs`` says which have one output sign. The longer of two is kept.
+    The cost of joining is that of :func:`.model.hinges.merge_duplicates`, for kinks whose effects have root mean square
+    ``size``; ``signs`` says which have one output sign. The longer of two is kept.
     """
     length = rows.norm(dim=1)
     unit = rows / length[:, None]

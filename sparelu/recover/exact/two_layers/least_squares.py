@@ -1,6 +1,6 @@
 """Least squares on a given support for kinks of kinks: Levenberg-Marquardt, saliencies, and what the residual asks for.
 
-The derivatives of the model of :mod:`.deep_kinks`, with g1 = sign(z1) + e and g2 = v (sign(z2) + s) / 2, are
+The derivatives of the model of :mod:`.hinges`, with g1 = sign(z1) + e and g2 = v (sign(z2) + s) / 2, are
 h_j for c_j, x_i for a_i, g2_k h_j for U_kj, g2_k x_i for B_ki, and (c_j + sum_k g2_k U_kj) g1_j x_i for w_ji. The
 largest weight of every w_j is held: scaling w_j against what reads it changes nothing.
 """
@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sparelu.recover.cholesky import cholesky, factor
-from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.tolerances import ROUNDING
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.tolerances import ROUNDING
 from sparelu.recover.exact.two_layers.hinges import DeepKinks
 
 
@@ -159,7 +159,7 @@ def _descend(
 
 
 def deep_saliency(fit: DeepFit) -> Float[Tensor, " p"]:
-    """Compute the squared t statistic of every free weight (:func:`.least_squares.wald`)."""
+    """Compute the squared t statistic of every free weight (:func:`.model.least_squares.wald`)."""
     variance = torch.cholesky_inverse(factor(fit.gram)).diagonal() * max(fit.mse, ROUNDING)
     return fit.model.vector()[fit.free].square() / variance
 

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.relu_model import ReluModel
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.relu_model import ReluModel
+from sparelu.recover.exact.model.tolerances import NOISELESS
 from sparelu.recover.exact.search import SearchOptions, advance, begin
-from sparelu.recover.exact.tolerances import NOISELESS
 from sparelu.recover.exact.two_layers.hinges import DeepKinks
 
 READS = 6

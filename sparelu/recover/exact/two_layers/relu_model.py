@@ -19,8 +19,8 @@ from torch import Tensor
 
 from sparelu.networks.network import Layer, Network
 from sparelu.recover.cholesky import factor
-from sparelu.recover.exact.orientation import orientations
-from sparelu.recover.exact.tolerances import ROUNDING
+from sparelu.recover.exact.model.tolerances import ROUNDING
+from sparelu.recover.exact.steps.orientation import orientations
 from sparelu.recover.exact.two_layers.hinges import DeepKinks
 from sparelu.recover.exact.two_layers.least_squares import DeepFit
 

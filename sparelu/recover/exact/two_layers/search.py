@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparelu.recover.exact.hinges import BLOCK, Sample
-from sparelu.recover.exact.tolerances import NOISELESS, ROUNDING
+from sparelu.recover.exact.model.hinges import BLOCK, Sample
+from sparelu.recover.exact.model.tolerances import NOISELESS, ROUNDING
 from sparelu.recover.exact.two_layers.backward import deep_threshold, without_weak
 from sparelu.recover.exact.two_layers.hinges import DeepKinks, live, tidied
 from sparelu.recover.exact.two_layers.least_squares import DeepFit, asked, deep_error, deep_refit

@@ -1,16 +1,16 @@
 """The start of recovery with two hidden layers: a wide penalised student of kinks of kinks.
 
-The objective is that of :mod:`.student`, mean squared error + lambda sum sqrt(w^2 + eps^2), over the weights of both
-layers: since a first-layer kink can be scaled against what reads it, the sum over both is a penalty on the square
-roots of their products, which leaves few of both.
+The objective is that of :mod:`.exact.warm_start`, mean squared error + lambda sum sqrt(w^2 + eps^2), over the weights
+of both layers: since a first-layer kink can be scaled against what reads it, the sum over both is a penalty on the
+square roots of their products, which leaves few of both.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparelu.recover.exact.hinges import at_a_time
 from sparelu.recover.exact.lbfgs import minimise
+from sparelu.recover.exact.model.hinges import at_a_time
 from sparelu.recover.exact.two_layers.hinges import PARTS, DeepKinks
 from sparelu.recover.exact.warm_start import SMOOTHING, ZERO
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sparelu.networks.network import Network
-from sparelu.recover.exact.hinges import Sample
+from sparelu.recover.exact.model.hinges import Sample
 from sparelu.recover.exact.two_layers.backward import oriented_fit, without_weak
 from sparelu.recover.exact.two_layers.equality import same_form, skeleton
 from sparelu.recover.exact.two_layers.hinges import DeepKinks, live, tidied

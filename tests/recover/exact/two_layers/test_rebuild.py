@@ -7,7 +7,7 @@ from sparelu.data import Budget, Data
 from sparelu.networks.network import Network
 from sparelu.outcome import Status
 from sparelu.recover.exact.fitter import Exact
-from sparelu.recover.exact.hinges import Sample
+from sparelu.recover.exact.model.hinges import Sample
 from sparelu.recover.exact.two_layers.equality import same_form
 from sparelu.recover.exact.two_layers.hinges import DeepKinks
 from sparelu.recover.exact.two_layers.rebuild import bends, rebuilt, sparsest_basis

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sparelu.recover.exact.hinges import Sample, merge_duplicates, merge_indistinct
-from sparelu.recover.exact.normal_equations import gram
-from sparelu.recover.exact.relu_model import ReluModel, Support
+from sparelu.recover.exact.model.hinges import Sample, merge_duplicates, merge_indistinct
+from sparelu.recover.exact.model.normal_equations import gram
+from sparelu.recover.exact.model.relu_model import ReluModel, Support
 from tests.recover.exact.models import random_model, rows_of, tensor
 
 

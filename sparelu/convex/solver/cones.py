@@ -10,8 +10,8 @@ from scipy.linalg.lapack import dposv
 from scipy.optimize import nnls
 
 from sparelu.convex.patterns import Patterns
-from sparelu.convex.penalties import Curvature, Penalty, block_norms
-from sparelu.convex.program import Blocks, Rows
+from sparelu.convex.solver.penalties import Curvature, Penalty, block_norms
+from sparelu.convex.solver.program import Blocks, Rows
 
 OUTSIDE = 1e-12
 """How far outside a half space, as a share of the length projected, a point may lie and count as inside."""

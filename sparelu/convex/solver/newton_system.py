@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
-from sparelu.convex.penalties import Curvature
-from sparelu.convex.program import Outputs, Program
+from sparelu.convex.solver.penalties import Curvature
+from sparelu.convex.solver.program import Outputs, Program
 
 LARGEST_MATRIX = 4000
 """Rows (or active coordinates) up to which a system is factored: 128 megabytes, some ten seconds of one thread."""

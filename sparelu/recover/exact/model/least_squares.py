@@ -9,16 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparelu.recover.cholesky import factor
-from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.normal_equations import (
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.normal_equations import (
     Gradient,
     NormalEquations,
     errors,
     gradient,
     normal_equations,
 )
-from sparelu.recover.exact.relu_model import ReluModel, Support
-from sparelu.recover.exact.tolerances import CONVERGED, NOISELESS, RISE, ROUNDED, ROUNDING, universal_threshold
+from sparelu.recover.exact.model.relu_model import ReluModel, Support
+from sparelu.recover.exact.model.tolerances import CONVERGED, NOISELESS, RISE, ROUNDED, ROUNDING, universal_threshold
 from sparelu.recover.levenberg_marquardt import levenberg_marquardt
 
 FEWEST = 2000

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparelu.data import Rows, Taken
-from sparelu.recover.exact.relu_model import ReluModel
-from sparelu.recover.exact.tolerances import SMALL_ANGLE
+from sparelu.recover.exact.model.relu_model import ReluModel
+from sparelu.recover.exact.model.tolerances import SMALL_ANGLE
 
 BLOCK = 2048
 """Rows taken at a time: a block of features for 1000 weights in float32 is then 8 MB, about a cache."""

@@ -21,7 +21,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from sparelu.recover.exact.lattice import signs_by_lattice
+from sparelu.recover.exact.steps.lattice import signs_by_lattice
 
 HALVES = 40
 """Signs of one equation that are tried: two halves of 2^20 sums."""

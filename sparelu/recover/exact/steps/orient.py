@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.least_squares import Fit, explains_as_well, refit
-from sparelu.recover.exact.orientation import Orientations, find_orientations
-from sparelu.recover.exact.relu_model import Support
-from sparelu.recover.exact.tolerances import ROUNDING
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.least_squares import Fit, explains_as_well, refit
+from sparelu.recover.exact.model.relu_model import Support
+from sparelu.recover.exact.model.tolerances import ROUNDING
+from sparelu.recover.exact.steps.orientation import Orientations, find_orientations
 
 STANDARD_ERRORS = 6.0
 """Of an affine entry within which it is explained: so far off are fewer than one in 10^8 (normal tail 2e-9)."""

@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from sparelu.convex.newton_system import solve_newton
-from sparelu.convex.penalties import Penalty
-from sparelu.convex.program import Blocks, Outputs, Program
+from sparelu.convex.solver.newton_system import solve_newton
+from sparelu.convex.solver.penalties import Penalty
+from sparelu.convex.solver.program import Blocks, Outputs, Program
 
 GROWTH = 3.0
 """Factor of sigma from one outer step to the next."""

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy import optimize
 
-from sparelu.recover.exact.hinges import residual
-from sparelu.recover.exact.least_squares import Fit, accept, all_t, criterion, refit, regress, wald
-from sparelu.recover.exact.normal_equations import (
+from sparelu.recover.exact.model.hinges import residual
+from sparelu.recover.exact.model.least_squares import Fit, accept, all_t, criterion, refit, regress, wald
+from sparelu.recover.exact.model.normal_equations import (
     HeldEquations,
     StreamedEquations,
     errors,
@@ -17,8 +17,8 @@ from sparelu.recover.exact.normal_equations import (
     gradient,
     gram,
 )
-from sparelu.recover.exact.relu_model import ReluModel, Support
-from sparelu.recover.exact.tolerances import NOISELESS, ROUNDED, universal_threshold
+from sparelu.recover.exact.model.relu_model import ReluModel, Support
+from sparelu.recover.exact.model.tolerances import NOISELESS, ROUNDED, universal_threshold
 from tests.recover.exact.models import jacobian, random_model, rows_of, tensor
 
 KINDS = pytest.mark.parametrize("outs", [1, 3])

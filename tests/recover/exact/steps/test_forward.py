@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sparelu.recover.exact.forward import (
+from sparelu.recover.exact.model.hinges import residual
+from sparelu.recover.exact.model.least_squares import refit
+from sparelu.recover.exact.model.relu_model import ReluModel
+from sparelu.recover.exact.steps.forward import (
     add_hinges,
     add_strongest,
     scale_residual,
@@ -14,10 +17,7 @@ from sparelu.recover.exact.forward import (
     score_weights,
     structure,
 )
-from sparelu.recover.exact.forward_splits import _gains, add_splits
-from sparelu.recover.exact.hinges import residual
-from sparelu.recover.exact.least_squares import refit
-from sparelu.recover.exact.relu_model import ReluModel
+from sparelu.recover.exact.steps.forward_splits import _gains, add_splits
 from tests.recover.exact.models import random_model, rows_of, tensor
 
 

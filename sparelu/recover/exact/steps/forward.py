@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.least_squares import Fit
-from sparelu.recover.exact.normal_equations import gates
-from sparelu.recover.exact.relu_model import ReluModel
-from sparelu.recover.exact.tolerances import RESOLVED, ROUNDING, SMALL_ANGLE
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.least_squares import Fit
+from sparelu.recover.exact.model.normal_equations import gates
+from sparelu.recover.exact.model.relu_model import ReluModel
+from sparelu.recover.exact.model.tolerances import RESOLVED, ROUNDING, SMALL_ANGLE
 
 SEARCH_ROWS = 20000
 """Rows on which directions of new hinges are sought; all rows judge them."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sparelu.recover.exact.lattice import signs_by_lattice
-from sparelu.recover.exact.orientation import Orientations, find_orientations
+from sparelu.recover.exact.steps.lattice import signs_by_lattice
+from sparelu.recover.exact.steps.orientation import Orientations, find_orientations
 
 
 def planted(

@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sparelu.recover.cholesky import cholesky, factor
-from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.relu_model import ReluModel, Support
-from sparelu.recover.exact.tolerances import CONVERGED, MEMORY, ROUNDING
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.relu_model import ReluModel, Support
+from sparelu.recover.exact.model.tolerances import CONVERGED, MEMORY, ROUNDING
 
 PART = 256
 """Rows of a Gram matrix computed at a time: those above the diagonal are left out."""

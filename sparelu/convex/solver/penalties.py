@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from sparelu.convex.program import Blocks
+from sparelu.convex.solver.program import Blocks
 
 Sizes = Float[np.ndarray, " b"]
 

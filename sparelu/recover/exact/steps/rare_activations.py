@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sparelu.recover.exact.hinges import Sample, residual
-from sparelu.recover.exact.least_squares import Fit, refit
-from sparelu.recover.exact.relu_model import ReluModel
+from sparelu.recover.exact.model.hinges import Sample, residual
+from sparelu.recover.exact.model.least_squares import Fit, refit
+from sparelu.recover.exact.model.relu_model import ReluModel
 
 MOST, SHARE = 300, 0.01
 """Rows that may be set aside, and as a share of all."""

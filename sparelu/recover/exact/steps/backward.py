@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from sparelu.recover.exact.hinges import Sample, merge_duplicates, merge_indistinct
-from sparelu.recover.exact.least_squares import Fit, accept, explains_as_well, refit, wald
-from sparelu.recover.exact.relu_model import ReluModel, Support
-from sparelu.recover.exact.tolerances import CONVERGED, MERGE, NOISELESS
+from sparelu.recover.exact.model.hinges import Sample, merge_duplicates, merge_indistinct
+from sparelu.recover.exact.model.least_squares import Fit, accept, explains_as_well, refit, wald
+from sparelu.recover.exact.model.relu_model import ReluModel, Support
+from sparelu.recover.exact.model.tolerances import CONVERGED, MERGE, NOISELESS
 
 ROUNDS = 8
 """Drops in a row before anything is added."""

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sparelu.recover.exact.backward import truncate_to_budget
-from sparelu.recover.exact.relu_model import ReluModel, Support
+from sparelu.recover.exact.model.relu_model import ReluModel, Support
+from sparelu.recover.exact.steps.backward import truncate_to_budget
 from tests.recover.exact.models import random_model, rows_of, tensor
 
 

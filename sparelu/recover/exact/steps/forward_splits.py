@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.relu_model import ReluModel
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.relu_model import ReluModel
 
 SHARES = (0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, -0.1, -0.3, -1.0, -3.0)
 """Shares of the weight w_i that go to the axis; a negative share goes there with the other sign."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from sparelu.convex.loss import Separable
 from sparelu.convex.patterns import Patterns
+from sparelu.convex.solver.loss import Separable
 
 RIDGE_STEPS = 20
 """Newton steps for the ridge weights of the empty network: quadratic, so that a handful would do."""

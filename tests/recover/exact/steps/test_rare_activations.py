@@ -11,10 +11,10 @@ from sparelu.datasets.planted import planted
 from sparelu.networks.network import Network
 from sparelu.outcome import Status
 from sparelu.recover.exact.fitter import Exact
-from sparelu.recover.exact.hinges import Sample
-from sparelu.recover.exact.least_squares import Fit, refit
-from sparelu.recover.exact.rare_activations import drop_undecided, explain_few
-from sparelu.recover.exact.relu_model import ReluModel
+from sparelu.recover.exact.model.hinges import Sample
+from sparelu.recover.exact.model.least_squares import Fit, refit
+from sparelu.recover.exact.model.relu_model import ReluModel
+from sparelu.recover.exact.steps.rare_activations import drop_undecided, explain_few
 from sparelu.run import Limits, fit
 from tests.recover.exact.models import tensor
 from tests.recover.exact.test_fitter import same_support, violated
