@@ -5,12 +5,13 @@ A form is a function that raises :class:`FormError` when a value is not of it, n
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 DEPTH = 100
 """Levels of lists and objects that a reader goes down; what we write has at most ten."""
-WHOLE_MAX = 2**63 - 1
+WHOLE_MAX = sys.maxsize
 
 Form = Callable[[Any, str], None]
 

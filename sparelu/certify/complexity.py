@@ -15,9 +15,6 @@ from scipy.special import gammaln
 
 from sparelu.networks.network import Layer, Network
 
-GRAM_LIMIT = 2000
-"""Rows or columns up to which an operator norm is computed from the Gram matrix's eigenvalues."""
-
 FLAGS = 2**22
 """Pairs of groups up to which edges are marked in a table instead of being sorted."""
 
@@ -190,9 +187,12 @@ class Spectral:
         return s, b
 
 
-def operator_norm(w: sparse.csr_array) -> float:
-    """Return an upper bound of the operator norm: the norm itself up to rounding where a side is small."""
-    if min(w.shape) <= GRAM_LIMIT:
+def operator_norm(w: sparse.csr_array, *, largest_gram: int = 2000) -> float:
+    """Return an upper bound of the operator norm: the norm itself up to rounding where a side is small.
+
+    ``largest_gram``: rows or columns up to which it is computed from the Gram matrix's eigenvalues.
+    """
+    if min(w.shape) <= largest_gram:
         gram = (w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w).toarray()
         return math.sqrt(max(float(np.linalg.eigvalsh(gram)[-1]), 0.0)) * (1 + 1e-9) if gram.size else 0.0
     size = abs(w)

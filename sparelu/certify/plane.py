@@ -11,9 +11,6 @@ from scipy.spatial import cKDTree
 from sparelu.certify.lines import ROUNDING, TooManyRegions
 from sparelu.networks.network import Network
 
-MATCH = 1e-9
-"""Two edges are one when their middles agree to this share of the box: shared corners are computed on both sides."""
-
 
 @dataclass(frozen=True, eq=False)
 class Cells:
@@ -126,17 +123,22 @@ def _cut(cell: np.ndarray, value: np.ndarray, noise: np.ndarray) -> tuple[np.nda
     return np.array(sides[0]), np.array(sides[1])
 
 
-def _merged(corners: list[np.ndarray], maps: np.ndarray, sizes: np.ndarray, scale: float) -> int:
+def _merged(
+    corners: list[np.ndarray], maps: np.ndarray, sizes: np.ndarray, scale: float, *, share: float = 1e-9
+) -> int:
     """Return the connected components of cells that share an edge and an affine map.
 
     The network is continuous, so that a unit's zero line goes on across an edge where it meets it: cells stand edge to
     edge, and shared edges are found by their middles.
+
+    ``share``: two edges are one when their middles agree to this share of the box: shared corners are computed on both
+    sides.
     """
     owner = np.repeat(np.arange(len(corners)), [len(c) for c in corners])
     start, end = np.concatenate(corners), np.concatenate([np.roll(c, -1, axis=0) for c in corners])
-    real = np.linalg.norm(end - start, axis=1) > 4 * MATCH * scale  # not a corner written twice
+    real = np.linalg.norm(end - start, axis=1) > 4 * share * scale  # not a corner written twice
     owner, middle = owner[real], 0.5 * (start + end)[real]
-    pairs = cKDTree(middle).query_pairs(MATCH * scale, output_type="ndarray")
+    pairs = cKDTree(middle).query_pairs(share * scale, output_type="ndarray")
     a, b = owner[pairs[:, 0]], owner[pairs[:, 1]]
     equal = np.abs(maps[a] - maps[b]) <= ROUNDING * (sizes[a] + sizes[b])
     same = (a != b) & equal.all(axis=(1, 2))

@@ -18,9 +18,6 @@ from sparelu.topk import largest
 DENSE_LIMIT = 10**8
 """Entries of the dense layers of one network above which a pair is refused: bounds are computed on dense rows."""
 
-GROUPED = 20_000
-"""Rows that are grouped at most."""
-
 
 def without_smallest(network: Network, fraction: float) -> Network:
     """Return the network without the ``fraction`` of smallest weights (by size) of every layer, biases kept."""
@@ -121,14 +118,14 @@ class Pruned(Certifier):
             source=self.paper,
         )
 
-    def _places(self, data: Data, rng: np.random.Generator) -> tuple[list[Inputs], str]:
+    def _places(self, data: Data, rng: np.random.Generator, *, most_grouped: int = 20_000) -> tuple[list[Inputs], str]:
         """Return the sets of inputs that are bounded one by one, and their union in words."""
         if self.radius is not None:
             x = some_rows(data, self.rows, rng)
             near = [Inputs(row - self.radius, row + self.radius) for row in x]
             return near, f"within {self.radius:g} by input of {len(x)} rows of the data"
         if self.groups is not None:
-            x = some_rows(data, GROUPED, rng)
+            x = some_rows(data, most_grouped, rng)
             parts = group_rows(x, self.groups, rng)
             words = (
                 f"for every one of {len(x)} rows of the data and every mixture of those of one of {len(parts)} groups"

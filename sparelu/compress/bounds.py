@@ -11,8 +11,6 @@ from scipy.special import eval_chebyt, eval_gegenbauer
 from sparelu.compress.frames import InvariantTarget, equal_norms
 from sparelu.gaussian import TwoLayer, arc_cosine
 
-DEGREE = 12
-"""Highest degree of the polynomial below kappa."""
 ANGLES = 100_001
 """Angles at which it is held below kappa; between them the curvature bounds what is missed, about 1e-10."""
 
@@ -27,7 +25,7 @@ class PairBound:
     first: float
 
 
-def pair_bound(d: int, neurons: int) -> PairBound:
+def pair_bound(d: int, neurons: int, *, degree: int = 12) -> PairBound:
     """Return the best bound of Delsarte's kind, d >= 2.
 
     For h = sum_k h_k P_k, P_k the Gegenbauer polynomials of R^d with P_k(1) = 1, h_k >= 0 for k >= 1 and h <= kappa:
@@ -35,18 +33,20 @@ def pair_bound(d: int, neurons: int) -> PairBound:
     sum_jk r_j r_k kappa >= h_0 R^2 + h_1 |sum r_j v_j|^2 + (1/2 - h(1)) sum r_j^2, and sum r_j^2 >= R^2/M.
     The linear programme takes the largest h_0 + (1/2 - h(1))/M over a grid of angles t; then h_0 is lowered by the
     largest excess of h over kappa, bounded between angles by |d2/dt2 (h - kappa)(cos t)| <= 1/2 + sum h_k k^2.
+
+    ``degree``: highest degree of the polynomial below kappa.
     """
     angles = np.linspace(0, np.pi, ANGLES)
-    basis = np.stack([_gegenbauer(k, d, np.cos(angles)) for k in range(DEGREE + 1)], axis=1)
+    basis = np.stack([_gegenbauer(k, d, np.cos(angles)) for k in range(degree + 1)], axis=1)
     kappa = arc_cosine(torch.from_numpy(np.cos(angles))).numpy()
     coarse = slice(None, None, 50)
-    gain = np.full(DEGREE + 1, -1 / neurons)
+    gain = np.full(degree + 1, -1 / neurons)
     gain[0] += 1
-    bounds = [(None, None)] + [(0, None)] * DEGREE
+    bounds = [(None, None)] + [(0, None)] * degree
     found = linprog(-gain, A_ub=basis[coarse], b_ub=kappa[coarse], bounds=bounds, method="highs")
     h = found.x
     spacing = angles[1]
-    missed = spacing**2 / 8 * (0.5 + float(h[1:] @ np.arange(1, DEGREE + 1) ** 2))
+    missed = spacing**2 / 8 * (0.5 + float(h[1:] @ np.arange(1, degree + 1) ** 2))
     h[0] -= max(float((basis @ h - kappa).max()), 0.0) + missed
     return PairBound(float(gain @ h) + 0.5 / neurons, float(h[1]))
 

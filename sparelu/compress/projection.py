@@ -19,12 +19,8 @@ from torch import Tensor
 from sparelu.compress.frames import InvariantTarget
 from sparelu.gaussian import TwoLayer, first_moments, squared_norm
 from sparelu.gaussian.kernels import Neurons, PairMoments, pair_moments
+from sparelu.gaussian.networks import BLOCK
 from sparelu.gaussian.normal import SQRT_2PI
-
-RIDGE = 1e-10
-"""Weight of |A|^2 beside G of unit neurons: keeps outputs of nearly equal neurons below 1e5 times their need."""
-BLOCK = 2**16
-"""Pairs of neurons at a time."""
 
 Slope = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From outputs A (k, m): gradients of sum_ic A_ci E[relu_i f_c] in the hidden weights (m, r) and biases (m,)."""
@@ -188,7 +184,12 @@ class Projection:
         grad = (grad - (grad * rows).sum(1, keepdim=True) * rows) / length[:, None]
         return value, grad.reshape(-1).numpy()
 
-    def _solved(self, neurons: Neurons) -> tuple[float, TwoLayer, PairMoments, Slope]:
+    def _solved(self, neurons: Neurons, *, ridge: float = 1e-10) -> tuple[float, TwoLayer, PairMoments, Slope]:
+        """Solve for the best outputs of the neurons; return the loss, the network, its moments and the slope.
+
+        ``ridge`` is the weight of |A|^2 beside G of unit neurons: it keeps outputs of nearly equal neurons below 1e5
+        times their need.
+        """
         own = pair_moments(neurons, neurons)
         cross, slope = self.target.meet(neurons)
         gram, energy = own.value, self.target.energy
@@ -199,7 +200,7 @@ class Projection:
         if self.form.linear:
             gram, cross = gram - pull @ pull.T, cross - pull @ self.target.slope.T
             energy -= float(self.target.slope.square().sum())
-        size = RIDGE * float(own.value.diagonal().mean())
+        size = ridge * float(own.value.diagonal().mean())
         out = _solve(gram + size * torch.eye(len(gram), dtype=gram.dtype), cross).T
         linear, offset = torch.zeros(len(out), len(self.form.shift), dtype=out.dtype), torch.zeros_like(out[:, 0])
         if self.form.offset:

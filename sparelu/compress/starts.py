@@ -18,8 +18,6 @@ from sparelu.gaussian.normal import cdf
 CANDIDATES = 2048
 """Neurons that greedy selection looks at: more are drawn at random, by importance."""
 
-FARTHEST = 5.0
-"""Standard deviations of the inputs within which knots are scattered: what lies further out is met by no input."""
 
 Chosen = tuple[Float[Tensor, "m r"], Float[Tensor, " m"]]
 
@@ -91,12 +89,18 @@ def choose_greedily(target: NetworkTarget, form: Form, neurons: int, rng: np.ran
     return net.weight[index], net.bias[index]
 
 
-def scatter_neurons(net: TwoLayer, form: Form, neurons: int, rng: np.random.Generator) -> Chosen:
-    """Draw directions at random, with biases as far out as those of the network."""
+def scatter_neurons(
+    net: TwoLayer, form: Form, neurons: int, rng: np.random.Generator, *, farthest: float = 5.0
+) -> Chosen:
+    """Draw directions at random, with biases as far out as those of the network.
+
+    ``farthest``: standard deviations of the inputs within which knots are scattered: what lies further out is met by no
+    input.
+    """
     weight = torch.from_numpy(rng.standard_normal((neurons, net.weight.shape[1])))
     weight /= torch.linalg.vector_norm(weight, dim=1, keepdim=True)
     out = (net.bias / torch.linalg.vector_norm(net.weight, dim=1).clamp(min=1e-300)).abs()
-    spread = float(out.clamp(max=FARTHEST).median())
+    spread = float(out.clamp(max=farthest).median())
     bias = torch.from_numpy(rng.standard_normal(neurons)) * spread if form.bias else weight @ form.shift
     return weight, bias
 

@@ -7,9 +7,6 @@ pattern of the direction belongs into the program.
 import numpy as np
 from jaxtyping import Float
 
-SWEEPS = 50
-"""Steps of a local search at most; most end in less than ten."""
-
 
 def price_directions(
     x: Float[np.ndarray, "n d"], theta: Float[np.ndarray, " n"], u: Float[np.ndarray, "m d"]
@@ -26,18 +23,25 @@ def price_gates(
 
 
 def search_directions(
-    x: Float[np.ndarray, "n d"], theta: Float[np.ndarray, " n"], starts: Float[np.ndarray, "m d"], gates: bool = False
+    x: Float[np.ndarray, "n d"],
+    theta: Float[np.ndarray, " n"],
+    starts: Float[np.ndarray, "m d"],
+    gates: bool = False,
+    *,
+    sweeps: int = 50,
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, "m d"]]:
     """Improve every start by local search; return prices and directions, of gates with ``gates``.
 
     The sum is u . g on the cone of u, g = X' D(u) theta: a step goes to g or -g, or half the way, and is kept where the
     price rises. It ends where neither does.
+
+    ``sweeps``: steps of a local search at most; most end in less than ten.
     """
     price = price_gates if gates else price_directions
     u = starts / np.maximum(np.linalg.norm(starts, axis=1, keepdims=True), np.finfo(float).tiny)
     value = price(x, theta, u)
     moving = np.arange(len(u))
-    for _ in range(SWEEPS):
+    for _ in range(sweeps):
         g = ((u[moving] @ x.T >= 0) * theta) @ x
         size = np.linalg.norm(g, axis=1, keepdims=True)
         g = np.divide(g, size, out=u[moving].copy(), where=size > 0)

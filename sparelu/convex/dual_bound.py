@@ -24,12 +24,6 @@ from sparelu.convex.relu import price_cones
 
 ROUNDING = 1e-9
 """Share by which a bound is raised: far more than float64 loses in it."""
-STEPS = 200
-"""Quasi-Newton steps for the multipliers."""
-WIDE = 40.0
-"""How far the logarithm of a multiplier may go from its start, so that none under- or overflows."""
-SEARCHES = 200
-"""Local searches that show how much of a bound is slack."""
 
 
 def all_patterns(x: Float[np.ndarray, "n d"], limit: int) -> Patterns | None:
@@ -43,17 +37,21 @@ def bound_price(
     theta: Float[np.ndarray, "n k"],
     everything: Patterns | None,
     rng: np.random.Generator,
+    *,
+    searches: int = 200,
 ) -> tuple[float, float]:
     """Return an upper bound of max over |u| <= 1 of |sum_r theta_r (x_r . u)_+|, and the largest value met.
 
     For several outputs theta_r is a vector: in any rotation of the outputs the bound is the root of the sum of the
     squares of the bounds of single ones; the rotation is that of the singular vectors of theta.
+
+    ``searches``: local searches that show how much of a bound is slack.
     """
     rotated = theta @ np.linalg.svd(theta, full_matrices=False)[2].T
     upper, lower = np.zeros(rotated.shape[1]), np.zeros(rotated.shape[1])
     for o, column in enumerate(rotated.T):
         if column.any():
-            found, _ = search_directions(x, column, draw_gates(x, SEARCHES, rng))
+            found, _ = search_directions(x, column, draw_gates(x, searches, rng))
             lower[o] = float(found.max())
             if everything is not None:
                 upper[o] = max(lower[o], float(price_cones(x, everything, column, lower[o]).max()))
@@ -62,8 +60,14 @@ def bound_price(
     return float(np.linalg.norm(upper)) * (1 + ROUNDING), float(lower.max())
 
 
-def bound_one_sign(x: Float[np.ndarray, "n d"], theta: Float[np.ndarray, " n"]) -> float:
-    """Bound max over |u| <= 1 of sum_r theta_r (x_r . u)_+ from above by the relaxation of this module."""
+def bound_one_sign(
+    x: Float[np.ndarray, "n d"], theta: Float[np.ndarray, " n"], *, steps: int = 200, wide: float = 40.0
+) -> float:
+    """Bound max over |u| <= 1 of sum_r theta_r (x_r . u)_+ from above by the relaxation of this module.
+
+    ``steps`` of the quasi-Newton method find the multipliers, whose logarithms go no further than ``wide`` from their
+    start, so that none under- or overflows.
+    """
     plus, minus = theta > 0, theta < 0
     if not plus.any():
         return 0.0
@@ -86,6 +90,6 @@ def bound_one_sign(x: Float[np.ndarray, "n d"], theta: Float[np.ndarray, " n"]) 
         return value, np.concatenate([slope_m, -2 * (down @ solved) * most])
 
     start = np.concatenate([np.log(2 * shape), np.full(len(most), 0.5)])
-    limits = [(s - WIDE, s + WIDE) for s in start[: len(weight)]] + [(0.0, 1.0)] * len(most)
-    minimize(squared_bound, start, jac=True, method="L-BFGS-B", bounds=limits, options={"maxiter": STEPS})
+    limits = [(s - wide, s + wide) for s in start[: len(weight)]] + [(0.0, 1.0)] * len(most)
+    minimize(squared_bound, start, jac=True, method="L-BFGS-B", bounds=limits, options={"maxiter": steps})
     return float(np.sqrt(best[0]))

@@ -8,9 +8,6 @@ import numpy as np
 BLOCK_NUMBERS = 2**21
 """Numbers of one block of unpacked patterns: sixteen megabytes in float64."""
 
-DRAWS = 4
-"""Batches without a new pattern after which a draw ends short of what was asked."""
-
 
 @dataclass(frozen=True, eq=False)
 class Patterns:
@@ -92,14 +89,16 @@ def draw_gates(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarra
     return gates
 
 
-def draw_patterns(x: np.ndarray, count: int, rng: np.random.Generator) -> Patterns:
+def draw_patterns(x: np.ndarray, count: int, rng: np.random.Generator, *, idle_batches: int = 4) -> Patterns:
     """Draw up to ``count`` distinct patterns of rows ``x`` (n, d); fewer where some batches brought none.
 
     Source of the scheme: Pilanci and Ergen 2020 (sampled arrangements); Mishkin, Sahiner and Pilanci 2022.
+
+    ``idle_batches``: batches without a new pattern after which a draw ends short of what was asked.
     """
     found = Patterns.of_gates(x, draw_gates(x, count, rng))
     idle = 0
-    while len(found) < count and idle < DRAWS:
+    while len(found) < count and idle < idle_batches:
         more = found.add(Patterns.of_gates(x, draw_gates(x, count, rng)))
         idle = 0 if len(more) > len(found) else idle + 1
         found = more

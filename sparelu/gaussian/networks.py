@@ -17,6 +17,7 @@ from sparelu.gaussian.normal import FAR, cdf, density
 
 # Pairs per block: the dozen float64 buffers of a block stay near the size of a processor's cache.
 BLOCK = 2**16
+"""Pairs of neurons at a time."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,6 @@ RULES = tuple(
     (bound, *np.polynomial.legendre.leggauss(n))
     for bound, n in ((0.1, 4), (0.3, 6), (0.6, 10), (0.75, 12), (0.925, 20))
 )
-STRAIGHT = 0.3
-"""Up to this correlation the density is integrated in rho itself; above, in asin(rho)."""
 STEEP_RULE = np.polynomial.legendre.leggauss(20)
 
 
@@ -73,10 +71,14 @@ def conditional(h: Tensor, k: Tensor, rho: Tensor, q: Tensor) -> Tensor:
     return (k - sign * h) / q.clamp(min=1e-290) + sign * h * q / (1 + rho.abs())
 
 
-def bivariate_values(h: Tensor, k: Tensor, rho: Tensor, q: Tensor, independent: Tensor | None = None) -> Tensor:
+def bivariate_values(
+    h: Tensor, k: Tensor, rho: Tensor, q: Tensor, independent: Tensor | None = None, *, straight: float = 0.3
+) -> Tensor:
     """Return the values of :func:`bivariate_cdf` from ``rho`` and ``q = sqrt(1 - rho^2)``; all of one shape.
 
     A ``q`` that is known better than from ``rho`` keeps its accuracy; ``independent`` = Phi(h) Phi(k) where known.
+
+    ``straight``: up to this correlation the density is integrated in rho itself; above, in asin(rho).
     """
     shape = h.shape
     h, k = h.detach().clamp(-FAR, FAR).reshape(-1), k.detach().clamp(-FAR, FAR).reshape(-1)
@@ -86,7 +88,7 @@ def bivariate_values(h: Tensor, k: Tensor, rho: Tensor, q: Tensor, independent: 
     below = 0.0
     for bound, nodes, weights in RULES:
         at = torch.nonzero((size >= below) & (size < bound))[:, 0]
-        excess = _straight if bound <= STRAIGHT else _bent
+        excess = _straight if bound <= straight else _bent
         below = bound
         if at.numel() == h.numel():
             return (out + excess(h, k, rho, nodes, weights)).reshape(shape)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from torch import Tensor
 
-INT32_MAX = 2**31 - 1
+INT32_MAX = torch.iinfo(torch.int32).max
 
 
 @dataclass(frozen=True, eq=False)

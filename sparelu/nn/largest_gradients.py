@@ -14,10 +14,6 @@ GROUP = 16
 """Rows of a tile that are looked at together: only where their largest entry is large enough, one by one."""
 
 
-SHRINK = 0.9
-"""Inputs are left behind when no more than this share of them is large enough."""
-
-
 def largest_gradients(
     inputs: Tensor, output_gradients: Tensor, k: int, taken: Tensor, block: int = BLOCK
 ) -> tuple[Tensor, Tensor]:
@@ -50,7 +46,7 @@ def largest_gradients(
     for row in range(0, outputs, height):
         units = rows[row : row + height]
         large = torch.nonzero(spread * (reach[units[0]] * slack) >= best.floor)[:, 0]
-        if len(large) < SHRINK * len(kept):
+        if len(large) < 0.9 * len(kept):  # the copies cost less than the products that they save
             x, spread, kept = x.index_select(1, large), spread[large], kept[large]
         if not len(kept):
             break

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from scipy import sparse
 from torch import Tensor
 
-INT32_MAX = 2**31 - 1
+INT32_MAX = torch.iinfo(torch.int32).max
 
 WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Whole numbers of so many bytes: the bits of a float of that size."""

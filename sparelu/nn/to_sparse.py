@@ -16,9 +16,6 @@ from torch import Tensor, nn
 
 from sparelu.nn.sparse_linear import DTYPES, SparseLinear
 
-SECONDS, REPEATS = 0.2, 5
-"""Each product is timed for this long, and at least so often; the quickest counts."""
-
 
 class SlowerSparseWarning(UserWarning):
     """A layer is, or would be, slower in compressed rows than dense."""
@@ -79,10 +76,11 @@ def _timed(name: str, linear: nn.Linear, batch: int, force: bool) -> tuple[Layer
 
 
 @torch.no_grad()
-def _quickest(product: Callable[[], Tensor]) -> float:
+def _quickest(product: Callable[[], Tensor], *, seconds: float = 0.2, repeats: int = 5) -> float:
+    """Time a product for so many ``seconds``, and at least so often; return the quickest."""
     product()
     best, spent, times = float("inf"), 0.0, 0
-    while times < REPEATS or spent < SECONDS:
+    while times < repeats or spent < seconds:
         start = time.perf_counter()
         if product().is_cuda:
             torch.cuda.synchronize()

@@ -25,14 +25,8 @@ from sparelu.convex.solver.program import Blocks, Outputs, Program
 
 GROWTH = 3.0
 """Factor of sigma from one outer step to the next."""
-ARMIJO = 1e-4
-"""Share of the decrease that the slope promises which a step must bring (Nocedal and Wright 2006)."""
 LARGEST_RATIO = np.finfo(float).eps ** -0.5
 """Largest ratio of the two parts of H: half the digits of float64 are left for either."""
-INNER = 50
-"""Newton steps of one outer step at most; three to six are usual."""
-HALVINGS = 30
-"""Halvings of a step after which the decrease is below what float64 can show."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,13 +117,14 @@ class _Search:
         self.largest = _balanced_sigma(program) * LARGEST_RATIO
         self.loss = program.loss
 
-    def outer_step(self, point: PrimalDualPoint, tolerance: float) -> PrimalDualPoint:
+    def outer_step(self, point: PrimalDualPoint, tolerance: float, *, newton_steps: int = 50) -> PrimalDualPoint:
+        """Minimise psi for the sigma of the point, by three to six Newton steps as a rule."""
         theta, sigma, steps = point.theta, point.sigma, point.steps
         g = self.program.correlate(theta)
         w = point.u + sigma * g
         u = self.penalty.shrink(w, sigma)
         moved = False
-        for _ in range(INNER):
+        for _ in range(newton_steps):
             gradient = self._look(theta, g, u)
             if self.best.gap <= tolerance:
                 break
@@ -161,19 +156,32 @@ class _Search:
         return np.asarray(f - self.loss.outputs(theta))
 
     def _line_search(
-        self, point: PrimalDualPoint, theta: Outputs, g: Blocks, u: Blocks, step: Outputs, slope: float
+        self,
+        point: PrimalDualPoint,
+        theta: Outputs,
+        g: Blocks,
+        u: Blocks,
+        step: Outputs,
+        slope: float,
+        *,
+        armijo: float = 1e-4,
+        halvings: int = 30,
     ) -> tuple[Outputs, Blocks, Blocks, Blocks] | None:
-        """Return the first of t, t/2, ... that decreases psi enough, None when rounding hides the decrease."""
+        """Return the first of t, t/2, ... that decreases psi enough, None when rounding hides the decrease.
+
+        ``armijo`` is the share of the decrease that the slope promises which a step must bring (Nocedal and Wright
+        2006). After so many ``halvings`` the decrease is below what float64 can show.
+        """
         sigma = point.sigma
         change = self.program.correlate(step)
         t = self.loss.longest_step(theta, step)
         here = self._psi(theta, u, sigma)
-        for _ in range(HALVINGS):
+        for _ in range(halvings):
             there = theta + t * step
             g_there = g + t * change
             w = point.u + sigma * g_there
             u_there = self.penalty.shrink(w, sigma)
-            if self._psi(there, u_there, sigma) <= here + ARMIJO * t * slope:
+            if self._psi(there, u_there, sigma) <= here + armijo * t * slope:
                 return there, g_there, w, u_there
             t /= 2
         return None

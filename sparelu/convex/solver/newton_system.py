@@ -9,12 +9,6 @@ from sparelu.convex.solver.program import Outputs, Program
 
 LARGEST_MATRIX = 4000
 """Rows (or active coordinates) up to which a system is factored: 128 megabytes, some ten seconds of one thread."""
-INEXACT = 0.01
-"""Residual of the rows, as a share of the right side, at which conjugate gradients stop: an inexact Newton step."""
-ITERATIONS = 2000
-"""Conjugate gradient steps at most."""
-LOOK = 10
-"""Conjugate gradient steps between two looks at the residual of the rows, each of which costs one more product."""
 
 
 def solve_newton(program: Program, diagonal: Outputs, curvature: Curvature, sigma: float, right: Outputs) -> Outputs:
@@ -152,10 +146,20 @@ class _Coordinates:
             matrix += flat.T @ flat
         return np.asarray(cho_solve(cho_factor(matrix, overwrite_a=True), wanted))
 
-    def _by_gradients(self, wanted: np.ndarray, right: Outputs) -> np.ndarray:
+    def _by_gradients(
+        self, wanted: np.ndarray, right: Outputs, *, inexact: float = 0.01, iterations: int = 2000, look: int = 10
+    ) -> np.ndarray:
         """Solve by conjugate gradients, preconditioned by the diagonal block of every pattern.
 
         A residual r of the coordinates is one of Q r in the rows, which is much larger where sigma is.
+
+        ``inexact``: residual of the rows, as a share of the right side, at which conjugate gradients stop: an inexact
+        Newton step.
+
+        ``iterations``: conjugate gradient steps at most.
+
+        ``look``: conjugate gradient steps between two looks at the residual of the rows, each of which costs one more
+        product.
         """
         factors = [cho_factor(block) for block in self._diagonal_blocks()]
 
@@ -167,8 +171,8 @@ class _Coordinates:
         v, r = np.zeros_like(wanted), wanted.copy()
         z = precondition(r)
         direction, energy = z, float(r @ z)
-        for step in range(ITERATIONS):
-            if step % LOOK == 0 and np.linalg.norm(self._apply(r)) <= INEXACT * np.linalg.norm(right):
+        for step in range(iterations):
+            if step % look == 0 and np.linalg.norm(self._apply(r)) <= inexact * np.linalg.norm(right):
                 break
             image = direction + self._transpose(self._apply(direction) / self.diagonal)
             t = energy / float(direction @ image)

@@ -8,9 +8,6 @@ from jaxtyping import Float, Int
 from sparelu.convex.patterns import Patterns
 from sparelu.convex.solver.loss import Separable
 
-RIDGE_STEPS = 20
-"""Newton steps for the ridge weights of the empty network: quadratic, so that a handful would do."""
-
 Rows = Float[np.ndarray, "n d"]
 Outputs = Float[np.ndarray, "n k"]
 Blocks = Float[np.ndarray, "b d k"]
@@ -77,11 +74,14 @@ class Program:
         live = np.flatnonzero(u.any(axis=(1, 2)))
         return self.design.apply(self.pattern[live], u[live] * self.sign[live, None, None]) + self.ridge @ a
 
-    def empty_dual_point(self) -> Outputs:
-        """Compute the dual point of the network without neurons, its ridge weights fitted (by Newton steps)."""
+    def empty_dual_point(self, *, newton_steps: int = 20) -> Outputs:
+        """Compute the dual point of the network without neurons, its ridge weights fitted.
+
+        Newton's method is quadratic: a handful of the ``newton_steps`` would do.
+        """
         a = np.zeros((self.ridge.shape[1], self.loss.y.shape[1]))
         theta = self.loss.dual_point(self.ridge @ a)
-        for _ in range(RIDGE_STEPS if a.size else 0):
+        for _ in range(newton_steps if a.size else 0):
             gap = self.ridge.T @ theta - self.penalty * a
             bend = 1 / self.loss.curvature(theta)
             for o in range(a.shape[1]):

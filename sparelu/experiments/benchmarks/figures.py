@@ -14,9 +14,6 @@ from sparelu.experiments.figures.curves import MARKERS, STYLE, few_ticks
 from sparelu.experiments.figures.rows import SERIES
 
 Points = Sequence[tuple[float, float]]
-INSIDE = 4
-"""Names in a legend within the axes; more go beside them."""
-TICKS = 7
 
 
 def lines(
@@ -25,18 +22,21 @@ def lines(
     *,
     log: tuple[bool, bool] = (False, False),
     theory: Mapping[str, Points] | None = None,
+    names_inside: int = 4,
 ) -> Figure:
     """Draw a line with markers for each of ``series``, points (x, y) in the order of x; ``theory`` is dashed,
     unmarked.
 
     ``titles`` name the axes, ``log`` says which are logarithmic. With a theory for each series, each has the colour of
     its series. Raises ``ValueError`` when there is no point.
+
+    ``names_inside``: names in a legend within the axes; more go beside them.
     """
     drawn, dashed = ({k: v for k, v in given.items() if v} for given in (series, theory or {}))
     if not drawn:
         raise ValueError("no series has a point: there is nothing to draw")
     with matplotlib.rc_context(STYLE):
-        many = len(drawn) + len(dashed) > INSIDE
+        many = len(drawn) + len(dashed) > names_inside
         figure = Figure(figsize=(7.4 if many else 5.8, 3.7), layout="constrained")
         axes = figure.add_subplot()
         matched = len(dashed) == len(drawn)
@@ -65,9 +65,9 @@ def _plot(axes: Axes, series: Mapping[str, Points], looks: Sequence[dict[str, An
         axes.plot(x, y, color=colours[i % len(colours)], label=label, **looks[i % len(looks)])
 
 
-def _ticks(axis: Axis, values: Sequence[float] | None) -> None:
+def _ticks(axis: Axis, values: Sequence[float] | None, *, most: int = 7) -> None:
     """Set ticks at the values where they are few, else at 1, 2, 5 times powers of ten."""
-    if values is not None and len(values) <= TICKS:
+    if values is not None and len(values) <= most:
         axis.set_major_locator(FixedLocator(values))
         axis.set_major_formatter(FixedFormatter([_number(v) for v in values]))
         axis.set_minor_locator(NullLocator())

@@ -35,7 +35,6 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 5,
     "pdf.fonttype": 42,
 }
-DPI = 200
 MARKERS = "osD^vPX"
 REFERENCE = "#595959"
 
@@ -96,10 +95,10 @@ def cost_against_nonzeros(rows: Sequence[FlatRow], *, series: str = "label") -> 
     return figure
 
 
-def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
+def save_figure(figure: Figure, stem: Path, *, dpi: int = 200) -> tuple[Path, Path]:
     """Write ``stem``.png and ``stem``.pdf, each atomically; the same figure gives the same bytes."""
     paths = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".pdf")
-    figure.set_dpi(DPI)
+    figure.set_dpi(dpi)
     with matplotlib.rc_context(STYLE):
         # Each canvas draws once; savefig draws twice, the first time for the layout, which is settled here.
         figure.draw_without_rendering()

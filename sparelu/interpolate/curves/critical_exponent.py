@@ -22,13 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparelu.interpolate.curves.lp_program import find_runs
+from sparelu.interpolate.curves.second_differences import CHUNK
 
 EPS = float(np.finfo(np.float64).eps)
-FIRST, FINEST = 0.125, 2.0**-10
-"""Width of the first intervals tried, and of the last before the bracket is left open."""
-GRID, BISECTIONS = 64, 30
-BLOCK = 1 << 15
-"""Tiles worked on at once: they stay in cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,17 +54,20 @@ def critical_p(bends: np.ndarray) -> Brackets:
     low, high = np.ones(starts.size), np.ones(starts.size)
     for r in np.unique(lengths):
         group = np.flatnonzero(lengths == r)
-        step = max(1, BLOCK // int(r))
+        step = max(1, CHUNK // int(r))
         for part in (group[i : i + step] for i in range(0, group.size, step)):
             low[part], high[part] = _brackets(np.abs(bends[starts[part][:, None] + np.arange(r)]))
     return Brackets(starts, low, high)
 
 
-def _brackets(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bracket p* for runs of one length, ``size`` (n, r)."""
+def _brackets(size: np.ndarray, *, first: float = 0.125, finest: float = 2.0**-10) -> tuple[np.ndarray, np.ndarray]:
+    """Bracket p* for runs of one length, ``size`` (n, r).
+
+    The first intervals tried have the width ``first``; below ``finest`` the bracket is left open.
+    """
     all_runs = _Runs.of(size)
     low, high = np.zeros(len(size)), np.ones(len(size))
-    width = np.full(len(size), FIRST)
+    width = np.full(len(size), first)
     active = np.arange(len(size))
     stuck = []
     while active.size:
@@ -79,8 +78,8 @@ def _brackets(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         end = np.minimum(1.0, low[active] + width[active])
         free = part.free_of_zeros(low[active], end)
         low[active[free]] = end[free]
-        width[active] = np.where(free, np.minimum(2 * width[active], FIRST), width[active] / 2)
-        out = (width[active] < FINEST) | (low[active] >= 1.0)
+        width[active] = np.where(free, np.minimum(2 * width[active], first), width[active] / 2)
+        out = (width[active] < finest) | (low[active] >= 1.0)
         stuck.append(active[out])
         active = active[~out]
     left = np.concatenate([np.empty(0, dtype=int), *stuck])
@@ -136,14 +135,14 @@ class _Runs:
         others = tuple(-c * log for c, log in zip(at_one, logs, strict=True))
         return _beats_others((mine[0], mine[1]), (others[0], others[1]), chosen)
 
-    def first_crossing(self, low: np.ndarray) -> np.ndarray:
+    def first_crossing(self, low: np.ndarray, *, grid: int = 64, bisections: int = 30) -> np.ndarray:
         """Return the smallest p found on a grid and by bisection, above ``low``, with gap(p) <= 0; else 1."""
         high = np.ones_like(low)
-        for share in np.arange(GRID - 1, 0, -1) / GRID:
+        for share in np.arange(grid - 1, 0, -1) / grid:
             p = low + share * (1 - low)
             high = np.where(self.gap(p) <= 0, p, high)
         below, crossed = low.copy(), high < 1
-        for _ in range(BISECTIONS):
+        for _ in range(bisections):
             middle = (below + high) / 2
             over = self.gap(middle) <= 0
             high = np.where(crossed & over, middle, high)

@@ -10,9 +10,6 @@ from scipy.linalg import LinAlgError
 from sparelu.interpolate.curves.hat_basis import Hats, Series
 from sparelu.networks.network import Layer, Network
 
-MOVES = 30
-"""Gauss-Newton steps on the places of the knots."""
-
 
 @dataclass(frozen=True, eq=False)
 class LinearSpline:
@@ -90,12 +87,14 @@ def _costs(series: Series, given: LinearSpline) -> np.ndarray:
     return np.asarray(given.changes**2 / np.einsum("mk,mk->k", second, solve(second)))
 
 
-def move_knots(series: Series, given: LinearSpline) -> LinearSpline:
+def move_knots(series: Series, given: LinearSpline, *, moves: int = 30) -> LinearSpline:
     """Move the knots by Gauss-Newton on knots and values together, a step halved until the error falls and the
     order holds.
+
+    ``moves``: Gauss-Newton steps on the places of the knots.
     """
     best = given
-    for _ in range(MOVES if given.knots.size else 0):
+    for _ in range(moves if given.knots.size else 0):
         step = _step(series, best)
         before = best.error(series)
         for halving in range(8):

@@ -16,12 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 EPS = float(np.finfo(np.float64).eps)
-SPLIT = 2.0**27 + 1.0
-SMALL, LARGE = 1e-140, 1e140
+SPLIT = 2.0 ** ((np.finfo(np.float64).nmant + 2) // 2) + 1.0
+"""Veltkamp's factor: splits a number into two of half its bits."""
+SMALL = 1e-140
+LARGE = 1 / SMALL
 """Outside of these factors a product or its rounding error can leave the range of float64."""
 CANCELLED = 1e-3
 """A difference of products above this share of them is right to 1e-12 in plain float64."""
 CHUNK = 1 << 15
+"""Points worked on at once: they stay in cache."""
 
 
 class PointsError(ValueError):

@@ -19,10 +19,6 @@ import numpy as np
 
 from sparelu.interpolate.curves.hat_basis import Hats, Series
 
-ENTRY = 1e-9
-"""Relative excess of |u| over the strength at which a knot enters."""
-ROUNDS = 2000
-
 
 @dataclass(frozen=True, eq=False)
 class Denoised:
@@ -46,7 +42,7 @@ def largest_strength(series: Series) -> float:
     return float(np.abs(_multiplier(series, theta, none, np.empty(0))).max())
 
 
-def denoise(series: Series, strength: float, start: Denoised | None = None) -> Denoised:
+def denoise(series: Series, strength: float, start: Denoised | None = None, *, most_rounds: int = 2000) -> Denoised:
     """Return the exact minimiser for ``strength`` > 0. ``start`` is a solution at another strength, whose knots are
     tried first.
 
@@ -55,7 +51,7 @@ def denoise(series: Series, strength: float, start: Denoised | None = None) -> D
     knots = np.empty(0, dtype=np.int64) if start is None else start.knots
     now = np.empty(0) if start is None else start.changes
     signs, settled, single = np.sign(now), knots[:0] - 1, False
-    for _ in range(ROUNDS):
+    for _ in range(most_rounds):
         theta, changes = _fit(series, knots, signs, strength)
         if (changes * signs < 0).any():
             now = _towards(now, changes)
@@ -72,7 +68,7 @@ def denoise(series: Series, strength: float, start: Denoised | None = None) -> D
         knots = np.concatenate([knots, entering])[order]
         signs = np.concatenate([signs, np.sign(u[entering])])[order]
         now = np.concatenate([changes, np.zeros(entering.size)])[order]
-    raise RuntimeError(f"the active set did not settle in {ROUNDS} rounds: scale x and y to unit size")
+    raise RuntimeError(f"the active set did not settle in {most_rounds} rounds: scale x and y to unit size")
 
 
 def denoise_path(series: Series, strengths: np.ndarray) -> Iterator[Denoised]:
@@ -115,9 +111,12 @@ def _multiplier(series: Series, theta: np.ndarray, knots: np.ndarray, at_knots: 
     return u - np.interp(series.x, series.x[nodes], drift)
 
 
-def _peaks(u: np.ndarray, knots: np.ndarray, strength: float, single: bool) -> np.ndarray:
-    """Find where |u| exceeds the strength most: one place between any two knots, or one altogether."""
-    excess = np.abs(u) - strength * (1 + ENTRY)
+def _peaks(u: np.ndarray, knots: np.ndarray, strength: float, single: bool, *, entry: float = 1e-9) -> np.ndarray:
+    """Find where |u| exceeds the strength most: one place between any two knots, or one altogether.
+
+    ``entry``: relative excess of |u| over the strength at which a knot enters.
+    """
+    excess = np.abs(u) - strength * (1 + entry)
     excess[knots] = -1.0
     excess[[0, -1]] = -1.0
     if single:

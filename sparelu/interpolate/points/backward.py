@@ -15,18 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import linalg
 
-JITTER = 1e-13
-"""Relative diagonal shift that keeps J J' factorable when patterns make it singular."""
 TOLERANCE = 1e-10
 """Largest residual, on targets of unit scale, at which the points count as met before the final refit."""
 BATCH = 0.1
 """Share of the surplus weights that is tried at once."""
-CANDIDATES = 12
-"""Single weights tried before some are revived."""
-REVIVED = 0.05
-"""Weights revived at a dead end, as a share of the points: more than one, so that others can leave in their
-place.
-"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +91,17 @@ def eliminate_weights(
     rng: np.random.Generator,
     dead_ends: int,
     hold: bool,
+    *,
+    revived: float = 0.05,
 ) -> Iterator[Elimination]:
     """Yield after every elimination and every dead end, until n nonzeros are left or ``dead_ends`` are used.
 
     ``xbar`` (n, d+1) with its column of ones, ``y`` (n,); ``hold`` keeps the bias of every living neuron. At
     a dead end, where no weight can leave, a few zero weights of the sparsest interpolant so far are revived
     and it takes a random step among the interpolants.
+
+    ``revived``: weights revived at a dead end, as a share of the points: more than one, so that others can leave in
+    their place.
     """
     net, best, met = search.net, search.best, search.dead_ends
     while best.nonzeros > len(y):
@@ -117,7 +114,7 @@ def eliminate_weights(
             return
         else:
             met += 1
-            net = _moved(xbar, y, _revived(best, max(2, int(REVIVED * len(y))), rng), rng)
+            net = _moved(xbar, y, _revived(best, max(2, int(revived * len(y))), rng), rng)
         yield Elimination(net, best, met)
 
 
@@ -154,14 +151,17 @@ def _order(net: Shallow, jacobian: np.ndarray, hold: bool) -> np.ndarray:
     return order[~held[order]]
 
 
-def _eliminate_some(xbar: np.ndarray, y: np.ndarray, net: Shallow, order: np.ndarray) -> Shallow | None:
+def _eliminate_some(
+    xbar: np.ndarray, y: np.ndarray, net: Shallow, order: np.ndarray, *, singles: int = 12
+) -> Shallow | None:
+    """Drop a share of the surplus weights at once, less of them where that fails, or one of the first ``singles``."""
     batch = int((net.nonzeros - len(y)) * BATCH)
     while batch > 1:
         smaller = return_to_points(xbar, y, net.without(order[:batch]))
         if smaller is not None:
             return smaller
         batch //= 2
-    for weight in order[:CANDIDATES]:
+    for weight in order[:singles]:
         smaller = return_to_points(xbar, y, net.without(np.array([weight])))
         if smaller is not None:
             return smaller
@@ -205,9 +205,10 @@ def return_to_points(xbar: np.ndarray, y: np.ndarray, net: Shallow, steps: int =
     return None
 
 
-def _factor(jacobian: np.ndarray) -> tuple[np.ndarray, bool]:
+def _factor(jacobian: np.ndarray, *, jitter: float = 1e-13) -> tuple[np.ndarray, bool]:
+    """Factor J J', its diagonal shifted by this share where patterns make it singular, and by more as needed."""
     gram = jacobian @ jacobian.T
-    shift = JITTER * max(float(np.trace(gram)) / len(gram), 1e-300)
+    shift = jitter * max(float(np.trace(gram)) / len(gram), 1e-300)
     while True:
         try:
             return linalg.cho_factor(gram + shift * np.eye(len(gram)), check_finite=False)

@@ -8,8 +8,6 @@ from scipy.optimize import linprog
 
 ILL = 1e8
 """Condition number above which other columns are tried."""
-BOX = 1e6
-"""Bound of the weights in the linear program that looks for a start."""
 WAYS = 200
 """Random directions at each step of a walk."""
 
@@ -123,9 +121,13 @@ def _one_sided(
     return best
 
 
-def _silent(on: np.ndarray, value: np.ndarray, off: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+def _silent(
+    on: np.ndarray, value: np.ndarray, off: np.ndarray, rng: np.random.Generator, *, box: float = 1e6
+) -> np.ndarray | None:
     """Find some nu with on nu = value and off nu < 0: a linear solve where the rows are independent, else a linear
     program.
+
+    ``box``: bound of the weights in the linear program that looks for a start.
     """
     depth = -3 * value.mean() * rng.uniform(0.5, 2, len(off))
     rows = np.vstack([on, off])
@@ -133,7 +135,7 @@ def _silent(on: np.ndarray, value: np.ndarray, off: np.ndarray, rng: np.random.G
         nu = np.linalg.lstsq(rows, np.concatenate([value, depth]), rcond=None)[0]
         if np.allclose(on @ nu, value, rtol=1e-9, atol=0) and (off @ nu < 0).all():
             return np.asarray(nu)
-    answer = linprog(rng.standard_normal(on.shape[1]), off, depth, on, value, bounds=(-BOX, BOX))
+    answer = linprog(rng.standard_normal(on.shape[1]), off, depth, on, value, bounds=(-box, box))
     return None if answer.x is None else np.asarray(answer.x)
 
 

@@ -15,14 +15,6 @@ from math import comb
 import numpy as np
 from scipy.optimize import LinearConstraint, linprog, milp
 
-FLAT = 1e-9
-"""Relative distance from a span below which a point may lie in it."""
-SUBSETS = 3_000_000
-"""Sets of columns that are examined at most."""
-BATCH = 50_000
-STEEP = 10.0
-"""Bound on |v w| in the search, in steepest slopes of the points: a knot between two of them can need more than one."""
-
 
 @dataclass(frozen=True)
 class Proof:
@@ -78,12 +70,14 @@ def least_nonzeros(x: np.ndarray, y: np.ndarray, size: float | None = None, seco
     return replace(found, bound=max(found.bound, span_bound(x, y)))
 
 
-def span_bound(x: np.ndarray, y: np.ndarray) -> int:
+def span_bound(x: np.ndarray, y: np.ndarray, *, most_subsets: int = 3_000_000) -> int:
     """Return a lower bound on the nonzeros, from the spans of columns D Xbar_i alone: k + 1 when no k columns have y
     in their span.
 
     All sets of k = N - 1, N - 2, ... columns are examined, the first k for which ``SUBSETS`` suffice; 1 when
     none does.
+
+    ``most_subsets``: sets of columns that are examined at most.
     """
     xbar = np.column_stack([x, np.ones(len(x))])
     columns = (patterns(xbar)[:, :, None] * xbar).transpose(0, 2, 1).reshape(-1, len(x))
@@ -91,29 +85,32 @@ def span_bound(x: np.ndarray, y: np.ndarray) -> int:
     columns /= np.linalg.norm(columns, axis=1, keepdims=True)
     target = y / np.linalg.norm(y)
     for k in range(len(y) - 1, 0, -1):
-        if comb(len(columns), k) > SUBSETS:
+        if comb(len(columns), k) > most_subsets:
             continue
         if not any(_reaches(columns[sets], target) for sets in _subsets(len(columns), k)):
             return k + 1
     return 1
 
 
-def _subsets(n: int, k: int) -> Iterator[np.ndarray]:
+def _subsets(n: int, k: int, *, batch: int = 50_000) -> Iterator[np.ndarray]:
     sets = itertools.combinations(range(n), k)
-    while block := list(itertools.islice(sets, BATCH)):
+    while block := list(itertools.islice(sets, batch)):
         yield np.array(block)
 
 
-def _reaches(sets: np.ndarray, target: np.ndarray) -> bool:
-    """Tell whether ``target`` (N,) lies in the span of one of the ``sets`` (b, k, N) of columns."""
+def _reaches(sets: np.ndarray, target: np.ndarray, *, flat: float = 1e-9) -> bool:
+    """Tell whether ``target`` (N,) lies in the span of one of the ``sets`` (b, k, N) of columns.
+
+    ``flat``: relative distance from a span below which a point may lie in it.
+    """
     with_target = np.concatenate([sets, np.broadcast_to(target, (len(sets), 1, target.size))], axis=1)
     gram = with_target @ with_target.transpose(0, 2, 1)
-    doubtful = sets[np.linalg.det(gram) < FLAT]
+    doubtful = sets[np.linalg.det(gram) < flat]
     if len(doubtful) == 0:
         return False
     a = doubtful.transpose(0, 2, 1)
-    residual = target - (a @ (np.linalg.pinv(a, rcond=FLAT) @ target)[..., None])[..., 0]
-    return bool((np.linalg.norm(residual, axis=1) < FLAT).any())
+    residual = target - (a @ (np.linalg.pinv(a, rcond=flat) @ target)[..., None])[..., 0]
+    return bool((np.linalg.norm(residual, axis=1) < flat).any())
 
 
 def least_neurons(x: np.ndarray, y: np.ndarray, size: float | None = None, seconds: float = 60.0) -> Proof:
@@ -127,12 +124,17 @@ def _steepest(x: np.ndarray, y: np.ndarray) -> float:
     return max(1.0, float((np.abs(y[i] - y[j]) / np.linalg.norm(x[i] - x[j], axis=1)).max(initial=0.0)))
 
 
-def _solve(x: np.ndarray, y: np.ndarray, size: float | None, seconds: float, per_weight: bool) -> Proof:
+def _solve(
+    x: np.ndarray, y: np.ndarray, size: float | None, seconds: float, per_weight: bool, *, steep: float = 10.0
+) -> Proof:
     """Solve the program with the variables nu (J, 2, d+1) for patterns and signs, then one binary for each weight, or
     for each pattern and sign.
+
+    ``steep``: bound on |v w| in the search, in steepest slopes of the points: a knot between two of them can need more
+    than one.
     """
     xbar, scale = np.column_stack([x, np.ones(len(x))]), float(np.abs(y).max()) or 1.0
-    size = STEEP * _steepest(x, y / scale) if size is None else size
+    size = steep * _steepest(x, y / scale) if size is None else size
     active = patterns(xbar)
     (j, n), width = active.shape, xbar.shape[1]
     count = 2 * j * width

@@ -11,9 +11,6 @@ from sparelu.interpolate.points.path_prox import PathNetwork
 
 ROWS = 5000
 """Rows up to which all weights are refitted; beyond, the outgoing weights alone."""
-STEPS = 20
-SOFT = 1e3
-"""Inverse ridge of the logistic refit: it keeps separable classes finite."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +73,8 @@ def refit_live(live: LiveNetwork, data: Data, mean: np.ndarray, sd: np.ndarray) 
     return _gauss_newton(live, x, y[:, 0]) if len(v) == 1 and len(x) <= ROWS else live
 
 
-def _logistic(live: LiveNetwork, data: Data) -> LiveNetwork:
+def _logistic(live: LiveNetwork, data: Data, *, inverse_ridge: float = 1e3) -> LiveNetwork:
+    """Refit the outgoing weights by logistic regression; the ridge keeps separable classes finite."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -84,18 +82,18 @@ def _logistic(live: LiveNetwork, data: Data) -> LiveNetwork:
     scale = np.maximum(features.max(axis=0), np.finfo(float).tiny)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # any iterate is a classifier
-        model = LogisticRegression(C=SOFT, max_iter=300).fit(features / scale, np.asarray(data.y))
+        model = LogisticRegression(C=inverse_ridge, max_iter=300).fit(features / scale, np.asarray(data.y))
     return replace(live, v=model.coef_ / scale, c=model.intercept_)
 
 
-def _gauss_newton(live: LiveNetwork, x: np.ndarray, y: np.ndarray) -> LiveNetwork:
+def _gauss_newton(live: LiveNetwork, x: np.ndarray, y: np.ndarray, *, most_steps: int = 20) -> LiveNetwork:
     sign, size = np.sign(live.v[0]), np.abs(live.v[0])
     nu = np.column_stack([live.w, live.b]) * size[:, None]
     free = nu != 0
     xbar = np.column_stack([x, np.ones(len(x))])
     k, i = np.nonzero(free)
     residual = y - live.c[0] - np.maximum(xbar @ nu.T, 0) @ sign
-    for _ in range(STEPS):
+    for _ in range(most_steps):
         jacobian = ((xbar @ nu.T > 0) * sign)[:, k] * xbar[:, i]
         step = np.linalg.lstsq(jacobian, residual, rcond=None)[0]
         before, better = float(residual @ residual), False

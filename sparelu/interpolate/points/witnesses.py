@@ -12,15 +12,6 @@ from scipy.optimize import linprog
 
 from sparelu.interpolate.points.backward import TOLERANCE, Shallow, merge_patterns
 
-ENTRIES = 1 << 18
-"""Entries of the largest linear program that is solved: about a second of one processor."""
-STARTS = 12
-"""Random starts for each number of neurons: one in three or so finds one to three planted neurons."""
-STEPS = 60
-"""Levenberg-Marquardt steps from a start; one that finds the points takes ten to thirty."""
-MOST_NEURONS = 4
-"""Neurons that random starts find in points of a few inputs; more are the task of exact recovery."""
-
 
 def find_cheaper(xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Shallow | None:
     """Search for an interpolant with fewer nonzeros than points; None when no candidate is one.
@@ -31,7 +22,14 @@ def find_cheaper(xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> S
     return min(found, key=lambda net: net.nonzeros, default=None)
 
 
-def _candidates(xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Iterator[Shallow]:
+def _candidates(
+    xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, starts: int = 12, most_neurons: int = 4
+) -> Iterator[Shallow]:
+    """Yield interpolants of few weights: an affine one, one of hinges at 0, and those that random starts end at.
+
+    One start in three or so finds one to three planted neurons; more than ``most_neurons`` are the task of exact
+    recovery.
+    """
     affine = _sparse_solution(xbar, y)
     if affine is not None:
         nu = np.stack([affine, -affine])
@@ -45,21 +43,23 @@ def _candidates(xbar: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> It
         nu = np.zeros((used.size, width))
         nu[np.arange(used.size), place[used]] = np.abs(weights[used]) * turn[used]
         yield Shallow(nu, np.sign(weights[used]), nu != 0)
-    for neurons in range(1, MOST_NEURONS + 1):
+    for neurons in range(1, most_neurons + 1):
         if neurons * width >= len(y):  # as many weights as points meet any targets
             return
-        for _ in range(STARTS):
+        for _ in range(starts):
             net = meet_points(xbar, y, _random_hinges(xbar, y, neurons, rng))
             if net is not None:
                 yield _without_weights(xbar, y, merge_patterns(xbar, net))
                 return
 
 
-def _sparse_solution(columns: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+def _sparse_solution(columns: np.ndarray, y: np.ndarray, *, most_entries: int = 1 << 18) -> np.ndarray | None:
     """Return a solution of ``columns v = y`` of least l^1 norm, basic so that it is sparse; None where there is
     none.
+
+    ``most_entries``: entries of the largest linear program that is solved: about a second of one processor.
     """
-    if columns.size > ENTRIES:
+    if columns.size > most_entries:
         return None
     least = np.linalg.lstsq(columns, y, rcond=None)[0]
     if np.abs(columns @ least - y).max() > TOLERANCE:
@@ -88,10 +88,13 @@ def _random_hinges(xbar: np.ndarray, y: np.ndarray, neurons: int, rng: np.random
     return Shallow(nu, np.where(v < 0, -1.0, 1.0), np.ones_like(nu, dtype=bool))
 
 
-def meet_points(xbar: np.ndarray, y: np.ndarray, net: Shallow) -> Shallow | None:
-    """Fit the live weights, fewer than points, to all points by Levenberg-Marquardt; None when they are not met."""
+def meet_points(xbar: np.ndarray, y: np.ndarray, net: Shallow, *, most_steps: int = 60) -> Shallow | None:
+    """Fit the live weights, fewer than points, to all points by Levenberg-Marquardt; None when they are not met.
+
+    ``most_steps``: a start that finds the points takes ten to thirty.
+    """
     damping, residual = 1e-3, y - net.outputs(xbar)
-    for _ in range(STEPS):
+    for _ in range(most_steps):
         if np.abs(residual).max() < TOLERANCE:
             return net
         jacobian = net.jacobian(xbar)

@@ -18,9 +18,6 @@ from scipy.optimize import linear_sum_assignment
 BLOCK = 4096
 """Rows at a time: memory is that of a block, whatever their number."""
 
-STARTS, ROUNDS = 10, 100
-"""Random starts of the power method for every direction, and steps from each."""
-
 
 def hermite_coefficient(order: int) -> float:
     """Compute c_k = E[(z)_+ He_k(z)] for z ~ N(0, 1), with He_k of leading coefficient 1."""
@@ -116,17 +113,18 @@ def _pairings(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def orthogonal_components(
-    tensor: Float[np.ndarray, "k k k k"], count: int, rng: np.random.Generator
+    tensor: Float[np.ndarray, "k k k k"], count: int, rng: np.random.Generator, *, starts: int = 10, steps: int = 100
 ) -> Float[np.ndarray, "count k"]:
     """Find unit vectors v_j of sum_j l_j v_j^(x)4, l_j > 0, by the power method from random starts, largest l first.
 
     Anandkumar et al., Tensor decompositions for learning latent variable models, 2014, algorithm 1, for order four.
+    ``starts`` times k random starts are made for every direction, and ``steps`` from each.
     """
     k, found = len(tensor), []
     tensor = tensor.copy()
     for _ in range(count):
-        v = rng.standard_normal((STARTS * k, k))
-        for _ in range(ROUNDS):
+        v = rng.standard_normal((starts * k, k))
+        for _ in range(steps):
             v /= np.linalg.norm(v, axis=1, keepdims=True)
             flat = (v[:, :, None] * v[:, None]).reshape(len(v), -1)
             v = np.einsum("si,sij->sj", v, (flat @ tensor.reshape(k * k, k * k)).reshape(-1, k, k))

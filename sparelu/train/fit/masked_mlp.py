@@ -19,9 +19,6 @@ from sparelu.networks.network import Layer, Network
 from sparelu.train.fit.init import Draw
 from sparelu.train.fit.losses import Loss
 
-BETA1, BETA2, TINY = 0.9, 0.999, 1e-8
-"""Adam (Kingma and Ba 2015, algorithm 1): decay of both moments, and what keeps the quotient finite."""
-
 
 @dataclass
 class MLP:
@@ -118,17 +115,23 @@ class MLP:
                 delta = (delta @ self._weights[i].t()).mul_(levels[i] > 0)
         return value
 
-    def adam(self, rate: float, l1: float = 0.0) -> None:
-        """Take one step of Adam on the loss plus ``l1`` times the sum of |w|; weights that are not alive stay 0."""
+    def adam(
+        self, rate: float, l1: float = 0.0, *, beta1: float = 0.9, beta2: float = 0.999, tiny: float = 1e-8
+    ) -> None:
+        """Take one step of Adam on the loss plus ``l1`` times the sum of |w|; weights that are not alive stay 0.
+
+        Kingma and Ba 2015, algorithm 1: ``beta1`` and ``beta2`` are the decay of both moments, ``tiny`` keeps the
+        quotient finite.
+        """
         weights = self.alive.numel()
         if l1:
             self.gradient[:weights].add_(self.value[:weights].sign(), alpha=l1)
         self.gradient[:weights].mul_(self.alive)
         self.step += 1
-        self.mean.lerp_(self.gradient, 1 - BETA1)
-        self.square.mul_(BETA2).addcmul_(self.gradient, self.gradient, value=1 - BETA2)
-        scale = (self.square / (1 - BETA2**self.step)).sqrt_().add_(TINY)
-        self.value.addcdiv_(self.mean, scale, value=-rate / (1 - BETA1**self.step))
+        self.mean.lerp_(self.gradient, 1 - beta1)
+        self.square.mul_(beta2).addcmul_(self.gradient, self.gradient, value=1 - beta2)
+        scale = (self.square / (1 - beta2**self.step)).sqrt_().add_(tiny)
+        self.value.addcdiv_(self.mean, scale, value=-rate / (1 - beta1**self.step))
 
     def keep(self, mask: Tensor) -> None:
         """Let only the weights of ``mask`` (over all of them) live; the others, and their mean gradients, become 0.

@@ -15,9 +15,6 @@ from sparelu.outcome import Iterate, State, Status
 ROUNDS = 100
 """About how many iterates a fit yields."""
 
-LONG, SHORT, SMALL = 100, 60, 1000
-"""Epochs up to this number of nonzeros, and above."""
-
 
 class Run(ABC):
     """A fit under way: ``done`` of its ``rounds``, with the mean ``loss`` of the last."""
@@ -95,7 +92,7 @@ class Training(Fitter):
         On MNIST's validation rows a hundred epochs are better than sixty up to a thousand nonzeros (by 0.5 points at
         200) and worse at two thousand (by 0.2): there the network is large enough to learn the rows by heart.
         """
-        epochs = self.epochs or (LONG if allowed <= SMALL else SHORT)
+        epochs = self.epochs or (100 if allowed <= 1000 else 60)
         return max(epochs, math.ceil(self.least / self.minibatches(data)))
 
 
