@@ -123,7 +123,7 @@ def homonyms(files: Iterable[Source]) -> dict[str, list[str]]:
 
 
 def checks_per_test(files: Iterable[Source]) -> float:
-    """Return the mean number of ``assert``, ``raises`` and ``warns`` in the functions called ``test_...``."""
+    """Return the mean number of ``assert``, ``assert_...``, ``raises`` and ``warns`` in functions ``test_...``."""
     counts = []
     for s in files:
         for f in s.functions:
@@ -136,8 +136,8 @@ def _is_check(node: ast.AST) -> bool:
     match node:
         case ast.Assert():
             return True
-        case ast.Call(func=ast.Attribute(attr="raises" | "warns")):
-            return True
+        case ast.Call(func=ast.Attribute(attr=name)):
+            return name in ("raises", "warns") or name.startswith("assert_")
     return False
 
 

@@ -57,7 +57,9 @@ def test_neurons_that_no_row_crosses_are_an_affine_part() -> None:
 def test_a_network_that_rows_cross_is_seen_whole() -> None:
     rng = np.random.default_rng(3)
     net = Network.two_layer(rng.standard_normal((3, 4)), rng.standard_normal((2, 3)), rng.standard_normal(3))
-    assert _equal(visible(net, rng.standard_normal((500, 4))), net)
+    seen, x = visible(net, rng.standard_normal((500, 4))), rng.standard_normal((50, 4))
+    assert _equal(seen, net)
+    assert float((seen(x) - net(x)).abs().max()) < 1e-9
 
 
 def test_depth_is_refused() -> None:

@@ -58,8 +58,9 @@ def test_the_counters_count() -> None:
     assert house.folder_sizes([one, two, of("", "__init__.py")]) == {".": 2}
     tests = of(
         "def test_a():\n    assert 1\n    with pytest.raises(E):\n        pass\n\n\ndef test_b():\n    assert 2\n"
+        "\n\ndef test_c():\n    np.testing.assert_allclose(1, 1)\n    np.zeros(1)\n    helper()\n"
     )
-    assert house.checks_per_test([tests]) == 1.5
+    assert house.checks_per_test([tests]) == pytest.approx(4 / 3)
 
 
 def test_files_that_a_method_needs_are_those_that_are_read() -> None:

@@ -111,11 +111,13 @@ def test_channels_that_nothing_reads_or_feeds_go() -> None:
 def test_without_a_weight_a_convolution_is_its_bias() -> None:
     part = Convolution(Layer.from_dense(np.zeros((2, 9)), [1.0, -2.0]), (4, 4, 1), 3, 2, 1)
     assert part(torch.zeros(2, 16, dtype=torch.float64)).tolist() == [[1, -2] * 4] * 2
+    assert (part.nonzeros, part.biases) == (0, 2)
 
 
 def test_images_between_convolutions() -> None:
     """28 -> 14 -> 7 -> 4: half, rounded up."""
     assert stages((28, 28), (8, 16, 32)) == [(28, 28, 1), (14, 14, 8), (7, 7, 16), (4, 4, 32)]
+    assert stages((5, 3), ()) == [(5, 3, 1)]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,10 @@ def test_a_quadratic_is_solved() -> None:
     rng = np.random.default_rng(0)
     a = torch.as_tensor(rng.standard_normal((40, 12)))
     b = torch.as_tensor(rng.standard_normal(40))
-    found = minimise(_Counted(lambda v: (a @ v - b).square().sum()), torch.zeros(12).double(), 100)
+    counted = _Counted(lambda v: (a @ v - b).square().sum())
+    found = minimise(counted, torch.zeros(12).double(), 100)
+    assert counted.evaluations <= 100
+    assert float((a.T @ (a @ found - b)).abs().max()) < 1e-5
     torch.testing.assert_close(found, torch.linalg.lstsq(a, b[:, None]).solution[:, 0], rtol=1e-6, atol=1e-7)
 
 
@@ -64,10 +67,13 @@ def test_kinks_at_the_minimum_do_not_stop_it(seed: int) -> None:
 def test_it_ends_when_a_window_gains_little() -> None:
     slow = _Counted(lambda v: 1 + 1e-6 * (v - 3).pow(4).sum())
     slow.mse = 1.0
-    minimise(slow, torch.zeros(3).double(), 400)
+    found = minimise(slow, torch.zeros(3).double(), 400)
     assert slow.evaluations < 60
+    assert float(slow.function(found)) < float(slow.function(torch.zeros(3).double()))
 
 
 def test_a_start_that_cannot_fall_is_returned() -> None:
     start = torch.tensor([1.0, 2.0]).double()
-    assert torch.equal(minimise(_Counted(lambda v: (v - start).square().sum()), start, 50), start)
+    counted = _Counted(lambda v: (v - start).square().sum())
+    assert torch.equal(minimise(counted, start, 50), start)
+    assert counted.evaluations == 1

@@ -133,6 +133,7 @@ def test_neurons_find_their_rows_of_the_mask() -> None:
     x, y = teacher_student.rows(truth, 50000, rng)
     start = tensor_start(x, y, truth != 0, rng)
     assert not start[truth == 0].any()
+    assert teacher_student.matching(start, truth).tolist() == [0, 1, 2]
     assert np.linalg.norm(start - truth) < 0.2 * np.linalg.norm(truth)
 
 

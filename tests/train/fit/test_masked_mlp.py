@@ -76,6 +76,7 @@ def test_steps_are_those_of_torch_adam(l1: float) -> None:
         net.backward(x, y, squared)
         net.adam(0.02, l1)
     torch.testing.assert_close(net.network()(x), reference(x).detach(), rtol=1e-8, atol=1e-10)
+    assert net.step == 30
 
 
 def test_cut_weights_stay_zero_under_adam() -> None:

@@ -108,6 +108,8 @@ def test_every_optimiser_keeps_zeros(optimizer: str) -> None:
         train(model, held, sparsifier, x, 1)
         assert loose(held, sparsifier) == []
     assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+    assert sparsifier.nonzeros == sparsifier.active == round(0.3 * sparsifier.size)
+    assert (sparsifier.steps, sparsifier.updates) == (12, 5), "the support must have moved, or this shows little"
 
 
 def test_without_the_engine_the_optimiser_leaves_the_support() -> None:
@@ -145,8 +147,10 @@ def test_what_others_write_off_the_support_is_gone_after_the_next_step(what: str
             state["state"][0]["exp_avg"] += 1
             optimizer.load_state_dict(state)
     assert loose(optimizer, sparsifier)
+    before = sparsifier.masks
     train(model, optimizer, sparsifier, x, LOOK if what == "data" else 1)
     assert loose(optimizer, sparsifier) == []
+    assert all(torch.equal(m, before[n]) for n, m in sparsifier.masks.items())
 
 
 def test_what_a_hook_of_the_step_writes_is_gone_after_it() -> None:
@@ -161,6 +165,7 @@ def test_a_gradient_of_one_number_in_many_places() -> None:
     model[0].weight.grad = torch.ones(1, 1).expand(12, 8)
     sparsifier.step()
     assert torch.equal(model[0].weight.grad != 0, sparsifier.masks["0.weight"])
+    assert torch.equal(model[0].weight.grad.unique(), torch.tensor([0.0, 1.0]))
 
 
 @pytest.mark.filterwarnings("ignore:the model was as sparse as asked")  # it was: another sparsifier is gone
@@ -189,6 +194,7 @@ def test_every_scope_gives_the_number_asked_for(allocation: str, method: str) ->
     model, optimizer, sparsifier, x = built(method=method, nonzeros=41, allocation=allocation)
     for _ in range(5):
         assert sparsifier.nonzeros == 41
+        assert sum(int(m.sum()) for m in sparsifier.masks.values()) == 41
         train(model, optimizer, sparsifier, x, 1)
 
 
@@ -211,6 +217,7 @@ def test_the_memory_order_of_weights_is_kept() -> None:
     optimizer = torch.optim.Adam(model.parameters())
     sparsifier = RigL(model, optimizer, density=0.3, total_steps=9, plan=OFTEN)
     train(model, optimizer, sparsifier, torch.randn(4, 4, 7, 7).to(memory_format=torch.channels_last), 6)
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert sparsifier.parts["0.weight"].mask.stride() == model[0].weight.stride()
     assert loose(optimizer, sparsifier) == []
 
@@ -219,6 +226,7 @@ def test_the_seed_decides() -> None:
     masks = [built(seed=s)[2].masks["0.weight"] for s in (3, 3, 4)]
     assert torch.equal(masks[0], masks[1])
     assert not torch.equal(masks[0], masks[2])
+    assert masks[0].sum() == masks[2].sum()
 
 
 def test_random_masks_know_nothing_of_weights_drawn_with_the_same_seed() -> None:
@@ -235,8 +243,10 @@ def test_the_global_generator_is_left_alone() -> None:
     model, optimizer, first, x = built()
     first.detach()
     before = torch.get_rng_state()
-    train(model, optimizer, SET(model, optimizer, density=0.3, total_steps=9, plan=OFTEN), x, 5)
+    sparsifier = SET(model, optimizer, density=0.3, total_steps=9, plan=OFTEN)
+    train(model, optimizer, sparsifier, x, 5)
     assert torch.equal(torch.get_rng_state(), before)
+    assert sparsifier.updates > 0, "it must have drawn, or this shows nothing"
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -267,6 +277,7 @@ def test_copies_train_on() -> None:
     train(*whole, 5)
     train(*other, 5)
     assert torch.equal(whole[0][0].weight, other[0][0].weight)
+    assert torch.equal(whole[2].masks["0.weight"], other[2].masks["0.weight"])
     assert other[2].parts["0.weight"].weight is other[0][0].weight
 
 
@@ -275,6 +286,7 @@ def test_the_model_is_an_ordinary_one() -> None:
     model, optimizer, sparsifier, x = built()
     train(model, optimizer, sparsifier, x, 4)
     plain = NETWORKS["linear"][0]()
+    assert list(plain.state_dict()) == list(model.state_dict())
     plain.load_state_dict(model.state_dict())
     assert torch.equal(plain(x), model(x))
     again = pickle.loads(pickle.dumps(model))
@@ -289,6 +301,7 @@ def test_learning_rate_schedulers_see_the_optimisers_steps() -> None:
         train(model, optimizer, sparsifier, x, 1)
         schedule.step()
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05 * 0.1**2)
+    assert schedule.last_epoch == sparsifier.steps == 4
 
 
 def test_masks_pass_from_one_method_to_another() -> None:
@@ -298,6 +311,7 @@ def test_masks_pass_from_one_method_to_another() -> None:
     counts = {n: int(m.sum()) for n, m in first.masks.items()}
     train(model, optimizer, second, x, 3)
     assert {n: int(m.sum()) for n, m in second.masks.items()} == counts
+    assert any(not torch.equal(m, first.masks[n]) for n, m in second.masks.items())
 
 
 def test_an_optimiser_that_has_been_used_is_cleaned() -> None:
@@ -326,6 +340,7 @@ def test_frozen_layers_are_left_alone() -> None:
     sparsifier = Static(model, torch.optim.SGD(model.parameters(), lr=0.1), density=0.5)
     assert list(sparsifier.parts) == ["1.weight"]
     assert model[0].weight.all()
+    assert sparsifier.nonzeros == int(model[1].weight.count_nonzero()) == 5
 
 
 class Tied(nn.Module):
