@@ -100,7 +100,7 @@ class Plan(BudgetChoice):
 
     ``trials`` settings are fitted for each budget, the method's own (those of the base trial) first; 1 compares budgets
     alone and needs no Optuna. ``search`` maps settings to ranges
-    (:func:`~sparelu.experiments.tuning.search_space.search_space`). ``select`` is ``one-se`` or ``best``
+    (:func:`~sparelu.experiments.sweeps.search_space.search_space`). ``select`` is ``one-se`` or ``best``
     (:func:`~sparelu.experiments.trials.one_standard_error.choose_budget`). ``pruner`` (median, hyperband or none) stops
     poor settings after some of the folds.
     """

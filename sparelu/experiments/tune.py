@@ -16,14 +16,14 @@ import torch
 from sparelu import catalogue
 from sparelu.data import Split
 from sparelu.experiments.options import Plan, check_select
+from sparelu.experiments.sweeps.optuna_search import Study, checked_pruner
+from sparelu.experiments.sweeps.search_space import search_space
 from sparelu.experiments.sweeps.sweep import Row, Table, joblib_engine, run_row, sweep
 from sparelu.experiments.trials.folds import fold_numbers
 from sparelu.experiments.trials.one_standard_error import Validated, best, choose_budget, read_loss
 from sparelu.experiments.trials.run_folder import DATA, RunFolder
 from sparelu.experiments.trials.task import Task
 from sparelu.experiments.trials.trial import Evaluated, Trial
-from sparelu.experiments.tuning.optuna_search import Study, checked_pruner
-from sparelu.experiments.tuning.search_space import search_space
 from sparelu.experiments.write_run import write_run
 from sparelu.method import Refusal, SettingError, configured
 from sparelu.outcome import Iterate, Status

@@ -1,3 +1,4 @@
-"""Benchmarks as declarations: ``benchmark`` is one question with its grid, ``run`` measures it, ``figures`` draws
-it.
+"""Benchmarks as declarations.
+
+Read ``benchmark`` first (one question with its grid), then ``run``, which measures it, and ``figures``, which draw it.
 """

@@ -1,1 +1,4 @@
-"""Figures of sweeps for papers, by matplotlib: ``curves`` and ``heatmap``, from the flat ``rows`` of a table."""
+"""Figures of sweeps for papers, by matplotlib.
+
+Read ``rows`` first (how rows are picked, grouped and averaged), then ``curves`` and ``heatmap``.
+"""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from sparelu.catalogue import METHODS
-from sparelu.experiments.tuning.search_space import Choice, Range, derived, search_space
+from sparelu.experiments.sweeps.search_space import Choice, Range, derived, search_space
 from sparelu.method import Method, SettingError, setting, settings_of
 from sparelu.train.fit.magnitude import GradualPruning
 from tests.experiments.toys import Shrunk

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sparelu.experiments.tuning.search_space import Space
+from sparelu.experiments.sweeps.search_space import Space
 from sparelu.method import SettingError, nearest
 from sparelu.run import generator
 

@@ -1,1 +1,0 @@
-"""Searches of ``tune``: ``search_space`` names the settings and their ranges, ``optuna_search`` proposes them."""
