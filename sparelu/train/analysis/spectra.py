@@ -26,6 +26,9 @@ from scipy.sparse.linalg import ArpackNoConvergence, svds
 DENSE = 200
 """Matrices whose shorter side is no longer are decomposed whole (benchmarks/topology.py)."""
 
+TOLERANCE = 1e-10
+"""Relative accuracy of the squares of singular values found by iteration."""
+
 
 @dataclass(frozen=True)
 class Convention:
@@ -111,19 +114,17 @@ def alive(edges: sparse.csr_array) -> sparse.csr_array:
     return sparse.csr_array((edges.data, places, edges.indptr[[*rows, -1]]), shape=(len(rows), len(columns)))
 
 
-def leading(matrix: sparse.csr_array, *, tolerance: float = 1e-10) -> tuple[float, float]:
+def leading(matrix: sparse.csr_array) -> tuple[float, float]:
     """Compute the two largest singular values of the absolute values of ``matrix``; 0 where there is none.
 
     Short matrices are decomposed whole; others by Lanczos iterations, or whole where these do not settle. A largest
     value that two components share is found twice (tested with components that are alike).
-
-    ``tolerance``: relative accuracy of the squares of singular values found by iteration.
     """
     short, matrix = min(matrix.shape), abs(matrix)
     if short > DENSE:
         start = np.random.default_rng(0).uniform(0.5, 1.5, short)
         try:
-            low, high = sorted(svds(matrix, 2, tol=tolerance, v0=start, return_singular_vectors=False))
+            low, high = sorted(svds(matrix, 2, tol=TOLERANCE, v0=start, return_singular_vectors=False))
             return float(high), float(low)
         except ArpackNoConvergence:
             pass
