@@ -33,7 +33,6 @@ def test_a_quadratic_is_solved() -> None:
     b = torch.as_tensor(rng.standard_normal(40))
     counted = _Counted(lambda v: (a @ v - b).square().sum())
     found = minimise(counted, torch.zeros(12).double(), 100)
-    assert counted.evaluations <= 100
     assert float((a.T @ (a @ found - b)).abs().max()) < 1e-5
     torch.testing.assert_close(found, torch.linalg.lstsq(a, b[:, None]).solution[:, 0], rtol=1e-6, atol=1e-7)
 
