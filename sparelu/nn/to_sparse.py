@@ -77,7 +77,7 @@ def _timed(name: str, linear: nn.Linear, batch: int, force: bool) -> tuple[Layer
 
 @torch.no_grad()
 def _quickest(product: Callable[[], Tensor], *, seconds: float = 0.2, repeats: int = 5) -> float:
-    """Time a product for so many ``seconds``, and at least so often; return the quickest."""
+    """Measure a product for so many ``seconds``, and at least so often; return the quickest."""
     product()
     best, spent, times = float("inf"), 0.0, 0
     while times < repeats or spent < seconds:

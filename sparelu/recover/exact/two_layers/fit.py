@@ -152,7 +152,9 @@ class DeepRun:
 
     def _cut(self, model: DeepKinks) -> Network:
         allowed = self.budget.count(self.raw.inputs, 1)
-        return cut(deep_network(model, self.scale, self.units), (self.budget.hidden[0], self.budget.hidden[1]), allowed)
+        return truncate_network(
+            deep_network(model, self.scale, self.units), (self.budget.hidden[0], self.budget.hidden[1]), allowed
+        )
 
     def finish(self, rng: np.random.Generator) -> None:
         """End, or start again: settle the support on all rows, orient, cut to the budget, and weigh the evidence."""
@@ -211,7 +213,7 @@ class DeepRun:
         return weigh(self.network(), self.apart, Taken(self.raw.x, self.kept), self.columns, facts)
 
 
-def cut(net: Network, widths: tuple[int, int], allowed: int | None) -> Network:
+def truncate_network(net: Network, widths: tuple[int, int], allowed: int | None) -> Network:
     """Keep the ``widths`` strongest neurons of each layer and the ``allowed`` largest weights."""
     first, second, out = net.layers
     w, u, v = first.dense(), second.dense(), out.dense()
