@@ -5,8 +5,9 @@ A form is a function that raises :class:`FormError` when a value is not of it, n
 
 import json
 import math
+import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 DEPTH = 100
@@ -34,6 +35,34 @@ def loads(text: str | bytes) -> Any:
         if not level:
             return value
     raise FormError(f"lists or objects are nested deeper than {DEPTH} levels")
+
+
+def dumps(value: Any, **how: Any) -> str:
+    """Return strict JSON: NaN as null, and infinity as 1e999, a number beyond the range of every reader.
+
+    ``how`` is passed on to :func:`json.dumps`.
+    """
+    mark = secrets.token_hex(16)
+    text = json.dumps(_finite(value, mark), allow_nan=False, **how)
+    return text.replace(f'"{mark}"', "1e999").replace(f'"-{mark}"', "-1e999")
+
+
+def _finite(value: Any, mark: str) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else mark if value > 0 else f"-{mark}"
+    if isinstance(value, dict):
+        return {name: _finite(inner, mark) for name, inner in value.items()}
+    return [_finite(inner, mark) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def with_nan(value: Any, names: Container[str]) -> Any:
+    """Return what was read with NaN for null in the entries called ``names``, at any depth: numbers that were none."""
+    if isinstance(value, dict):
+        return {
+            name: math.nan if inner is None and name in names else with_nan(inner, names)
+            for name, inner in value.items()
+        }
+    return [with_nan(inner, names) for inner in value] if isinstance(value, list) else value
 
 
 def _inside(value: Any) -> list[Any]:

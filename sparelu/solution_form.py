@@ -5,7 +5,20 @@ from dataclasses import fields
 from typing import Any
 
 from sparelu.data import Budget
-from sparelu.json_form import FormError, anything, flag, listed, mapped, number, of, optional, record, text, whole
+from sparelu.json_form import (
+    FormError,
+    anything,
+    flag,
+    listed,
+    mapped,
+    number,
+    of,
+    optional,
+    record,
+    text,
+    whole,
+    with_nan,
+)
 from sparelu.networks.convolution import Convolution
 from sparelu.networks.layer import INT32_MAX, Layer
 from sparelu.networks.network import Network
@@ -16,6 +29,9 @@ PLAIN = ("method", "settings", "seed", "within_budget", "seconds", "peak_memory"
 
 GEOMETRY = ("image", "side", "stride", "padding")
 """What is stored of a convolution beside its kernel."""
+
+MEASURED = ("seconds", "value")
+"""Numbers beside those of the history that may be NaN, for which null is written."""
 
 SIZE = whole(1, INT32_MAX)
 CONVOLUTION = record(
@@ -76,6 +92,9 @@ def solution_of(header: Any, layer: Callable[[str, tuple[int, int]], Layer]) -> 
 
     Raises ``ValueError`` for a header of another form, and for one whose parts do not fit together.
     """
+    header = with_nan(header, MEASURED)
+    if isinstance(header, dict) and isinstance(header.get("history"), list):
+        header["history"] = [with_nan(row, row) if isinstance(row, dict) else row for row in header["history"]]
     HEADER(header, "header")
     shapes = [(a, b) for a, b in header["shapes"]]
     count = len(shapes) - header["skip"]

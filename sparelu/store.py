@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import hashlib
-import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
-from sparelu.json_form import loads
+from sparelu.json_form import dumps, loads
 from sparelu.networks.layer import INT32_MAX, Layer
 from sparelu.networks.network import Network
 from sparelu.outcome import Solution, State
@@ -142,7 +142,8 @@ def _flatten(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         return {k: _flatten(v, f"{path}/{k}", arrays) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_flatten(v, f"{path}/{i}", arrays) for i, v in enumerate(value)]
-    return value.item() if isinstance(value, np.generic) else value
+    plain = value.item() if isinstance(value, np.generic) else value
+    return {"__nan__": True} if isinstance(plain, float) and math.isnan(plain) else plain
 
 
 def _unflatten(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
@@ -154,6 +155,8 @@ def _unflatten(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
             if arrays[name].dtype.str[1:] not in TORCH:
                 raise ValueError(f"the array {name:.60} has numbers of type {arrays[name].dtype}")
             return torch.from_numpy(arrays[name].copy())
+        if "__nan__" in value:
+            return math.nan
         return {k: _unflatten(v, arrays) for k, v in value.items()}
     return [_unflatten(v, arrays) for v in value] if isinstance(value, list) else value
 
@@ -167,7 +170,7 @@ def _digest(arrays: Mapping[str, np.ndarray], header: str) -> str:
 
 
 def _write(path: Path, kind: str, arrays: dict[str, np.ndarray], header: Any) -> int:
-    text = json.dumps(header, sort_keys=True)
+    text = dumps(header, sort_keys=True)
     meta = {"sparelu": kind, "format": str(FORMAT), "header": text, "sha256": _digest(arrays, text)}
     return write_atomically(path, save_arrays(arrays, metadata=meta))
 

@@ -1,6 +1,7 @@
 """The command ``sparelu``. Heavy imports wait until a command runs, so that --help is instant."""
 
-import json as json_text
+import io
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ from typer import Argument, Option
 
 from sparelu.cli.declarations import declarations
 from sparelu.cli.flags import check_format, check_name, check_run, method_settings, whole_numbers
-from sparelu.cli.options import FOUR, FitOptions, TuneOptions, check_plan, read_trial, take_options
-from sparelu.experiments.options import BudgetChoice, Plan, TrialOptions, check_select
+from sparelu.cli.options import FOUR, FitOptions, TuneOptions, check_fit, check_plan, read_trial, take_options
+from sparelu.experiments.options import BudgetChoice, Plan, TrialOptions
 from sparelu.settings import SettingError
 
 app = typer.Typer(
@@ -62,7 +63,7 @@ def fit(context: typer.Context, asked: TrialOptions, choice: BudgetChoice, optio
     [bold]torchrun --nproc-per-node K -m sparelu fit ...[/], K processes share the rows.
     """
     trial = read_trial(asked, context.args)
-    check_select(choice.select)
+    check_fit(options, choice)
     from sparelu.cli.fit import fit_command
 
     fit_command(trial, context.args, choice, options)
@@ -241,16 +242,22 @@ def export(
 
 def _print_table(table: Any, rows: list[dict[str, Any]], json: bool) -> None:
     from sparelu.cli.session import console
+    from sparelu.json_form import dumps
 
     if json:
-        typer.echo(json_text.dumps(rows, indent=1))
+        typer.echo(dumps(rows, indent=1))
     else:
         console.print(table)
 
 
 def main() -> None:
     """Run the command line."""
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    from sparelu.cli.session import harmless
+
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {harmless(str(message))}\n"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal cannot show
     app(prog_name="sparelu")
 
 

@@ -1,6 +1,5 @@
 """The commands that say what a finished run is worth and take it elsewhere: ``certify``, ``export``."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from sparelu.experiments.formatting import size
 from sparelu.experiments.trials.run_folder import DATA, RunFolder
 from sparelu.experiments.trials.trial import Trial
 from sparelu.experiments.write_run import write_result
+from sparelu.json_form import dumps
 from sparelu.method import Certifier
 from sparelu.outcome import Certificate, Solution
 from sparelu.run import certify
@@ -47,7 +47,7 @@ def certify_command(run: Path, method: str | None, extra: Sequence[str], as_json
         kept = [c for c in solution.certificates if (c.claim, c.source) not in sources]
         write_result(folder, replace(solution, certificates=(*kept, *claims)), request, result)
     if as_json:
-        print(json.dumps({"claims": [_plain(c) for c in (*kept, *claims)], "refused": refused}, indent=1))
+        print(dumps({"claims": [_plain(c) for c in (*kept, *claims)], "refused": refused}, indent=1))
         return
     print_claims((*kept, *claims))
     for name, reason in refused.items():

@@ -1,6 +1,5 @@
 """The command ``fit``: one budget, or a path of budgets; a run folder comes out."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from sparelu.experiments.trials.one_standard_error import choose_budget
 from sparelu.experiments.trials.run_folder import DATA, RunFolder, key
 from sparelu.experiments.trials.trial import Evaluated, Trial, pick_device, score_name
 from sparelu.experiments.write_run import write_run
+from sparelu.json_form import dumps
 from sparelu.method import Refusal
 from sparelu.outcome import Iterate, Solution, Status
 from sparelu.run import Checkpoint, Limits
@@ -75,7 +75,7 @@ def _fit(trial: Trial, extra: Sequence[str], choice: BudgetChoice, options: FitO
     with folder.opened(held, options.resume) if ranks.first else nullcontext(), advising(_how_to_go_on(folder)):
         fitted, rows = (_fit_path if options.path else _fit_once)(job)
     if options.json and ranks.first:
-        print(json.dumps({"folder": str(folder.path), "rows": rows}, indent=1))
+        print(dumps({"folder": str(folder.path), "rows": rows}, indent=1))
     elif ranks.first:
         _print_run(job, fitted.solution, rows)
     if fitted.solution.status is Status.diverged:

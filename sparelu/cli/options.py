@@ -14,9 +14,11 @@ from rich.markup import escape
 from sparelu.cli import flags
 from sparelu.cli.declarations import declarations
 from sparelu.cli.session import plain_errors
-from sparelu.experiments.options import Flag, Plan, TrialOptions, check_select, option
+from sparelu.experiments.options import BudgetChoice, Flag, Plan, TrialOptions, check_select, option
 from sparelu.settings import SettingError, describe_unknown_data
 
+MANY = 1024
+"""Processes, and threads of each, that one machine can be meant to run."""
 FOUR = ("nonzeros", "density", "sparsity", "compression")
 """The ways to give one budget; a command that chooses among several takes none of them."""
 
@@ -113,6 +115,10 @@ def read_trial(told: TrialOptions, extra: Sequence[str]) -> TrialOptions:
     trial.budget()
     if trial.device not in ("auto", "cpu") and not re.fullmatch(r"cuda(:\d+)?", trial.device):
         raise SettingError(f"--device must be auto, cpu, cuda or cuda:NUMBER, got {trial.device!r}")
+    if not 0 <= trial.test_fraction < 1:
+        raise SettingError(f"--test-fraction must be at least 0 and below 1, got {trial.test_fraction:g}")
+    if trial.seed < 0:
+        raise SettingError(f"--seed must be at least 0, got {trial.seed}")
     if trial.method == "auto":
         flags.check_known(extra)
         return trial
@@ -128,10 +134,31 @@ def _check_source(source: str, parameters: Mapping[str, str]) -> None:
         raise SettingError(describe_unknown_data(source, there.datasets, there.files))
 
 
+def check_fit(options: FitOptions, choice: BudgetChoice) -> None:
+    """Raise :class:`SettingError` for times and folds out of range; NaN is in none."""
+    check_select(choice.select)
+    for name, value in (("--seconds", options.seconds), ("--rank-timeout", options.rank_timeout)):
+        if value is not None and not value > 0:
+            raise SettingError(f"{name} must be above 0, got {value:g}")
+    if not options.save_every >= 0:
+        raise SettingError(f"--save-every must be at least 0, got {options.save_every:g}")
+    if options.path:
+        check_choice(choice)
+
+
+def check_choice(choice: BudgetChoice) -> None:
+    """Raise :class:`SettingError` for budgets, folds or a rule that cannot be."""
+    check_select(choice.select)
+    if choice.folds < 2:
+        raise SettingError(f"--folds must be at least 2, got {choice.folds}")
+    if choice.budgets and min(choice.budgets) < 1:
+        raise SettingError(f"--budgets must be at least 1, got {min(choice.budgets)}")
+
+
 def check_plan(plan: Plan, options: TuneOptions, trial: TrialOptions, extra: Sequence[str]) -> None:
     """Raise :class:`SettingError` for a search that cannot be, as far as that is known before the data are read."""
-    if options.workers < 1:
-        raise SettingError(f"--workers must be at least 1, got {options.workers}")
+    if not 1 <= options.workers <= MANY:
+        raise SettingError(f"--workers must be at least 1 and at most {MANY}, got {options.workers}")
     if trial.method == "auto" and extra:
         raise SettingError(f"{extra[0]}: name the method with --method to give its settings")
-    check_select(plan.select)
+    check_choice(plan)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from sparelu.datasets import DATASETS, pieces_for
 from sparelu.datasets.pieces import cut
 from sparelu.experiments.formatting import size
 from sparelu.experiments.trials.run_folder import RunFolder
+from sparelu.json_form import dumps
 from sparelu.networks.convolution import Convolution
 from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Solution
@@ -91,7 +91,7 @@ def show_command(run: Path, everything: bool, as_json: bool) -> None:
     """Print the layers and the neurons of a stored network."""
     solution, _, result = RunFolder(run).read()
     if as_json:
-        print(json.dumps({**solution_summary(solution), "result": result}, indent=1, default=str))
+        print(dumps({**solution_summary(solution), "result": result}, indent=1, default=str))
         return
     network = solution.network.compact()
     console.print(
@@ -188,6 +188,8 @@ def report_command(run: Path, beside: Sequence[Path] = ()) -> None:
 
     if run.is_file():
         where = run.with_suffix("")
+        if where.is_file():  # the name of the table without its ending is that of another file, or its own
+            where = run.with_name(f"{run.name}-report")
         write_sweep_report(where, Table(run).rows(), run.stem)
         console.print(f"written: {where}/", highlight=False)
         return

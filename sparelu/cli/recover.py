@@ -1,6 +1,5 @@
 """The command ``recover``: a run folder of the network behind the answers of a program, a library or a file."""
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from sparelu.budget import Budget
 from sparelu.cli.certify_export import print_claims
 from sparelu.cli.session import Bar, advising, console, end_interrupted, stoppable
 from sparelu.experiments.trials.run_folder import RunFolder, key
+from sparelu.json_form import dumps
 from sparelu.oracle import Oracle
 from sparelu.oracle_sources import open_oracle
 from sparelu.outcome import Solution, Status
@@ -51,7 +51,7 @@ def recover_command(
         result = {"rows_asked": oracle.asked, "status": solution.status.name, "nonzeros": solution.network.nonzeros}
         folder.write(solution, result)
     if as_json:
-        print(json.dumps({"folder": str(folder.path), **result, "hidden": list(solution.network.hidden)}, indent=1))
+        print(dumps({"folder": str(folder.path), **result, "hidden": list(solution.network.hidden)}, indent=1))
         return
     console.print(
         f"{solution.status.name}: {solution.network.hidden[0]} neurons with {solution.network.nonzeros:,} weights and "

@@ -3,13 +3,17 @@
 import contextlib
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook
+from rich.control import Control
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.text import Text
 
 from sparelu.settings import Refusal
@@ -23,9 +27,38 @@ OK, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No space on the disk, in the quota, or below the largest size of a file."""
 
+
+@dataclass(frozen=True)
+class _Harmless:
+    """What is printed, with a mark in the place of each character that a terminal would obey."""
+
+    printed: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for part in console.render(self.printed, options):
+            yield part if part.control else Segment(harmless(part.text), part.style)
+
+
+class _Screen(RenderHook):
+    """Prints nothing that a terminal would obey but what Rich says itself."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [part if isinstance(part, Control) else _Harmless(part) for part in renderables]
+
+
+def harmless(text: str) -> str:
+    """Return a text whose control characters, but for the ends of lines, are shown as a mark."""
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, those that turn the direction of writing, and halves of characters."""
+
 console = Console(markup=False, emoji=False)
 errors = Console(stderr=True, markup=False, emoji=False)
 """Nothing that is printed is markup: names of columns, classes and files are other people's texts."""
+for _ in (console, errors):
+    _.push_render_hook(_Screen())
 
 
 @contextlib.contextmanager
@@ -34,6 +67,8 @@ def plain_errors() -> Iterator[None]:
     try:
         with advising("repeat the same command"):
             yield
+    except ImportError as error:
+        _fail(_missing_words(error), USAGE)
     except RuntimeError as error:
         from sparelu.runtime.distributed import RankLost  # imports torch: an error of usage must not wait for it
 
@@ -48,6 +83,13 @@ def plain_errors() -> Iterator[None]:
         _end_unread()
     except OSError as error:
         _fail(_system_words(error), FAILED if error.errno in FULL else USAGE)
+
+
+def _missing_words(error: ImportError) -> str:
+    """Return what to install; an import that fails for another reason is a defect, and stays one."""
+    if "pip install" in str(error):
+        return str(error)
+    raise error
 
 
 def _system_words(error: OSError) -> str:

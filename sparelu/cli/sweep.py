@@ -1,15 +1,16 @@
 """The command ``sweep``: a grid file in, a table of rows out."""
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table as Printed
 
+from sparelu.cli.options import MANY
 from sparelu.cli.session import Bar, advising, console, end_interrupted, errors, stoppable
 from sparelu.experiments.sweeps.grid import read_grid
 from sparelu.experiments.sweeps.sweep import Row, dask_engine, joblib_engine, sweep
+from sparelu.json_form import dumps
 from sparelu.method import SettingError, nearest
 
 SHOWN = 40
@@ -19,6 +20,9 @@ def sweep_command(
     grid: Path, out: Path | None, engine: str, workers: int, threads: int, scheduler: str | None, as_json: bool
 ) -> None:
     """Run the rows of ``grid`` that ``out`` does not hold yet."""
+    for name, number in (("--workers", workers), ("--threads", threads)):
+        if not 1 <= number <= MANY:
+            raise SettingError(f"{name} must be from 1 to {MANY}, got {number}")
     trials = read_grid(grid)
     path = out or Path("runs") / f"{grid.stem}.jsonl"
     advice = f"{path} keeps the finished rows: repeat the same command to go on"
@@ -36,7 +40,7 @@ def sweep_command(
         )
         stopped = stop()
     if as_json:
-        print(json.dumps(rows, indent=1, default=str))
+        print(dumps(rows, indent=1, default=str))
     else:
         console.print(rows_table(rows, f"{path}: {len(rows)} of {len(trials)} rows"))
     if stopped:

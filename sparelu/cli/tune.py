@@ -1,6 +1,5 @@
 """The command ``tune``: budget and settings by cross-validation; a run folder comes out."""
 
-import json
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from sparelu.experiments.trials.one_standard_error import loss_name
 from sparelu.experiments.trials.run_folder import key
 from sparelu.experiments.trials.trial import Trial, pick_device, score_name
 from sparelu.experiments.tune import Stopped, Tuned, tune
+from sparelu.json_form import dumps
 from sparelu.outcome import Status
 
 
@@ -32,7 +32,7 @@ def tune_command(asked: TrialOptions, plan: Plan, options: TuneOptions) -> None:
     status = tuned.evaluated.solution.status
     if options.json:
         rows = [p.row() for p in tuned.curve]
-        print(json.dumps({"folder": str(folder), "validation": rows, "row": tuned.evaluated.row()}, indent=1))
+        print(dumps({"folder": str(folder), "validation": rows, "row": tuned.evaluated.row()}, indent=1))
     else:
         _print_choice(tuned, plan, split)
     if status is Status.diverged:

@@ -14,7 +14,6 @@ from sparelu.outcome import Solution, Status
 
 RESULT = {
     **{"score_name": "accuracy", "split": "none", "why": "", "test": {"score": 1.0, "rows": 1}},
-    "rows": [{"nonzeros": 2, "score": 1.0, "seconds": 0.0, "peak_memory": 0, "stored_bytes": 1, "chosen": True}],
 }
 
 
@@ -40,5 +39,6 @@ def sign_run(
     run = RunFolder(path)
     path.mkdir()
     (path / "request.json").write_text(json.dumps({"data": data}))
-    run.write(solution, RESULT)
+    row = {**dict.fromkeys(("peak_memory", "stored_bytes"), 1), "score": 1.0, "seconds": 0.0, "chosen": True}
+    run.write(solution, {**RESULT, "rows": [{**row, "nonzeros": network.nonzeros}]})
     return path

@@ -12,6 +12,7 @@ from sparelu.experiments.sweeps.sweep import Table
 from sparelu.experiments.trials.run_folder import FolderError, RunFolder
 from tests.cli.runs import invoke
 from tests.experiments.toys import Shrunk, hinges, make_known
+from tests.test_json_form import strict
 
 FIT = ("fit", "d.csv", "--target", "y", "--method", "shrunk", "--hidden", "6", "--out", "run")
 ONE, PATH = (*FIT, "--nonzeros", "3"), (*FIT, "--path", "--budgets", "1,2,3", "--folds", "3")
@@ -112,3 +113,14 @@ def test_a_compressed_run_is_no_other_one(folder: Path) -> None:
         assert "another compressed" in done.stderr
     assert invoke("compress", "run", "--neurons", "2", "--out", "run").exit_code == USAGE
     assert invoke("show", "run").exit_code == OK
+
+
+def test_all_json_that_is_written_is_strict(folder: Path) -> None:
+    for command in (ONE, ("certify", "run"), ("show", "run"), SWEEP):
+        assert strict(invoke(*command, "--json").stdout)
+    result = strict(Path("run/result.json").read_text())
+    assert result["test"]["accuracy"] is None, "a regression has none"
+    assert np.isnan(RunFolder(Path("run")).read()[2]["test"]["accuracy"])
+    assert all(strict(line)["test"]["accuracy"] is None for line in Path("table.jsonl").read_text().splitlines())
+    content = Path("run/model.safetensors").read_bytes()
+    strict(strict(content[8 : 8 + int.from_bytes(content[:8], "little")].decode())["__metadata__"]["header"])

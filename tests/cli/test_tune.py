@@ -91,7 +91,7 @@ def test_a_search_is_json_and_goes_on_where_it_stopped(folder: Path, monkeypatch
 
 BAD = {
     "rule": (["--select", "beast"], USAGE, "did you mean 'best'"),
-    "folds": (["--folds", "1"], USAGE, "1 folds of 48 rows: ask for 2 to 48 folds"),
+    "folds": (["--folds", "49"], USAGE, "49 folds of 48 rows: ask for 2 to 48 folds"),
     "budgets": (["--budgets", "few"], USAGE, "--budgets must be whole numbers"),
     "refused": (["--budgets", "99"], REFUSED, "no budget could be cross-validated"),
     "search alone": (["--search", "shrink"], USAGE, "give --trials"),

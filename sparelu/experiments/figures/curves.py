@@ -34,6 +34,7 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "lines.markersize": 5,
     "pdf.fonttype": 42,
+    "text.parse_math": False,  # names are no formulas, whatever they hold
 }
 MARKERS = "osD^vPX"
 REFERENCE = "#595959"

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import functools
 import gc
-import json
 import logging
 import os
 import platform
@@ -24,10 +23,10 @@ from pathlib import Path
 
 import torch
 
-from sparelu.experiments.trials.request_form import ROW
+from sparelu.experiments.trials.request_form import MEASURED, ROW
 from sparelu.experiments.trials.run_folder import DATA, key
 from sparelu.experiments.trials.task import Row, Task
-from sparelu.json_form import loads
+from sparelu.json_form import dumps, loads, with_nan
 from sparelu.method import Refusal
 from sparelu.outcome import Status
 from sparelu.run import versions
@@ -56,7 +55,7 @@ class Table:
         if self.path.is_file():
             for line in self.path.read_bytes().split(b"\n"):
                 with contextlib.suppress(ValueError):
-                    row = loads(line)
+                    row = with_nan(loads(line), MEASURED)
                     ROW(row, "row")
                     found[row["key"]] = row
         return list(found.values())
@@ -89,7 +88,7 @@ class Table:
         with self.path.open("ab") as file:
             if file.tell() and not self._ends_in_newline():
                 file.write(b"\n")
-            file.write((json.dumps(row, default=str) + "\n").encode())
+            file.write((dumps(row, default=str) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
 

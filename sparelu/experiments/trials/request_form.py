@@ -50,6 +50,10 @@ ROW = record(
 )
 
 
+MEASURED = ("score", "score_error", "train_score", "test_score", "mse", "r2", "psnr", "accuracy", "cross_entropy")
+"""Numbers of a result or a row that may be NaN, for which null is written."""
+
+
 def check_result(result: Any) -> None:
     """Raise ``ValueError`` for a result that no run could have."""
     RESULT(result, "the result")

@@ -14,8 +14,8 @@ from typing import IO, Any
 
 from sparelu import store
 from sparelu.digest import changed
-from sparelu.experiments.trials.request_form import check_request, check_result
-from sparelu.json_form import loads
+from sparelu.experiments.trials.request_form import MEASURED, check_request, check_result
+from sparelu.json_form import dumps, loads, with_nan
 from sparelu.outcome import Solution
 from sparelu.writing import PART, remove_unfinished, write_atomically
 
@@ -182,11 +182,11 @@ class RunFolder:
         return store.load(self.model), self._read_json(REQUEST, check_request), self._read_json(RESULT, check_result)
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        write_atomically(self.path / name, (json.dumps(value, indent=1, default=str) + "\n").encode())
+        write_atomically(self.path / name, (dumps(value, indent=1, default=str) + "\n").encode())
 
     def _read_json(self, name: str, check: Callable[[Any], None]) -> dict[str, Any]:
         try:
-            found = loads((self.path / name).read_bytes())
+            found = with_nan(loads((self.path / name).read_bytes()), MEASURED)
             check(found)
         except (OSError, ValueError) as error:
             raise FolderError(f"{self.path / name} cannot be read: {error}") from None
