@@ -90,6 +90,15 @@ def test_the_picture_has_every_wing() -> None:
     assert all(f">{name}/<" in text or f">{name}<" in text for name in architecture.wings())
 
 
+def test_the_figures_of_the_house_are_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(architecture, "_figures", lambda: "new")
+    page = "a <!-- figures of the house --> old <!-- end of the figures --> b"
+    assert architecture.filled(page) == "a new b"
+    assert architecture.filled("a b") == "a b"
+    kept = (Path(__file__).parents[1] / "docs/architecture.md").read_text()
+    assert "| wanted |" not in architecture.filled(kept), "the page would show two tables"
+
+
 def test_a_site_that_loads_from_elsewhere_or_leads_nowhere_is_found(tmp_path: Path) -> None:
     (tmp_path / "good.html").write_text('<h1 id="top">x</h1><a href="#top">x</a><a href="https://example.org">x</a>')
     assert check_offline.problems(tmp_path) == []

@@ -14,11 +14,12 @@ WIDTH, BOX, FLOOR, LEFT, ACROSS = 820, 40, 70, 8, 6
 
 
 def filled(markdown: str) -> str:
-    """Return the page with the picture and the table of figures in the places that are marked for them."""
+    """Return the page with the picture where it is marked, and the table of figures measured anew between its marks."""
     if "<!-- picture of the floors -->" in markdown:
         markdown = markdown.replace("<!-- picture of the floors -->", f'<div class="floors">{_picture()}</div>')
     if "<!-- figures of the house -->" in markdown:
-        markdown = markdown.replace("<!-- figures of the house -->", _figures())
+        before, _, rest = markdown.partition("<!-- figures of the house -->")
+        markdown = before + _figures() + rest.partition("<!-- end of the figures -->")[2]
     return markdown
 
 

@@ -80,6 +80,7 @@ def test_a_chain_of_modules_is_read_and_written(normalised: bool) -> None:
     torch.testing.assert_close(Network(net.layers)(x), expected, rtol=1e-10, atol=1e-10)
     again = Network.from_module(net.to_module())
     assert again.nonzeros == net.nonzeros
+    assert (net.inputs, net.outputs, net.convolutions) == (96, 3, 2)
     for copied in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), net.to(torch.float32)):
         torch.testing.assert_close(copied(x.to(copied.dtype)).double(), expected, rtol=1e-4, atol=1e-4)
 
@@ -103,6 +104,7 @@ def test_channels_that_nothing_reads_or_feeds_go() -> None:
     small = net.compact()
     x = torch.randn(5, 96, dtype=torch.float64)
     torch.testing.assert_close(small(x), module(x).detach(), rtol=1e-10, atol=1e-10)
+    assert (small.inputs, small.outputs) == (96, 3)
     assert [part.channels for part in small.parts[:2]] == [3, 3]
     assert [m.out_channels for m in small.to_module() if isinstance(m, nn.Conv2d)] == [3, 3]
     assert small.nonzeros == sum(p.nonzeros for p in small.parts) < net.nonzeros

@@ -35,6 +35,7 @@ def test_gradient_is_that_of_autograd(hidden: tuple[int, ...]) -> None:
     assert net.backward(x, y, squared) == pytest.approx(float(loss.detach()), rel=1e-12)
     matrices, biases = net.split(net.gradient)
     linears = [part for part in reference if isinstance(part, torch.nn.Linear)]
+    assert len(linears) == len(matrices) == len(hidden) + 1
     for linear, weight, bias in zip(linears, matrices, biases, strict=True):
         torch.testing.assert_close(weight.T, linear.weight.grad, rtol=1e-10, atol=1e-13)
         torch.testing.assert_close(bias, linear.bias.grad, rtol=1e-10, atol=1e-13)
@@ -90,6 +91,7 @@ def test_cut_weights_stay_zero_under_adam() -> None:
         net.adam(0.02, 0.01)
     assert bool((net.value[: mask.numel()][~mask] == 0).all())
     assert bool((net.value[: mask.numel()][mask] != 0).all())
+    assert net.nonzeros == net.network().nonzeros == int(mask.sum())
 
 
 def paths(net: MLP, mask: torch.Tensor) -> torch.Tensor:
@@ -154,6 +156,7 @@ def test_lifted_undoes_shrinking() -> None:
     small.compact()
     assert small.alive.numel() < mask.numel()
     assert torch.equal(net.lifted(small), mask)
+    assert small.nonzeros == int(mask.sum())
 
 
 def test_a_state_is_a_copy() -> None:
@@ -166,6 +169,7 @@ def test_a_state_is_a_copy() -> None:
     again.adam(0.1)
     assert torch.equal(again.value, net.value)
     assert not torch.equal(state["value"], net.value)
+    assert again.step == net.step == 1
 
 
 def test_starts_have_the_stated_spread() -> None:

@@ -177,6 +177,7 @@ def test_layers_that_rest_keep_their_support(kind: Callable[..., Sparsifier], ho
     assert torch.equal(sparsifier.masks["sometimes.weight"], before["sometimes.weight"])
     assert torch.equal(model.sometimes.weight, values)
     assert not torch.equal(sparsifier.masks["always.weight"], before["always.weight"])
+    assert sparsifier.nonzeros == round(0.3 * 128)
     model.both = True
     model.sometimes.requires_grad_(True)
     train(sparsifier, torch.randn(16, 8), 4)
@@ -189,6 +190,7 @@ def test_a_pool_of_several_layers_rests_as_one() -> None:
     before, model.both = sparsifier.masks, False
     train(sparsifier, torch.randn(16, 8), 5)
     assert all(torch.equal(m, before[n]) for n, m in sparsifier.masks.items())
+    assert sparsifier.nonzeros == round(0.3 * 128)
 
 
 def test_frozen_layers_are_pruned_gradually_all_the_same() -> None:
@@ -216,4 +218,5 @@ def test_curvature_of_another_support_is_forgotten() -> None:
 
     losses = [float(sparsifier.step(closure)) for _ in range(12)]
     assert exact(sparsifier)
+    assert sparsifier.updates > 0, "the support must have moved, or this shows nothing"
     assert losses[-1] < losses[0]
