@@ -20,7 +20,8 @@ import numpy as np
 from sparelu.experiments.benchmarks.benchmark import Benchmark, Rows, calls, markdown
 from sparelu.experiments.benchmarks.run import run_benchmarks
 from sparelu.experiments.report.sweep_report import write_sweep_report
-from sparelu.experiments.sweeps.sweep import Table, in_process, joblib_engine, sweep
+from sparelu.experiments.sweeps.sweep import Table, in_process, sweep
+from sparelu.experiments.sweeps.workers import joblib_engine
 from sparelu.experiments.trials.task import Row
 from sparelu.experiments.trials.trial import Trial
 

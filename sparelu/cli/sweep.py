@@ -9,7 +9,8 @@ from rich.table import Table as Printed
 from sparelu.cli.options import MANY
 from sparelu.cli.session import Bar, advising, console, end_interrupted, errors, stoppable
 from sparelu.experiments.sweeps.grid import read_grid
-from sparelu.experiments.sweeps.sweep import Row, dask_engine, joblib_engine, sweep
+from sparelu.experiments.sweeps.sweep import Row, dask_engine, sweep
+from sparelu.experiments.sweeps.workers import joblib_engine
 from sparelu.json_form import dumps
 from sparelu.method import SettingError, nearest
 

@@ -18,7 +18,8 @@ from sparelu.data import Split
 from sparelu.experiments.options import Plan, check_select
 from sparelu.experiments.sweeps.optuna_search import Study, checked_pruner
 from sparelu.experiments.sweeps.search_space import search_space
-from sparelu.experiments.sweeps.sweep import Row, Table, joblib_engine, run_row, sweep
+from sparelu.experiments.sweeps.sweep import Row, Table, run_row, sweep
+from sparelu.experiments.sweeps.workers import joblib_engine
 from sparelu.experiments.trials.folds import fold_numbers
 from sparelu.experiments.trials.one_standard_error import Validated, best, choose_budget, read_loss
 from sparelu.experiments.trials.run_folder import DATA, RunFolder

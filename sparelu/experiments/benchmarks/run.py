@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from sparelu.experiments.benchmarks.benchmark import Benchmark, flattened
-from sparelu.experiments.sweeps.sweep import Table, in_process, joblib_engine, sweep, trial_key
+from sparelu.experiments.sweeps.sweep import Table, in_process, sweep, trial_key
+from sparelu.experiments.sweeps.workers import joblib_engine
 from sparelu.experiments.trials.task import Row, Task
 
 INTERRUPTED = 130

@@ -110,7 +110,8 @@ def sweep(
 ) -> list[Row]:
     """Run the trials that ``path`` has no result of (with ``rerun``: all of them); all their rows, in their order.
 
-    ``engine`` maps trials to rows in any order: :func:`in_process` (default), :func:`joblib_engine` or
+    ``engine`` maps trials to rows in any order: :func:`in_process` (default),
+    :func:`~sparelu.experiments.sweeps.workers.joblib_engine` or
     :func:`dask_engine`. ``watch`` sees each new row, the number done and the number wanted. A row of a file that has
     changed since is run again, and ``tell`` hears of it. Raises ``ValueError`` when
     another process is writing ``path``.
@@ -191,18 +192,6 @@ def _cpu() -> str:
 def in_process(trials: Sequence[Task]) -> Iterator[Row]:
     """Yield rows from this process, one after another."""
     yield from map(run_row, trials)
-
-
-def joblib_engine(workers: int, threads: int = 1) -> Callable[[Sequence[Task]], Iterator[Row]]:
-    """Return rows from ``workers`` processes of ``threads`` threads each on this machine."""
-
-    def run(trials: Sequence[Task]) -> Iterator[Row]:
-        import joblib
-
-        work = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
-        yield from work(joblib.delayed(run_row)(t, threads) for t in trials)
-
-    return run
 
 
 def dask_engine(scheduler: str, threads: int = 1, timeout: float = 10.0) -> Callable[[Sequence[Task]], Iterator[Row]]:

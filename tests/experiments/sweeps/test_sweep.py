@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sparelu.experiments.sweeps import sweep as sweeping
-from sparelu.experiments.sweeps.sweep import Table, joblib_engine, sweep, trial_key
+from sparelu.experiments.sweeps.sweep import Table, sweep, trial_key
+from sparelu.experiments.sweeps.workers import joblib_engine
 from sparelu.experiments.trials.trial import Trial
 from tests.contract.test_checks_can_fail import Random
 from tests.experiments.toys import make_known

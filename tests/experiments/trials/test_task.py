@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparelu.experiments.sweeps.sweep import Table, joblib_engine, sweep, trial_key
+from sparelu.experiments.sweeps.sweep import Table, sweep, trial_key
+from sparelu.experiments.sweeps.workers import joblib_engine
 from sparelu.experiments.trials.task import Call
 from sparelu.method import Refusal
 
