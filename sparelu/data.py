@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sparelu.budget import Budget as Budget
+from sparelu.columns import Columns
 from sparelu.digest import BlockHashes, join_digests
 from sparelu.moments import Moments
 from sparelu.networks.network import Layer, Network
@@ -37,6 +38,19 @@ class Rows(Protocol):
     def __getitem__(self, rows: Any, /) -> Any: ...
 
 
+@runtime_checkable
+class Source(Protocol):
+    """What inputs are made of, where they are not read as they stand: columns of a table, as learnt from some rows."""
+
+    @property
+    def columns(self) -> Columns: ...
+    @property
+    def inputs(self) -> Rows: ...
+    def take(self, rows: np.ndarray) -> "Source": ...
+    def learnt(self) -> "Source": ...
+    def of(self, columns: Columns) -> "Source": ...
+
+
 @dataclass(frozen=True, eq=False)
 class Statistics:
     """One pass over the rows: mean and standard deviation of inputs (d,) and targets (k,)."""
@@ -54,7 +68,9 @@ class Data:
     Labels of any kind are encoded as 0..c-1 in the order of ``classes``. ``names`` are the d input names,
     ``image`` the (height, width[, channels]) that a row is the pixels of, ``test`` rows that the source keeps apart.
     ``device`` is where batches are put. ``ranks`` are the processes that share the rows: what is read in pieces here
-    are this process's own, counts and statistics are of all. Raises :class:`DataError` for shapes that do not fit.
+    are this process's own, counts and statistics are of all. ``columns`` is how ``x`` was made of a table, and
+    ``source`` that table where other rows would make it otherwise. Raises :class:`DataError` for shapes that do not
+    fit.
     """
 
     x: Rows
@@ -68,6 +84,8 @@ class Data:
     test: "Data | None" = None
     device: str = "cpu"
     ranks: Ranks = ALONE
+    columns: Columns | None = None
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         if self.task not in ("regression", "classification"):
@@ -237,7 +255,8 @@ class Data:
     def _form(self) -> list[Any]:
         """Return all of the data but their numbers, as JSON values."""
         kinds = [np.dtype(rows.dtype).str for rows in (self.x, self.y)]
-        return [*self.x.shape, *self.y.shape, self.task, self.target, self.names, self.classes, self.image, kinds]
+        form = [*self.x.shape, *self.y.shape, self.task, self.target, self.names, self.classes, self.image, kinds]
+        return form if self.columns is None or self.columns.are_numbers else [*form, self.columns.plain()]
 
     @cached_property
     def ranges(self) -> tuple[np.ndarray, np.ndarray]:
@@ -257,7 +276,21 @@ class Data:
         index = np.asarray(rows)
         x = self.x[index] if self.in_memory else Taken(self.x, index)
         y = self.y[index] if isinstance(self.y, np.ndarray) else Taken(self.y, index)
-        return replace(self, x=x, y=y, test=None)
+        source = None if self.source is None else self.source.take(index)
+        return replace(self, x=x, y=y, test=None, source=source)
+
+    def parts(self, train: np.ndarray, test: np.ndarray) -> tuple["Data", "Data"]:
+        """Return two sets of rows, apart: the columns of a table are learnt from the first alone, for both."""
+        first, second = self.take(train), self.take(test)
+        if first.source is None or second.source is None:
+            return first, second
+        learnt = first.source.learnt()
+        if learnt.columns == first.source.columns:
+            return first, second
+        return first._made_of(learnt), second._made_of(second.source.of(learnt.columns))
+
+    def _made_of(self, source: Source) -> "Data":
+        return replace(self, x=source.inputs, names=source.columns.inputs, columns=source.columns, source=source)
 
     def split(self, fraction: float, seed: int) -> "Split":
         """Keep ``fraction`` of the rows apart as test rows, at random; the source's own test rows, where it has them.
@@ -278,7 +311,7 @@ class Data:
         order = np.random.default_rng([seed, 0x5EED]).permutation(self.n)
         test = np.sort(order[:held])
         how = f"{held} of {self.n} rows at random (fraction {fraction:g}, seed {seed})"
-        return Split(self.take(np.sort(order[held:])), self.take(test), how, test)
+        return Split(*self.parts(np.sort(order[held:]), test), how, test)
 
     def standardised(self) -> tuple["Data", "Standardisation"]:
         """Return inputs (and regression targets) with mean 0 and standard deviation 1, and the way back."""

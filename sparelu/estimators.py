@@ -1,9 +1,12 @@
 """Scikit-learn estimators: any Fitter behind ``fit`` and ``predict``."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
+from scipy.sparse import issparse
 from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils import check_random_state, column_or_1d
@@ -12,11 +15,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparelu.catalogue import choose, fitter
 from sparelu.data import Budget, Data
+from sparelu.datasets.frames import dense_rows, frame_of, inputs_of, learn_frame
 from sparelu.outcome import Status
 from sparelu.run import fit
 
 DENSITY = 0.1
 """The share of the weights that is kept where none of the four budgets is given."""
+
+
+READ: dict[str, Any] = {"dtype": [np.float64, np.float32], "order": "C", "accept_sparse": "csr"}
+"""What rows are taken as."""
 
 
 class _SparseReLU(BaseEstimator):
@@ -69,7 +77,7 @@ class _SparseReLU(BaseEstimator):
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _input_names(self) -> tuple[str, ...]:
-        return tuple(getattr(self, "feature_names_in_", ()))
+        return tuple(getattr(self, "feature_names_in_", ())) if self.columns_ is None else self.columns_.inputs
 
     def _learn(self, data: Data) -> None:
         budget = self._budget(data)
@@ -81,16 +89,44 @@ class _SparseReLU(BaseEstimator):
         self.solution_ = solution
         self.network_ = solution.network
         self.nnz_ = solution.network.nonzeros
-        self.support_ = np.isin(np.arange(data.inputs), solution.network.used_inputs.cpu().numpy())
+        used = np.isin(np.arange(data.inputs), solution.network.used_inputs.cpu().numpy())
+        self.support_ = used if self.columns_ is None else self.columns_.used(used, list(self.feature_names_in_))
         self.loss_curve_ = [row["loss"] for row in solution.history]
         self.n_iter_ = len(solution.history)
 
     def _scores(self, X: Any) -> np.ndarray:
         """Return network outputs (n, k) for raw rows."""
         check_is_fitted(self)
-        x = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
-        outputs: np.ndarray = self.network_(x).numpy()
-        return outputs
+        if self.columns_ is None:
+            rows = validate_data(self, X, reset=False, **READ)
+            outputs = [self.network_(part) for part in _parts(rows)]
+        else:
+            outputs = [self.network_(inputs_of(X, self.columns_))]
+        scores: np.ndarray = torch.cat(outputs).numpy()
+        return scores
+
+    def _read(self, X: Any, y: Any, **rules: Any) -> tuple[Any, Any]:
+        """Return rows (n, d) and targets, checked; of a frame that holds more than numbers, what is made of it."""
+        table = frame_of(X)
+        self.columns_ = None if table is None else learn_frame(table)
+        if table is None or self.columns_ is None:
+            x, t = validate_data(self, X, y, ensure_min_samples=2, **READ, **rules)
+            return (dense_rows(x) if issparse(x) else x), t
+        x, t = validate_data(self, inputs_of(X, self.columns_), y, ensure_min_samples=2, **READ, **rules)
+        self.feature_names_in_ = np.asarray(table.column_names, dtype=object)
+        self.n_features_in_ = len(self.feature_names_in_)
+        return x, t
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _parts(rows: Any, size: int = 65536) -> Iterator[np.ndarray]:
+    for at in range(0, rows.shape[0], size):
+        part = rows[at : at + size]
+        yield part.toarray() if issparse(part) else part
 
 
 PARAMETERS = """
@@ -126,7 +162,10 @@ PARAMETERS = """
     nnz_ : int
         Its nonzeros, counted as :attr:`sparelu.Network.nonzeros` says.
     support_ : ndarray of shape (n_features_in_,)
-        Mask of the inputs that reach an output.
+        Mask of the columns of X that reach an output.
+    columns_ : Columns or None
+        How the inputs of the network are made of a frame with text, dates or missing values; their names are
+        ``solution_.names``.
     n_features_in_, feature_names_in_
         Number of inputs, and their names where the data had them.
     n_iter_, loss_curve_ : int, list of float
@@ -151,17 +190,8 @@ class SparseReLURegressor(MultiOutputMixin, RegressorMixin, _SparseReLU):
         Raises ``ValueError`` for unusable data, a budget that does not fit, or what the method refuses;
         ``FloatingPointError`` when the method diverged.
         """
-        x, t = validate_data(
-            self,
-            X,
-            y,
-            multi_output=True,
-            y_numeric=True,
-            dtype=[np.float64, np.float32],
-            order="C",
-            ensure_min_samples=2,
-        )
-        self._learn(Data(x, t, names=self._input_names(), image=self._image()))
+        x, t = self._read(X, y, multi_output=True, y_numeric=True)
+        self._learn(Data(x, t, names=self._input_names(), image=self._image(), columns=self.columns_))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -190,11 +220,12 @@ class SparseReLUClassifier(ClassifierMixin, _SparseReLU):
         Raises ``ValueError`` for unusable data, a budget that does not fit, or what the method refuses;
         ``FloatingPointError`` when the method diverged.
         """
-        x, t = validate_data(self, X, y, dtype=[np.float64, np.float32], order="C", ensure_min_samples=2)
+        x, t = self._read(X, y)
         check_classification_targets(t)
         self.classes_, codes = np.unique(column_or_1d(t, warn=True), return_inverse=True)
         names, classes = self._input_names(), tuple(self.classes_.tolist())
-        self._learn(Data(x, codes, "classification", names, classes, image=self._image()))
+        image = self._image()
+        self._learn(Data(x, codes, "classification", names, classes, image=image, columns=self.columns_))
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:

@@ -66,6 +66,7 @@ class Oracle:
     classes: tuple[Any, ...] = ()
     target = "y"
     image = None
+    columns = None
     device = "cpu"
     dtype = torch.float64
     ranks: Ranks = ALONE

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sparelu.columns import Columns
 from sparelu.data import Budget, labels
 from sparelu.networks.network import Network
 
@@ -103,6 +104,12 @@ class Solution:
     names: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> Columns | None:
+        """Return how the inputs are made of the columns of a table; None where they are read as they stand."""
+        plain = self.about.get("columns")
+        return None if plain is None else Columns.of(plain)
 
     def predict(self, x: Any) -> np.ndarray:
         """Return predictions for raw rows ``x`` (n, d): labels (n,), numbers (n,), or (n, k) for several targets."""

@@ -314,6 +314,7 @@ def _solution(
             "threads": torch.get_num_threads(),
             "ranks": data.ranks.size,
             "machine": platform.machine(),
+            **({} if data.columns is None else {"columns": data.columns.plain()}),
         },
     )
 

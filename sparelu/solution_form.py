@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from sparelu.columns import Columns
 from sparelu.data import Budget
 from sparelu.json_form import (
     FormError,
@@ -146,6 +147,9 @@ def _check_fits(header: Mapping[str, Any], network: Network) -> None:
         raise FormError(f"{len(classes)} classes of a regression")
     image = plain["about"].get("image")
     IMAGE(image, "header.plain.about.image")
+    columns = plain["about"].get("columns")
+    if columns is not None and list(Columns.of(columns).inputs) != names:
+        raise FormError("the inputs that are made of columns are not those of the network")
     size = 1
     for side in image or ():
         size *= side

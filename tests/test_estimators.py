@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris, make_classification, make_regression
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -18,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sparelu import catalogue
 from sparelu.data import Budget, Data
+from sparelu.datasets import rows
 from sparelu.estimators import SparseReLUClassifier, SparseReLURegressor
 from sparelu.method import Fitter, budget_reason, setting
 from sparelu.networks.network import Layer, Network
@@ -296,3 +298,66 @@ def test_a_copy_predicts_the_same(diabetes, copied) -> None:
     model = regressor().fit(x, y)
     before = model.predict(x)
     np.testing.assert_array_equal(copied(model).predict(x), before)
+
+
+def mixed_frame(n: int = 200) -> tuple[pd.DataFrame, np.ndarray]:
+    """A frame with text, a date, a category and missing values, and a target that depends on some of them."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "age": rng.integers(18, 80, n).astype(float),
+            "city": rng.choice(["Paris", "Rome", "Oslo"], n),
+            "kind": pd.Categorical(rng.choice(["x", "y"], n)),
+            "day": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 300, n), unit="D"),
+            "member": rng.random(n) < 0.5,
+        }
+    )
+    y = frame["age"] / 10 + 3 * (frame["city"] == "Paris") - 2 * (frame["kind"] == "y")
+    frame.loc[::11, "age"] = np.nan
+    return frame, y.to_numpy()
+
+
+def test_frames_are_taken_as_they_are() -> None:
+    frame, y = mixed_frame()
+    model = SparseReLURegressor(nonzeros=20, random_state=0).fit(frame, y)
+    assert model.n_features_in_ == 5
+    assert list(model.feature_names_in_) == list(frame)
+    assert "city = Paris" in model.solution_.names
+    assert model.support_.tolist()[:3] == [True, True, True]
+    assert model.score(frame, y) > 0.9
+    np.testing.assert_allclose(model.predict(frame[::-1])[::-1], model.predict(frame))
+    shuffled = frame[["member", "day", "kind", "city", "age"]].assign(extra="?")
+    np.testing.assert_allclose(model.predict(shuffled), model.predict(frame))
+    assert np.isfinite(model.predict(frame.assign(city="Cairo", age=np.nan))).all()
+    with pytest.raises(ValueError, match="lacks 1 of the columns that the model reads, such as 'city'"):
+        model.predict(frame.drop(columns="city"))
+    with pytest.raises(ValueError, match="give a frame of pandas or polars, got ndarray"):
+        model.predict(np.zeros((2, 5)))
+    with pytest.raises(ValueError, match="column 'age' holds 'old' where numbers belong"):
+        model.predict(frame.assign(age="old"))
+    labels = SparseReLUClassifier(nonzeros=20, random_state=0).fit(frame, np.where(y > y.mean(), "high", "low"))
+    assert labels.score(frame, np.where(y > y.mean(), "high", "low")) > 0.9
+
+
+def test_a_frame_of_numbers_is_read_as_an_array() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.standard_normal((50, 3)), columns=list("abc"))
+    y = frame["a"].to_numpy()
+    found = [SparseReLURegressor(nonzeros=4, random_state=0).fit(x, y) for x in (frame, frame.to_numpy())]
+    assert found[0].columns_ is None
+    np.testing.assert_array_equal(found[0].predict(frame), found[1].predict(frame.to_numpy()))
+
+
+@pytest.mark.parametrize("limit", [0, 2**30])
+def test_sparse_matrices_are_fitted_as_dense_ones(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "IN_MEMORY_BYTES", limit)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((100, 8)) * (rng.random((100, 8)) < 0.3)
+    y = np.maximum(x[:, 0], 0) - x[:, 3]
+    model = SparseReLURegressor(nonzeros=10, random_state=0).fit(sparse.csr_matrix(x), y)
+    np.testing.assert_array_equal(model.predict(sparse.csr_array(x)), model.predict(x))
+    if limit:
+        dense = SparseReLURegressor(nonzeros=10, random_state=0).fit(x, y)
+        np.testing.assert_array_equal(dense.predict(x), model.predict(x))
+    else:
+        assert model.score(x, y) > 0.9

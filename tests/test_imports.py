@@ -20,7 +20,7 @@ LEVELS = [
     ("oracle_cache",),
     ("data",),
     ("budget",),
-    ("networks", "moments"),
+    ("networks", "moments", "columns"),
     ("gaussian", "topk", "runtime", "settings", "plugins", "digest", "json_form", "writing"),
 ]
 """Folders and files of one line never import each other, but for those of TOGETHER."""

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from sparelu.cli import flags
 from sparelu.cli.declarations import declarations
 from sparelu.cli.options import FitOptions
-from sparelu.cli.session import FAILED, Bar, advising, console, end_interrupted, stoppable, together
+from sparelu.cli.session import FAILED, Bar, advising, console, end_interrupted, errors, stoppable, together
+from sparelu.columns.columns import describe_left_out
 from sparelu.data import Split
 from sparelu.experiments.formatting import size
 from sparelu.experiments.options import BudgetChoice, TrialOptions
@@ -55,6 +57,8 @@ def fit_command(asked: TrialOptions, extra: Sequence[str], choice: BudgetChoice,
 
 def _fit(trial: Trial, extra: Sequence[str], choice: BudgetChoice, options: FitOptions, ranks: Ranks) -> None:
     split = trial.split().share(ranks)
+    if split.train.columns is not None and (left := describe_left_out(split.train.columns)):
+        errors.print(f"not read: {escape(left)}", highlight=False)
     name, why = trial.choose_method(split.train)
     _check_ranks(options, name, ranks)
     if trial.method == "auto":

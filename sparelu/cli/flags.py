@@ -1,5 +1,6 @@
 """Flags that come from declarations: a method's settings, and the parameters of a named data set."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ FORMATS = ("onnx", "onnx-sparse", "c", "numpy")
 COMMON = (
     *("target", "task", "method", "hidden", "channels", "nonzeros", "density", "sparsity", "compression", "seed"),
     *("out", "resume", "test-fraction", "standardise", "device", "seconds", "json", "path", "budgets", "folds"),
-    "select",
+    *("select", "drop", "only"),
 )
 
 
@@ -106,6 +107,11 @@ def whole_numbers(text: str, what: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise SettingError(f"{what} must be whole numbers separated by commas, got {text!r}") from None
+
+
+def texts(told: str) -> tuple[str, ...]:
+    """Return a list such as ``id,comment``; a name with a comma stands in double quotes."""
+    return tuple(part.strip() for part in next(csv.reader([told], skipinitialspace=True)))
 
 
 def channels(text: str | None) -> tuple[int, ...]:

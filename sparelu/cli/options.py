@@ -99,7 +99,9 @@ def _parameter(f: "Field[Any]", hint: Any) -> inspect.Parameter:
 def _read(name: str, hint: Any, told: Any) -> Any:
     """Return the value of a field from what its flag said. Raises :class:`SettingError` for a list that is none."""
     if typing.get_origin(hint) is tuple:
-        return () if told is None else flags.whole_numbers(told, f"--{name}")
+        if told is None:
+            return ()
+        return flags.texts(told) if hint == tuple[str, ...] else flags.whole_numbers(told, f"--{name}")
     return flags.ranges(told or ()) if typing.get_origin(hint) is Mapping else told
 
 

@@ -59,7 +59,7 @@ def _pieces(data: str, solution: Solution) -> Iterator[np.ndarray]:
         if rows.shape[1] != solution.network.inputs:
             raise DataError(f"{data} has {rows.shape[1]} inputs, and the model reads {solution.network.inputs}")
         return cut(rows)
-    pieces, note = pieces_for(data, solution.names)
+    pieces, note = pieces_for(data, solution.names, solution.columns)
     if note:
         errors.print(note, highlight=False, soft_wrap=True)
     return pieces

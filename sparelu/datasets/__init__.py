@@ -4,6 +4,7 @@ A data set is declared in its own file: a :class:`Dataset` at the level of the m
 """
 
 import pkgutil
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -31,25 +32,31 @@ def load(
     target: str | int | None = None,
     task: str | None = None,
     seed: int = 0,
+    *,
+    drop: Sequence[str] = (),
+    only: Sequence[str] = (),
     **parameters: Any,
 ) -> Data:
     """Return data of a known name with its ``parameters`` (values, or texts as a command line gives them), or of a
     file.
 
-    ``target`` and ``task`` are for files (:func:`~sparelu.datasets.tables.read_table`); ``seed`` is for names whose
-    data are drawn at random. Raises :class:`~sparelu.data.DataError` for an unknown name or a file that cannot be
-    used, :class:`~sparelu.method.SettingError` for a wrong parameter; both name the nearest known.
+    ``target``, ``task``, and columns to ``drop`` or to read as the ``only`` ones, are for files
+    (:func:`~sparelu.datasets.tables.read_table`); ``seed`` is for names whose data are drawn at random. Raises
+    :class:`~sparelu.data.DataError` for an unknown name or a file that cannot be used,
+    :class:`~sparelu.method.SettingError` for a wrong parameter; both name the nearest known.
     """
     name = str(name_or_path)
     if name in DATASETS:
-        if target is not None or task is not None:
-            raise DataError(f"data set {name!r} has its own target and task: leave `target` and `task` out")
+        if target is not None or task is not None or drop or only:
+            raise DataError(
+                f"data set {name!r} has its own target, task and inputs: leave target, task, drop and only out"
+            )
         return DATASETS[name].load(seed, parameters)
     if not Path(name).exists():
         raise DataError(describe_unknown_data(name, DATASETS, FORMATS))
     if parameters:
         raise SettingError(f"files take no parameter {next(iter(parameters))!r}: only data sets with a name do")
-    return read_table(name, target, task)
+    return read_table(name, target, task, drop, only)
 
 
 __all__ = ["DATASETS", "Dataset", "columns_for", "load", "pieces_for", "planted_network", "read_table"]

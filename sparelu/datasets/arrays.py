@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from sparelu.data import DataError, Rows
-from sparelu.datasets.rows import Columns, check_growth
+from sparelu.datasets.rows import KeptColumns, check_growth
+from sparelu.datasets.table_rows import TableRows
 
 NPY_MAGIC = b"\x93NUMPY"
 NO_OBJECTS = "a complete file of plain numbers is wanted (Python objects are never unpickled)"
@@ -33,6 +34,7 @@ class Parsed:
     target: str = "y"
     image: tuple[int, ...] | None = None
     test: tuple[Rows, np.ndarray] | None = None
+    source: TableRows | None = None
 
 
 def open_npy(path: Path) -> np.ndarray:
@@ -106,7 +108,7 @@ def read_npy(path: Path, target: str | int | None) -> Parsed:
     if columns == 1:
         raise DataError(f"{path} has one column only: inputs and a target are wanted")
     keep = np.delete(np.arange(columns), number)
-    x = Columns(array, keep, float_type(array.dtype, path))
+    x = KeptColumns(array, keep, float_type(array.dtype, path))
     names = tuple(f"x{i}" for i in keep)
     return Parsed(x, np.array(array[:, number]), names, f"x{number % columns}")
 
@@ -116,11 +118,11 @@ def npy_inputs(path: Path, names: Sequence[str]) -> tuple[Rows, str | None]:
     array = open_npy(path)
     dtype, columns = float_type(array.dtype, path), array.shape[1]
     if columns == len(names):
-        return Columns(array, np.arange(columns), dtype), None
+        return KeptColumns(array, np.arange(columns), dtype), None
     numbers = [int(m[1]) for name in names if (m := re.fullmatch(r"x(\d+)", name))]
     if columns == len(names) + 1 and len(numbers) == len(names) and max(numbers) < columns:
         extra = next(i for i in range(columns) if i not in numbers)
-        return Columns(array, np.array(numbers), dtype), f"column {extra} is not an input and is ignored"
+        return KeptColumns(array, np.array(numbers), dtype), f"column {extra} is not an input and is ignored"
     raise DataError(f"{path} has {columns} columns; the model reads {len(names)}: {', '.join(names[:10])}")
 
 

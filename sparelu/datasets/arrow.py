@@ -1,17 +1,20 @@
 """Tables with named columns: CSV (read into memory) and Parquet (read by row groups)."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparelu.data import DataError, Rows
-from sparelu.datasets.rows import COUNTED, ParquetRows, check_growth, columns_of, read_parquet
+from sparelu.columns import Columns
+from sparelu.columns.values import are_numbers, kind_of, numbers_of, texts_of
+from sparelu.data import DataError
+from sparelu.datasets.rows import COUNTED, ParquetRows, check_growth, columns_of, encoded, read_parquet
+from sparelu.datasets.table_rows import ColumnFile
 from sparelu.method import nearest
 
 if TYPE_CHECKING:
@@ -21,23 +24,9 @@ BLOCK = 2**24
 """Bytes that the CSV reader takes at a time; a row must fit."""
 STREAMED = 2**22
 """Bytes taken at a time where blocks are used one by one; wide tables, whose rows are longer, take :data:`BLOCK`."""
+NO_VALUE = {"strings_can_be_null": True, "quoted_strings_can_be_null": False}
+"""What stands for no value in numbers (nothing, NA, NaN, null) does so in text too, unless it is quoted."""
 DELIMITERS = (",", ";", "\t")
-
-
-@dataclass(frozen=True)
-class ColumnFile:
-    """An opened table: Arrow types by column, one whole column, and number columns as rows."""
-
-    path: Path
-    schema: "pyarrow.Schema"
-    rows: int
-    column: Callable[[str], "pyarrow.ChunkedArray"]
-    numbers: Callable[[Sequence[str]], Rows]
-
-    @property
-    def names(self) -> list[str]:
-        """Return the column names, in order."""
-        return list(self.schema.names)
 
 
 def open_parquet(path: Path) -> ColumnFile:
@@ -50,7 +39,14 @@ def open_parquet(path: Path) -> ColumnFile:
 
     file = read_parquet(path, lambda: pq.ParquetFile(path))
     return _checked(
-        ColumnFile(path, file.schema_arrow, file.metadata.num_rows, column, lambda names: ParquetRows(path, names))
+        ColumnFile(
+            path,
+            file.schema_arrow,
+            file.metadata.num_rows,
+            column,
+            partial(ParquetRows, path),
+            lambda columns: ParquetRows(path, columns.names, columns),
+        )
     )
 
 
@@ -67,38 +63,79 @@ def open_csv(path: Path) -> ColumnFile:
 
     first, delimiter = _first_line(path)
     names, _ = _header(first)
-    parse = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    options = (
+        pc.ReadOptions(column_names=names, block_size=BLOCK),
+        pc.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+    )
     try:
-        table = pc.read_csv(path, pc.ReadOptions(column_names=names, block_size=BLOCK), parse)
+        table = _typed(lambda convert: pc.read_csv(path, *options, convert), first if names is None else names)
         table.column_names  # noqa: B018  decodes them
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: {_ragged(path, names, delimiter) or error}") from None
-    table = table.rename_columns([name.strip() for name in table.column_names])
-    if "" in table.column_names:
-        raise DataError(
-            f"{path}: column {table.column_names.index('')} has no name (a row index that was saved with the table?): "
-            "name it, or leave it out"
-        )
-    return _checked(ColumnFile(path, table.schema, table.num_rows, table.column, partial(columns_of, table)))
+    table = table.rename_columns(_distinct([name.strip() for name in table.column_names]))
+    return _checked(table_in_memory(table, path))
 
 
-def open_stream(path: Path, names: Sequence[str]) -> tuple[Iterator[np.ndarray], str | None] | None:
-    """Yield columns of a CSV file, in any order there, as float64 matrices, block by block; and what is ignored.
+def table_in_memory(table: "pyarrow.Table", path: Path) -> ColumnFile:
+    """Return an Arrow table as if it had been read from a file."""
+    return ColumnFile(
+        path,
+        table.schema,
+        table.num_rows,
+        table.column,
+        partial(columns_of, table),
+        lambda columns: encoded(table, columns, path),
+    )
 
-    None where the file has to be read whole to be understood: when the first block holds anything but numbers. Raises
-    :class:`~sparelu.data.DataError` for missing columns, and for what is no number when its block comes.
+
+def _typed(read: Callable[[Any], "pyarrow.Table"], names: Sequence[str]) -> "pyarrow.Table":
+    """Read a CSV file; a column whose first block holds numbers or dates and a later one text is read as text."""
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+    texts: dict[str, Any] = {}
+    while True:
+        convert = pc.ConvertOptions(column_types=texts, **NO_VALUE)
+        try:
+            return read(convert)
+        except pa.ArrowInvalid as error:
+            found = re.search(r"In CSV column #(\d+): CSV conversion error", str(error))
+            if found is None or int(found[1]) >= len(names) or names[int(found[1])] in texts:
+                raise
+            texts[names[int(found[1])]] = pa.string()
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names; the second of the same gets ``.1``, the third ``.2``."""
+    found: dict[str, None] = {}
+    for name in names:
+        new, count = name, 0
+        while new in found:
+            count += 1
+            new = f"{name}.{count}"
+        found[new] = None
+    return list(found)
+
+
+def open_stream(path: Path, columns: Columns) -> tuple[Iterator[np.ndarray], str | None] | None:
+    """Yield the inputs that are made of a CSV file block by block, float64; and say what is ignored.
+
+    None where the file has to be read whole to be understood: when the first block holds text where the columns are
+    numbers. Raises :class:`~sparelu.data.DataError` for missing columns, and for what is no number when its block
+    comes.
     """
     import pyarrow as pa
     import pyarrow.csv as pc
 
     first, delimiter = _first_line(path)
     header, given = _header(first)
-    if len(set(given)) < len(given) or "" in given:
+    if len(set(given)) < len(given):
         return None
-    note = ignored(path, names, given)
+    note = ignored(path, columns, given)
     raw = dict(zip(given, header or first, strict=True))
-    wanted = [raw[name] for name in names]
-    convert = pc.ConvertOptions(column_types=dict.fromkeys(wanted, pa.float64()), include_columns=wanted)
+    wanted = [raw[name] for name in columns.names]
+    kind = pa.float64() if columns.are_numbers else pa.string()
+    convert = pc.ConvertOptions(column_types=dict.fromkeys(wanted, kind), include_columns=wanted, **NO_VALUE)
     parse = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     block = BLOCK if sum(map(len, first)) > STREAMED // 2**6 else STREAMED
     options = pc.ReadOptions(column_names=header, block_size=block, use_threads=False)
@@ -110,22 +147,23 @@ def open_stream(path: Path, names: Sequence[str]) -> tuple[Iterator[np.ndarray],
     def blocks() -> Iterator[np.ndarray]:
         try:
             for batch in reader:
-                yield columns_of(pa.Table.from_batches([batch]), wanted)
-        except (pa.ArrowException, OSError, ValueError) as error:
+                yield encoded(pa.Table.from_batches([batch]).rename_columns(list(columns.names)), columns, path)
+        except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path}: {_ragged(path, header, delimiter) or error}") from None
 
     return blocks(), note
 
 
-def ignored(path: Path, names: Sequence[str], given: Sequence[str]) -> str | None:
-    """Say which columns of a file are not ``names``. Raises :class:`~sparelu.data.DataError` for missing ones."""
-    held, wanted = set(given), set(names)
+def ignored(path: Path, columns: Columns, given: Sequence[str]) -> str | None:
+    """Say which columns of a file are new to a model. Raises :class:`~sparelu.data.DataError` for missing ones."""
+    held, names = set(given), columns.names
     if missing := [name for name in names if name not in held]:
         raise DataError(
             f"{path} lacks {len(missing)} of the {len(names)} columns that the model reads: {_listed(missing)}; for "
             f"the first, {nearest(missing[0], given)}"
         )
-    extra = [name for name in given if name not in wanted]
+    known = {*names, *(one.name for one in columns.left_out)}
+    extra = [name for name in given if name not in known]
     return f"{len(extra)} column(s) are not inputs and are ignored: {_listed(extra)}" if extra else None
 
 
@@ -206,67 +244,46 @@ def pick(target: str | int | None, names: Sequence[str], path: Path) -> int:
     return number % len(names)
 
 
-def check_inputs(file: ColumnFile, names: Sequence[str]) -> None:
-    """Raise :class:`~sparelu.data.DataError` naming the first of the columns that does not hold numbers."""
-    types = dict(zip(file.names, file.schema.types, strict=True))
-    for name in names:
-        kind = kind_of(types[name])
-        if kind == "text":
-            raise DataError(f"{file.path}: {_first_text(name, file.column(name))}")
-        if kind != "number":
-            raise DataError(
-                f"{file.path}: column {name!r} holds {kind} ({types[name]}) where numbers belong: "
-                "turn it into numbers, or leave it out"
-            )
+def labels_of(file: ColumnFile, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the target column of the rows that have one, and these rows (None for all).
 
-
-def kind_of(arrow: Any) -> str:
-    """Return what an Arrow type holds: number, text, dates or times, or values that are neither."""
-    import pyarrow.types as t
-
-    if t.is_dictionary(arrow):
-        return kind_of(arrow.value_type)
-    if any(f(arrow) for f in (t.is_integer, t.is_floating, t.is_boolean, t.is_decimal, t.is_null)):
-        return "number"
-    if t.is_string(arrow) or t.is_large_string(arrow):
-        return "text"
-    if t.is_temporal(arrow):
-        return "dates or times"
-    return "bytes that are not UTF-8 text" if t.is_binary(arrow) else "values of a kind that is not read"
-
-
-def _first_text(name: str, column: "pyarrow.ChunkedArray") -> str:
-    for row, value in enumerate(value for chunk in column.chunks for value in chunk.to_pylist()):
-        if value is not None and not _is_number(value):
-            return (
-                f"column {name!r} holds text where numbers belong: {value!r} in row {row} ({COUNTED}); "
-                "encode it as numbers, or leave the column out"
-            )
-    return f"column {name!r} holds numbers as text: convert it to numbers"
-
-
-def labels_of(file: ColumnFile, name: str) -> np.ndarray:
-    """Return the target column whole: float64, int64, bool, or an object array of texts.
-
-    Raises :class:`~sparelu.data.DataError` when a label is missing, or the column holds neither numbers nor text.
+    Values are float64, int64, bool, or an object array of texts; text of which each is a number is numbers. Raises
+    :class:`~sparelu.data.DataError` when the column holds neither numbers nor text, or no value at all.
     """
     import pyarrow as pa
     import pyarrow.types as t
 
     column, kind = file.column(name), kind_of(file.schema.field(name).type)
+    if kind == "bytes":
+        raise DataError(f"{file.path}: the target {name!r} holds bytes that are not UTF-8 text: save it as UTF-8")
     if kind not in ("number", "text"):
-        raise DataError(f"{file.path}: the target {name!r} holds {kind}: numbers, texts or booleans are wanted")
+        raise DataError(
+            f"{file.path}: the target {name!r} holds values of type {column.type} where numbers, texts or "
+            "booleans belong"
+        )
     if t.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    values = column.to_numpy()
-    missing = np.array([v is None or v == "" for v in values]) if values.dtype == object else np.zeros(0, bool)
-    if column.null_count or missing.any():
-        rows = np.flatnonzero(column.is_null().to_numpy() | (missing if missing.size else False))
-        first = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-        raise DataError(
-            f"{file.path}: the target {name!r} is missing in {len(rows)} row(s): row {first} ({COUNTED}); fill them, "
-            "or remove the rows"
-        )
-    if t.is_decimal(column.type):
-        values = column.cast(pa.float64()).to_numpy()
-    return np.asarray(values)
+    if kind == "text":
+        values = _texts_or_numbers(column)
+        missing = np.array([value == "" for value in values]) if values.dtype == object else np.isnan(values)
+    else:
+        missing = column.is_null(nan_is_null=True).to_numpy()
+        some = column.filter(pa.array(~missing)) if missing.any() else column
+        values = np.asarray((some.cast(pa.float64()) if t.is_decimal(column.type) else some).to_numpy())
+        return _present(file, name, values, missing)
+    return _present(file, name, values[~missing], missing)
+
+
+def _texts_or_numbers(column: "pyarrow.ChunkedArray") -> np.ndarray:
+    """Return the texts of a column, those that are blank or null as empty; or the numbers that all of them are."""
+    if are_numbers(texts_of(column)[1]):
+        return numbers_of(column)
+    return np.array(["" if v is None or not v.strip() else v for v in column.to_pylist()], dtype=object)
+
+
+def _present(
+    file: ColumnFile, name: str, values: np.ndarray, missing: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    if not len(values):
+        raise DataError(f"{file.path}: the target {name!r} holds no value")
+    return values, np.flatnonzero(~missing) if missing.any() else None

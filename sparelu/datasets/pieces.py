@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from sparelu.columns import Columns
 from sparelu.data import DataError, Rows
 from sparelu.datasets.arrow import open_stream
-from sparelu.datasets.rows import check_blocks, columns_of, read_parquet
-from sparelu.datasets.tables import existing_file, format_of
+from sparelu.datasets.rows import check_blocks, encoded, read_parquet
+from sparelu.datasets.tables import existing_file, format_of, numbers_as_they_stand
 
 NUMBERS = 2**19
 """Numbers of a piece: 4 MB of inputs, or one row where that has more."""
@@ -17,19 +18,20 @@ NUMBERS = 2**19
 Pieces = Iterator[np.ndarray]
 
 
-def pieces_for(path: str | Path, names: Sequence[str]) -> tuple[Pieces, str | None]:
+def pieces_for(path: str | Path, names: Sequence[str], columns: Columns | None = None) -> tuple[Pieces, str | None]:
     """Yield the rows of :func:`~sparelu.datasets.tables.columns_for` piece by piece; return them and its note.
 
     A Parquet file is read batch by batch, and a CSV file block by block unless its first block holds anything but
     numbers. Raises :class:`~sparelu.data.DataError` as that does, for wrong values when their piece comes.
     """
-    file = existing_file(path)
-    streamed = open_stream(file, names) if file.suffix.lower() == ".csv" else None
+    file, ending = existing_file(path), Path(path).suffix.lower()
+    wanted = columns or numbers_as_they_stand(names)
+    streamed = open_stream(file, wanted) if ending == ".csv" else None
     if streamed is not None:
         pieces, note = streamed
     else:
-        rows, note = format_of(file).inputs(file, names)
-        pieces = _batches(file, names) if file.suffix.lower() == ".parquet" else cut(rows)
+        rows, note = format_of(file).inputs(file, names, columns)
+        pieces = _batches(file, wanted) if ending == ".parquet" else cut(rows)
     return _checked(pieces, names, str(file)), note
 
 
@@ -39,15 +41,15 @@ def cut(rows: Rows) -> Pieces:
     return (np.asarray(rows[at : at + step]) for at in range(0, rows.shape[0], step))
 
 
-def _batches(path: Path, names: Sequence[str]) -> Pieces:
-    """Yield the columns of a Parquet file without decoding whole row groups."""
+def _batches(path: Path, columns: Columns) -> Pieces:
+    """Yield the inputs that are made of a Parquet file without decoding whole row groups."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = read_parquet(path, lambda: pq.ParquetFile(path))
-    batches = file.iter_batches(batch_size=max(1, NUMBERS // len(names)), columns=list(names))
+    batches = file.iter_batches(batch_size=max(1, NUMBERS // len(columns.inputs)), columns=list(columns.names))
     while (batch := read_parquet(path, lambda: next(batches, None))) is not None:
-        yield columns_of(pa.Table.from_batches([batch]), names)
+        yield encoded(pa.Table.from_batches([batch]), columns, path)
 
 
 def _checked(pieces: Pieces, names: Sequence[str], where: str) -> Pieces:

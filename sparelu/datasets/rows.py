@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparelu.columns import Columns, Number
+from sparelu.columns.values import kind_of, numbers_of
 from sparelu.data import DataError, Rows
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ COUNTED = "the first row of data is 0"
 
 
 @dataclass(frozen=True, eq=False)
-class Columns:
+class KeptColumns:
     """The columns ``keep`` of a matrix (n, columns), as ``dtype``; rows are copied when asked."""
 
     source: np.ndarray
@@ -43,28 +45,31 @@ class Columns:
 
 
 class ParquetRows:
-    """Number columns of a Parquet file as float64, missing values as NaN; memory follows the largest row group.
+    """What an ``encoding`` makes of columns of a Parquet file, float64; memory follows the largest row group.
+
+    Without one they are numbers, missing values as NaN.
 
     A file written in row groups of at most 65536 rows is read fastest: batches then ask for whole groups.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], encoding: Columns | None = None) -> None:
         import pyarrow.parquet as pq
 
-        self.path, self.columns = path, tuple(columns)
+        self.path, self.columns, self.encoding = path, tuple(columns), encoding
+        self.width = len(self.columns if encoding is None else encoding.inputs)
         self._file = read_parquet(path, lambda: pq.ParquetFile(path))
         meta = self._file.metadata
-        check_growth(path, 8 * meta.num_rows * len(self.columns), path.stat().st_size)
+        check_growth(path, 8 * meta.num_rows * self.width, path.stat().st_size)
         sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
         self._decoded: dict[int, np.ndarray] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ParquetRows, (self.path, self.columns)
+        return ParquetRows, (self.path, self.columns, self.encoding)
 
     @property
     def shape(self) -> tuple[int, int]:
-        return int(self._starts[-1]), len(self.columns)
+        return int(self._starts[-1]), self.width
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -88,7 +93,7 @@ class ParquetRows:
 
     def _decode(self, group: int) -> np.ndarray:
         table = read_parquet(self.path, lambda: self._file.read_row_group(group, columns=list(self.columns)))
-        return columns_of(table, self.columns)
+        return columns_of(table, self.columns) if self.encoding is None else encoded(table, self.encoding, self.path)
 
     def _group(self, group: int) -> np.ndarray:
         """Return the decoded row group; it becomes the latest, and the oldest go until the rest fit ``CACHE_BYTES``."""
@@ -116,18 +121,26 @@ def columns_of(table: "pyarrow.Table", names: Sequence[str]) -> np.ndarray:
     place = {name: i for i, name in enumerate(table.column_names)}
     values = np.empty((table.num_rows, len(names)))
     for start in range(0, len(names), COLUMNS):  # a row of memory is written COLUMNS at a time: wide tables stay linear
-        part = [as_numbers(table.column(place[name])) for name in names[start : start + COLUMNS]]
+        part = [numbers_of(table.column(place[name])) for name in names[start : start + COLUMNS]]
         values[:, start : start + len(part)] = np.stack(part, axis=1)
     return values
 
 
-def as_numbers(column: "pyarrow.ChunkedArray") -> np.ndarray:
-    """Return an Arrow column of numbers or booleans as float64; missing values become NaN."""
-    import pyarrow as pa
+def encoded(table: "pyarrow.Table", encoding: Columns, path: Path) -> np.ndarray:
+    """Return the inputs (n, d) that an encoding makes of an Arrow table.
 
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+    Raises :class:`~sparelu.data.DataError` that names the file and every column which holds what it does not know.
+    """
+    if encoding.are_numbers and all(kind_of(table.field(name).type) == "number" for name in encoding.names):
+        values = columns_of(table, encoding.names)
+        fill = np.array([kind.fill for kind in encoding.read if isinstance(kind, Number)])
+        rows, columns = np.nonzero(np.isnan(values))
+        values[rows, columns] = fill[columns]
+        return values
+    try:
+        return encoding.encode(table.column, table.num_rows)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def check_growth(path: Path, numbers: int, size: int) -> None:

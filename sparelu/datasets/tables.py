@@ -1,5 +1,6 @@
 """Data from files: CSV, Parquet, NPY and NPZ; for fitting with a target, and for prediction by column names."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -7,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from sparelu.columns import Columns, Number
 from sparelu.data import Data, DataError, Rows
 from sparelu.datasets.arrays import Parsed, npy_inputs, npz_inputs, read_npy, read_npz
-from sparelu.datasets.arrow import ColumnFile, check_inputs, ignored, labels_of, open_csv, open_parquet, pick
+from sparelu.datasets.arrow import ignored, labels_of, open_csv, open_parquet, pick
 from sparelu.datasets.rows import check_numbers, settled
+from sparelu.datasets.table_rows import ColumnFile, learn_rows
+from sparelu.method import nearest
 
 TASKS = ("regression", "classification")
 WHOLE_CLASSES = 20
@@ -18,14 +22,35 @@ WHOLE_CLASSES = 20
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Columns that are not to be read (``drop``), or the ones that alone are (``only``); all where both are empty."""
+
+    drop: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+
+    def of(self, names: Sequence[str], path: Path) -> list[str]:
+        """Return those of the names that may be read. Raises :class:`~sparelu.data.DataError` for unknown ones."""
+        for name in (*self.drop, *self.only):
+            if name not in names:
+                raise DataError(f"{path} has no column {name!r}; {nearest(name, names)}")
+        return [name for name in names if name not in self.drop and (not self.only or name in self.only)]
+
+
+@dataclass(frozen=True)
 class Format:
     """How files of one ending are read: with a target, and for prediction (rows, and what was ignored)."""
 
-    read: Callable[[Path, str | int | None], Parsed]
-    inputs: Callable[[Path, Sequence[str]], tuple[Rows, str | None]]
+    read: Callable[[Path, str | int | None, Chosen], Parsed]
+    inputs: Callable[[Path, Sequence[str], Columns | None], tuple[Rows, str | None]]
 
 
-def read_table(path: str | Path, target: str | int | None = None, task: str | None = None) -> Data:
+def read_table(
+    path: str | Path,
+    target: str | int | None = None,
+    task: str | None = None,
+    drop: Sequence[str] = (),
+    only: Sequence[str] = (),
+) -> Data:
     """Return data of a file, checked: every row once.
 
     ``target`` is a column by name or number (CSV, Parquet; needed), a column number (NPY; the last when not
@@ -38,7 +63,7 @@ def read_table(path: str | Path, target: str | int | None = None, task: str | No
     Raises :class:`~sparelu.data.DataError` for anything that cannot be used; rows are counted from 0.
     """
     file = existing_file(path)
-    parsed = format_of(file).read(file, target)
+    parsed = format_of(file).read(file, target, Chosen(tuple(drop), tuple(only)))
     kind = task or _task(parsed.y)
     if kind not in TASKS:
         raise DataError(f"task must be 'regression' or 'classification', got {task!r}")
@@ -50,14 +75,15 @@ def read_table(path: str | Path, target: str | int | None = None, task: str | No
     return data
 
 
-def columns_for(path: str | Path, names: Sequence[str]) -> tuple[Rows, str | None]:
-    """Return inputs (n, d) of a file for a model that was fitted on columns ``names``, and a note on what was ignored.
+def columns_for(path: str | Path, names: Sequence[str], columns: Columns | None = None) -> tuple[Rows, str | None]:
+    """Return inputs (n, d) of a file for a model that was fitted on inputs ``names``, and a note on what was ignored.
 
-    In CSV and Parquet the columns are found by name, in any order; in NPY and NPZ they are as many as names.
-    Raises :class:`~sparelu.data.DataError` naming missing columns, and for values as in :func:`read_table`.
+    In CSV and Parquet the columns are found by name, in any order, and read as they were learnt (``columns``; numbers
+    without it); in NPY and NPZ they are as many as names. Raises :class:`~sparelu.data.DataError` naming missing
+    columns, and for values as in :func:`read_table`.
     """
     file = existing_file(path)
-    x, note = format_of(file).inputs(file, names)
+    x, note = format_of(file).inputs(file, names, columns)
     x = settled(x)
     check_numbers(x, names, str(file))
     return x, note
@@ -84,29 +110,53 @@ def format_of(file: Path) -> Format:
     return found
 
 
-def _read_columns(opened: Callable[[Path], ColumnFile], path: Path, target: str | int | None) -> Parsed:
+def _read_columns(opened: Callable[[Path], ColumnFile], path: Path, target: str | int | None, chosen: Chosen) -> Parsed:
     file = opened(path)
     names = file.names
     at = pick(target, names, path)
-    inputs = names[:at] + names[at + 1 :]
-    if not inputs:
+    may = [name for name in chosen.of(names, path) if name != names[at]]
+    if not may:
         raise DataError(f"{path} has the target column {names[at]!r} only: inputs are wanted too")
-    check_inputs(file, inputs)
-    return Parsed(file.numbers(inputs), labels_of(file, names[at]), tuple(inputs), names[at])
+    labels, rows = labels_of(file, names[at])
+    source = learn_rows(file, may, rows)
+    return Parsed(source.inputs, labels, source.columns.inputs, names[at], source=source)
 
 
-def _column_inputs(opened: Callable[[Path], ColumnFile], path: Path, names: Sequence[str]) -> tuple[Rows, str | None]:
-    file = opened(path)
-    note = ignored(path, names, file.names)
-    check_inputs(file, names)
-    return file.numbers(names), note
+def _column_inputs(
+    opened: Callable[[Path], ColumnFile], path: Path, names: Sequence[str], columns: Columns | None
+) -> tuple[Rows, str | None]:
+    file, wanted = opened(path), columns or numbers_as_they_stand(names)
+    return file.encoded(wanted), ignored(path, wanted, file.names)
+
+
+def numbers_as_they_stand(names: Sequence[str]) -> Columns:
+    """Return columns of numbers of which none may be missing."""
+    return Columns(tuple(Number(name, fill=math.nan) for name in names))
+
+
+def _arrays(read: Callable[[Path, str | int | None], Parsed]) -> Callable[[Path, str | int | None, Chosen], Parsed]:
+    """Return the reader of a format whose columns have no names to choose them by."""
+
+    def checked(path: Path, target: str | int | None, chosen: Chosen) -> Parsed:
+        if chosen != Chosen():
+            raise DataError(f"{path} has no column names: drop and only are for CSV and Parquet")
+        return read(path, target)
+
+    return checked
+
+
+def _plain(
+    inputs: Callable[[Path, Sequence[str]], tuple[Rows, str | None]],
+) -> Callable[[Path, Sequence[str], Columns | None], tuple[Rows, str | None]]:
+    """Return the reader of inputs of a format that holds numbers alone."""
+    return lambda path, names, _: inputs(path, names)
 
 
 FORMATS = {
     ".csv": Format(partial(_read_columns, open_csv), partial(_column_inputs, open_csv)),
     ".parquet": Format(partial(_read_columns, open_parquet), partial(_column_inputs, open_parquet)),
-    ".npy": Format(read_npy, npy_inputs),
-    ".npz": Format(read_npz, npz_inputs),
+    ".npy": Format(_arrays(read_npy), _plain(npy_inputs)),
+    ".npz": Format(_arrays(read_npz), _plain(npz_inputs)),
 }
 
 
@@ -152,6 +202,8 @@ def _part(
         target=parsed.target,
         image=parsed.image,
         test=test,
+        columns=None if parsed.source is None else parsed.source.columns,
+        source=None if parsed.source is None or parsed.source.columns.are_numbers else parsed.source,
     )
 
 

@@ -48,6 +48,8 @@ class TrialOptions:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     _: KW_ONLY
     target: str | None = option(None, "The column to predict, by name or number.")
+    drop: tuple[str, ...] = option((), "Columns that are not to be read, such as id,comment.")
+    only: tuple[str, ...] = option((), "Columns to read, and no others.")
     task: str | None = option(None, "regression or classification; found from the target if not given.")
     method: str = option("auto", "A method (see: sparelu methods), or auto.")
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -46,8 +46,8 @@ def test_seed_is_given_only_to_sets_that_draw() -> None:
             SettingError,
             "rows must be a whole number at least 1, got 'many'",
         ),
-        ({"name_or_path": "digits", "target": "y"}, DataError, "'digits' has its own target and task"),
-        ({"name_or_path": "digits", "task": "regression"}, DataError, "'digits' has its own target and task"),
+        ({"name_or_path": "digits", "target": "y"}, DataError, "'digits' has its own target, task and inputs"),
+        ({"name_or_path": "digits", "task": "regression"}, DataError, "'digits' has its own target, task and inputs"),
     ],
 )
 def test_wrong_names_and_parameters(call: dict, error: type[Exception], message: str) -> None:

@@ -100,7 +100,8 @@ def test_csv_separators_headers_and_spaces(write: Writer) -> None:
 def test_a_csv_row_of_several_megabytes(write: Writer) -> None:
     wide = 3000
     head, row = ",".join(f"c{i}" for i in range(wide)), ",".join(["0.25" + 800 * "0"] * wide)
-    assert read_table(write("a.csv", f"{head},y\n{row},1.5\n{row},2.5\n"), "y").x.shape == (2, wide)
+    other = row.replace("0.25", "0.75")
+    assert read_table(write("a.csv", f"{head},y\n{row},1.5\n{other},2.5\n"), "y").x.shape == (2, wide)
 
 
 def test_quoted_lines_may_cross_the_blocks_of_the_reader(write: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +111,9 @@ def test_quoted_lines_may_cross_the_blocks_of_the_reader(write: Writer, monkeypa
 
 
 def test_quoted_labels_keep_commas_and_lines(write: Writer) -> None:
-    data = read_table(write("a.csv", 'a,"the label"\n1,"x, y"\n2,"two\nlines"\n3,NA\n'), "the label")
-    assert data.classes == ("NA", "two\nlines", "x, y")
+    data = read_table(write("a.csv", 'a,"the label"\n1,"x, y"\n2,"two\nlines"\n3,"NA"\n4,NA\n'), "the label")
+    assert data.classes == ("NA", "two\nlines", "x, y")  # what no quotes mark as text is no value
+    np.testing.assert_array_equal(data.x, [[1], [2], [3]])
 
 
 def test_parquet_types_that_are_numbers_or_labels(write: Writer) -> None:
@@ -194,19 +196,19 @@ BAD: list[tuple[str, Any, dict, str]] = [
     ("a.csv", "age,price\n1,2\n", {"target": "2"}, "has no column number 2: it has 2, counted from 0: 'age', 'price'"),
     ("a.csv", "age,price\n1,2\n", {}, "which column of .* is the target.* columns are 'age', 'price'"),
     ("a.csv", "a\n1\n2\n", {"target": "a"}, "has the target column 'a' only"),
-    ("a.csv", "a,b\n1,2\nx1,3\n", {"target": "b"}, r"column 'a' holds text where numbers belong: 'x1' in row 1 "),
-    ("a.csv", "a,b\n1,2\n,3\n4,5\ninf,6\n", {"target": "b"}, "infinity in 2 row.s. of column.s. 'a': row 1, 3 "),
-    ("a.csv", "a,b\n1,2\n3,\n", {"target": "b"}, "target 'b' is missing in 1 row.s.: row 1 "),
-    ("a.csv", "a,b\n1,u\n3,\n", {"target": "b"}, "target 'b' is missing in 1 row.s.: row 1 "),
+    ("a.csv", "a,b\nu,2\nx1,3\n", {"target": "b"}, "no column that can be read .* 'a' has no text that stands"),
+    ("a.csv", "a,b,c\n1,2,1\n,3,2\n4,5,-inf\ninf,6,3\n", {"target": "b"},
+     "column 'a' holds an infinite number in row 3 .*; column 'c' holds an infinite number in row 2"),
+    ("a.csv", "a,b\n1,\n3,\n", {"target": "b"}, "target 'b' holds no value"),
     ("a.csv", "a,b\n1,u\n3,u\n", {"target": "b"}, "target 'b' has one class only .'u'.: at least two"),
     ("a.csv", "a,b\n1,7\n3,7\n", {"target": "b"}, "one class only .7."),
     ("a.csv", "a,b\n1,.5\n3,.5\n", {"target": "b"}, "target 'b' is constant .0.5."),
     ("a.csv", "a,b\n1,2\n1,2,3\n\n4\n", {"target": "b"}, "2 row.s. do not have 2 cells .*: row 1 has 3, row 2 has 1"),
     ("a.csv", "1,2\n1,2,3\n4\n", {"target": 1}, "2 row.s. do not have 2 cells .*: row 1 has 3, row 2 has 1"),
-    ("a.csv", "a,a,b\n1,2,3\n", {"target": "b"}, "more than one column 'a'"),
-    ("a.csv", ",a,b\n0,2,3\n1,2,3\n", {"target": "b"}, "column 0 has no name"),
-    ("a.csv", "day,b\n2020-01-01,2\n2020-01-02,3\n", {"target": "b"}, "column 'day' holds dates or times"),
-    ("a.csv", "day,b\n2020-01-01,2\n2020-01-02,3\n", {"target": "day"}, "target 'day' holds dates or times"),
+    ("a.csv", ",a,b\n0,2,3\n1,2,3\n", {"target": "b"}, "'' counts the rows; 'a' has one value only"),
+    ("a.csv", "a,c,b\n1,2,3\n2,3,4\n", {"target": "b", "drop": ["d"]}, "has no column 'd'"),
+    ("a.csv", "age,c,b\n1,2,3\n2,3,4\n", {"target": "b", "only": ["agee"]}, "no column 'agee'; did you mean 'age'"),
+    ("a.csv", "day,b\n2020-01-01,2\n2020-01-02,3\n", {"target": "day"}, "target 'day' holds values of type date32"),
     ("a.csv", "a,b\n1,caf\xe9\n".encode("latin-1"), {"target": "b"}, "is not UTF-8 text"),
     ("a.csv", b"a,b\n" + 5000 * b"1,u\n" + b"2,caf\xe9\n", {"target": "b"}, "'b' holds bytes that are not UTF-8"),
     ("a.csv", "a,b\n1,u\n3,v\n", {"target": "b", "task": "regression"}, "'b' holds text .'u'. where regression"),
@@ -215,10 +217,8 @@ BAD: list[tuple[str, Any, dict, str]] = [
     ("a", "a", {}, "has no ending, and only files"),
     ("a.parquet", "PAR1 garbage PAR1", {}, "is not a readable Parquet file"),
     ("a.parquet", {"a": pa.array([], pa.int64()), "b": pa.array([], pa.int64())}, {"target": "b"}, "has no rows"),
-    ("a.parquet", {"a": [1, None, 3], "b": [1, 2, 3]}, {"target": "b"}, "missing .* 1 row.s. of column.s. 'a': row 1 "),
-    ("a.parquet", {"a": [1, 2], "b": ["u", None]}, {"target": "b"}, "target 'b' is missing in 1 row.s.: row 1 "),
-    ("a.parquet", {"a": ["1", "2"], "b": [1, 2]}, {"target": "b"}, "column 'a' holds numbers as text"),
-    ("a.parquet", {"a": [[1], [2]], "b": [1, 2]}, {"target": "b"}, "column 'a' holds values of a kind that"),
+    ("a.parquet", {"a": [[1], [2]], "b": [1, 2]}, {"target": "b"}, "'a' holds values of type list"),
+    ("a.npy", MATRIX, {"drop": ["x0"]}, "has no column names: drop and only are for CSV and Parquet"),
     ("a.npy", MATRIX, {"target": "y"}, "has no column names: give the target as a number from 0 to 3"),
     ("a.npy", MATRIX, {"target": 4}, "has no column number 4: it has 4"),
     ("a.npy", MATRIX[:, :1], {}, "has one column only"),
@@ -282,7 +282,7 @@ def test_prediction_finds_columns_by_name(name: str, write: Writer) -> None:
     assert columns_for(path, ("b",))[1] == "2 column(s) are not inputs and are ignored: 'city', 'a'"
     with pytest.raises(DataError, match="lacks 2 of the 3 columns that the model reads: 'aa', 'zip'; .* mean 'a'"):
         columns_for(path, ("aa", "b", "zip"))
-    with pytest.raises(DataError, match="column 'city' holds text where numbers belong: 'u' in row 0"):
+    with pytest.raises(DataError, match="column 'city' holds 'u' where numbers belong"):
         columns_for(path, ("city", "a"))
 
 

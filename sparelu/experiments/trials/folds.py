@@ -29,4 +29,4 @@ def fold_split(data: Data, folds: int, fold: int, seed: int) -> Split:
         raise DataError(f"there is no fold {fold} of {folds}: they are counted from 0")
     held = np.flatnonzero(numbers == fold)
     how = f"fold {fold + 1} of {folds}, {len(held)} of {data.n} rows (seed {seed})"
-    return Split(data.take(np.flatnonzero(numbers != fold)), data.take(held), how, held)
+    return Split(*data.parts(np.flatnonzero(numbers != fold), held), how, held)

@@ -9,6 +9,7 @@ from sparelu.json_form import Form, flag, listed, mapped, number, of, optional, 
 SIZES = listed(whole(1, 2**31 - 1))
 FIELDS: Mapping[str, Form] = {
     **{"parameters": of(dict), "settings": of(dict), "hidden": SIZES, "channels": SIZES},
+    **{"drop": listed(text), "only": listed(text)},
     **{"target": of(str, int, type(None)), "task": optional(text), "method": text, "device": text},
     **{"nonzeros": optional(whole(1)), "seed": whole(0), "folds": whole(0), "fold": whole(0)},
     **{name: optional(number(0)) for name in ("density", "sparsity", "compression", "test_fraction")},

@@ -73,7 +73,7 @@ class Trial(TrialOptions, Task):
     def of(cls, request: Mapping[str, Any]) -> "Trial":
         """Read a stored request; entries that are not fields are passed over."""
         known: dict[str, Any] = {f.name: request[f.name] for f in fields(cls) if f.name in request}
-        known |= {name: tuple(known[name]) for name in ("hidden", "channels") if name in known}
+        known |= {name: tuple(known[name]) for name in ("hidden", "channels", "drop", "only") if name in known}
         return cls(**known)
 
     def split(self) -> Split:
@@ -88,7 +88,7 @@ class Trial(TrialOptions, Task):
         """Load the data and keep test rows apart."""
         parameters = dict(self.parameters)
         seed = int(parameters.pop("seed", self.seed))
-        data = datasets.load(self.data, self.target, self.task, seed, **parameters)
+        data = datasets.load(self.data, self.target, self.task, seed, drop=self.drop, only=self.only, **parameters)
         split = data.split(self.test_fraction, self.seed)
         return replace(split, train=replace(split.train, device=self.device))
 
@@ -167,7 +167,7 @@ class Evaluated:
 
 
 def _data_key(trial: Trial) -> str:
-    deciding = ("data", "parameters", "target", "task", "seed", "test_fraction", "device")
+    deciding = ("data", "parameters", "target", "task", "drop", "only", "seed", "test_fraction", "device")
     return canonical_json({**{name: getattr(trial, name) for name in deciding}, "file": _as_it_stands(trial)})
 
 
