@@ -5,6 +5,7 @@ Text is read value by value of the distinct ones alone, so that a column of a mi
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,7 +82,8 @@ def texts_of(column: "pyarrow.ChunkedArray") -> tuple[np.ndarray, list[str]]:
 def moments_of(column: "pyarrow.ChunkedArray", form: str) -> np.ndarray:
     """Return a column of dates or times as seconds since 1970, in the zone that they are written in; NaN for none.
 
-    ``form`` is that of text (:data:`MOMENTS`). Raises ``ValueError`` naming the first text of another form.
+    ``form`` is that of text (:data:`MOMENTS`; empty for ISO 8601). Raises ``ValueError`` naming the first text of
+    another form.
     """
     import pyarrow as pa
 
@@ -127,12 +129,13 @@ def _number(text: str) -> float:
 
 
 def _seconds(text: str, form: str) -> float:
-    from datetime import UTC, datetime
-
+    """Return the seconds since 1970 of a date in text, of the form, or as ISO 8601 has it where that is empty."""
     try:
-        return datetime.strptime(text.strip(), form).replace(tzinfo=UTC).timestamp()
+        moment = datetime.strptime(text.strip(), form) if form else datetime.fromisoformat(text.strip())
     except ValueError:
-        raise ValueError(f"holds {text!r:.60} where dates of the form {form} belong") from None
+        wanted = f"dates of the form {form}" if form else "dates such as 2020-12-31"
+        raise ValueError(f"holds {text!r:.60} where {wanted} belong") from None
+    return moment.replace(tzinfo=UTC).timestamp()
 
 
 def _local(chunk: Any) -> Any:

@@ -126,7 +126,8 @@ def _column_inputs(
     opened: Callable[[Path], ColumnFile], path: Path, names: Sequence[str], columns: Columns | None
 ) -> tuple[Rows, str | None]:
     file, wanted = opened(path), columns or numbers_as_they_stand(names)
-    return file.encoded(wanted), ignored(path, wanted, file.names)
+    note = ignored(path, wanted, file.names)
+    return file.encoded(wanted), note
 
 
 def numbers_as_they_stand(names: Sequence[str]) -> Columns:
