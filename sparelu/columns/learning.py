@@ -29,7 +29,7 @@ NAMES_ROWS = f"has no text that stands in {OFTEN} rows and {SHARE:.0%} of them"
 
 
 @runtime_checkable
-class Table(Protocol):
+class RawTable(Protocol):
     """What columns are learnt from: types, one whole column, and number columns as rows that are read in pieces."""
 
     @property
@@ -40,7 +40,7 @@ class Table(Protocol):
     def numbers(self, names: Sequence[str], /) -> Any: ...
 
 
-def learn_columns(table: Table, names: Sequence[str], rows: np.ndarray | None = None) -> Columns:
+def learn_columns(table: RawTable, names: Sequence[str], rows: np.ndarray | None = None) -> Columns:
     """Learn how each of the columns is read, from the ``rows`` of a table (all where None).
 
     * Numbers, booleans, times of the day, and text of which every value is a number: one input. Where values are
@@ -71,13 +71,13 @@ def learn_columns(table: Table, names: Sequence[str], rows: np.ndarray | None = 
     return Columns(tuple(kind for name in names if isinstance(kind := found[name], Kind)), left)
 
 
-def _rows_of(table: Table, rows: np.ndarray | None, name: str) -> "pyarrow.ChunkedArray":
+def _rows_of(table: RawTable, rows: np.ndarray | None, name: str) -> "pyarrow.ChunkedArray":
     column = table.column(name)
     return column if rows is None else column.take(rows)
 
 
 def _learn_numbers(
-    table: Table, names: Sequence[str], rows: np.ndarray | None, whole: Callable[[str], Any]
+    table: RawTable, names: Sequence[str], rows: np.ndarray | None, whole: Callable[[str], Any]
 ) -> dict[str, Kind | str | ValueError]:
     """Learn columns of numbers, some at a time and in pieces of rows, so that little of them is in memory."""
     found: dict[str, Kind | str | ValueError] = {}
