@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := dev,docs,fast,onnx,cluster,search,lightning,transformers
 
-.PHONY: demo test test-fast durations constraints lint types fuzz docs readme check benchmarks benchmarks-quick clean
+.PHONY: demo test test-fast durations constraints lint types fuzz bad-inputs docs readme check benchmarks benchmarks-quick clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV) || (echo "error: python3-venv is missing: sudo apt-get install python3-venv" && exit 1)
@@ -49,6 +49,11 @@ constraints:
 COUNT ?= 1000000
 fuzz: $(VENV)/ready-dev
 	$(BIN)/python -m tests.fuzz --count $(COUNT)
+
+# Random command lines on random files; BAD of them.
+BAD ?= 3000
+bad-inputs: $(VENV)/ready-dev
+	BAD_INPUTS=$(BAD) $(BIN)/python -m pytest -q tests/cli/test_bad_inputs.py
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .

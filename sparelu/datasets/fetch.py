@@ -1,9 +1,11 @@
 """Files by name: from the folder that SPARELU_DATA names, else downloaded with a SHA-256 check and cached."""
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sparelu.data import DataError
 
@@ -11,6 +13,11 @@ FOLDER_SETTING = "SPARELU_DATA"
 RETRIES = 2
 TIMEOUTS = (5.0, 30.0)
 """Seconds to connect, and between two pieces of an answer, after which a try counts as failed."""
+LARGEST = 2**28
+"""Bytes of one file at most: the largest that a data set here names has 170 MB."""
+LONGEST = 3600.0
+"""Seconds that one file may take at most, however slowly its pieces come."""
+PIECE = 2**16
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,22 @@ def fetch(files: Sequence[Remote], folder: Path | None = None, retries: int = RE
     return [_fetch(file, where, retries) for file in files]
 
 
+def _download(url: str, path: str, _: Any) -> None:
+    """Write what ``url`` answers to ``path``. Raises ``OSError`` beyond the limits of size and time."""
+    import requests
+
+    begin, size = time.monotonic(), 0
+    with requests.get(url, stream=True, timeout=TIMEOUTS) as answer, open(path, "wb") as file:
+        answer.raise_for_status()
+        for piece in answer.iter_content(PIECE):
+            size += len(piece)
+            if size > LARGEST:
+                raise OSError(f"the answer has more than {LARGEST:,} bytes")
+            if time.monotonic() - begin > LONGEST:
+                raise OSError(f"the answer takes longer than {LONGEST:g} s")
+            file.write(piece)
+
+
 def _fetch(file: Remote, folder: Path, retries: int) -> Path:
     import pooch
 
@@ -72,7 +95,7 @@ def _fetch(file: Remote, folder: Path, retries: int) -> Path:
     for mirror in file.mirrors:
         source = pooch.create(folder, mirror, registry={file.name: file.hash}, retry_if_failed=retries)
         try:
-            return Path(source.fetch(file.name, downloader=pooch.HTTPDownloader(timeout=TIMEOUTS)))
+            return Path(source.fetch(file.name, downloader=_download))
         except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
             answers.append(f"  {mirror}: {error}")
     raise DataError(

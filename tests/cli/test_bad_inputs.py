@@ -15,7 +15,8 @@ from tests.cli.bad_inputs import Case, case
 from tests.cli.runs import sign_run
 from tests.experiments.toys import Shrunk, make_known
 
-FEW = 60
+COUNT = int(os.environ.get("BAD_INPUTS", "60"))
+"""Command lines that are tried: some here, as many as wanted by ``make bad-inputs``."""
 
 
 def judged(case: Case, folder: Path) -> str:
@@ -60,7 +61,7 @@ def test_no_command_line_ends_in_a_traceback(tmp_path: Path, monkeypatch: pytest
     make_known(monkeypatch, Shrunk)
     monkeypatch.chdir(tmp_path)
     wrong = {}
-    for seed in range(block * FEW // 3, (block + 1) * FEW // 3):
+    for seed in range(block * COUNT // 3, (block + 1) * COUNT // 3):
         drawn = case(seed)
         if said := judged(drawn, tmp_path / str(seed)):
             wrong[f"{seed} {drawn.arguments}"] = said

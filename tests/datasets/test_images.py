@@ -7,11 +7,13 @@ import os
 import struct
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sparelu.data import DataError
+from sparelu.datasets import fetch as fetching
 from sparelu.datasets import images, load
 from sparelu.datasets.fetch import Remote, fetch
 from tests.datasets.conftest import Shop
@@ -117,6 +119,21 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(shop: Shop, tmp_path: Path
     fetch([remote], tmp_path)[0].write_bytes(b"hell")
     assert fetch([remote], tmp_path)[0].read_bytes() == b"hello"
     assert shop.asked["a"] == 2
+
+
+@pytest.mark.parametrize(("limit", "words"), [("LARGEST", "more than 1,000 bytes"), ("LONGEST", "longer than 1000 s")])
+def test_a_download_has_an_end(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, words: str
+) -> None:
+    shop.files["a"] = bytes(2_000)
+    monkeypatch.setattr(fetching, limit, 1000)
+    if limit == "LONGEST":
+        seconds = iter(range(0, 10**6, 700))
+        monkeypatch.setattr(fetching, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+        monkeypatch.setattr(fetching, "PIECE", 500)
+    with pytest.raises(DataError, match=words):
+        fetch([Remote("a", f"sha256:{sha256(bytes(2_000))}", (shop.url,))], tmp_path, retries=0)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [], "nothing is kept of it"
 
 
 def test_no_server_at_all(shop: Shop, tmp_path: Path) -> None:
