@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := dev,docs,fast,onnx,cluster,search,lightning,transformers
 
-.PHONY: demo test test-fast durations constraints lint types fuzz bad-inputs docs readme check benchmarks benchmarks-quick clean
+.PHONY: demo test test-fast durations constraints lint types fuzz bad-inputs faults docs readme check benchmarks benchmarks-quick clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV) || (echo "error: python3-venv is missing: sudo apt-get install python3-venv" && exit 1)
@@ -54,6 +54,12 @@ fuzz: $(VENV)/ready-dev
 BAD ?= 3000
 bad-inputs: $(VENV)/ready-dev
 	BAD_INPUTS=$(BAD) $(BIN)/python -m pytest -q tests/cli/test_bad_inputs.py
+
+# Full disks and kills at the writes of every command; FAULTS and KILLS of them.
+FAULTS ?= 300
+KILLS ?= 200
+faults: $(VENV)/ready-dev
+	FAULTS=$(FAULTS) KILLS=$(KILLS) $(BIN)/python -m pytest -q tests/cli/test_faults.py
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
