@@ -1,5 +1,6 @@
 """What comes back: iterates of a fit, its status and solution, and certificates with their assumptions."""
 
+import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from sparelu.columns import Columns
 from sparelu.data import Budget, labels
+from sparelu.networks.formula import network_formulas, write_formula
 from sparelu.networks.network import Network
 
 State = Mapping[str, Any]
@@ -110,6 +112,34 @@ class Solution:
         """Return how the inputs are made of the columns of a table; None where they are read as they stand."""
         plain = self.about.get("columns")
         return None if plain is None else Columns.of(plain)
+
+    def formula(self) -> dict[str, str]:
+        """Write what the network computes, in the units of the data, numbers to four digits: of each output by name.
+
+        Of two classes it is the logarithm of the odds of the second; of more, the score of each, of which the largest
+        is predicted. Raises ``ValueError`` for a network of more than :data:`~sparelu.networks.formula.TERMS` terms.
+        """
+        names = [name if name.isidentifier() else f"[{name}]" for name in self.names]
+        names = names or [f"x{i}" for i in range(self.network.inputs)]
+        written = [write_formula(one, names) for one in network_formulas(self.network)]
+        return dict(zip(self._outputs(len(written)), written, strict=True))
+
+    def _repr_html_(self) -> str:
+        """Say in a notebook what was found: the counts, how it ended and, where it is short, the formula."""
+        net, status = self.network, html.escape(self.status.value)
+        head = f"<b>{html.escape(self.method)}</b>: {net.nonzeros} nonzeros, {net.biases} biases. {status}"
+        try:
+            lines = [f"{html.escape(name)} = {html.escape(text)}" for name, text in self.formula().items()]
+        except ValueError:
+            return f"<p>{head}</p>"
+        return f"<p>{head}</p>" + "".join(f"<p><code>{line}</code></p>" for line in lines)
+
+    def _outputs(self, count: int) -> list[str]:
+        """Return what the outputs are called."""
+        target = str(self.about.get("target", "y"))
+        if self.task == "classification":
+            return [f"log odds of {self.classes[1]}"] if count == 1 else [f"score of {label}" for label in self.classes]
+        return [target] if count == 1 else [f"{target}{i}" for i in range(count)]
 
     def predict(self, x: Any) -> np.ndarray:
         """Return predictions for raw rows ``x`` (n, d): labels (n,), numbers (n,), or (n, k) for several targets."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table as Printed
+from rich.text import Text
 
 from sparelu import store
 from sparelu.cli.flags import data_source
@@ -100,8 +101,18 @@ def show_command(run: Path, everything: bool, as_json: bool) -> None:
         f"{result['test']['score']:.4f} on {result['test']['rows']:,} rows",
         highlight=False,
     )
+    for name, text in _formula(solution).items():
+        console.print(Text(f"\n{name} = {text}"), highlight=False)
     console.print(layer_table(network))
     console.print(neuron_table(solution, network, None if everything else FEW))
+
+
+def _formula(solution: Solution) -> dict[str, str]:
+    """Return the formula of each output; of a long one nothing."""
+    try:
+        return solution.formula()
+    except ValueError:
+        return {}
 
 
 def solution_summary(solution: Solution) -> dict[str, Any]:
@@ -117,6 +128,7 @@ def solution_summary(solution: Solution) -> dict[str, Any]:
         "layers": [{"shape": list(part.shape), "nonzeros": part.nonzeros} for part in net.parts],
         "classes": list(solution.classes),
         "inputs": list(solution.names),
+        "formula": _formula(solution),
     }
 
 

@@ -61,6 +61,9 @@ def test_a_raw_table_is_fitted_and_predicted(table: list[list[str]]) -> None:
     ):
         again = invoke(*command)
         assert again.exit_code == OK, again.output
+    assert "price = " in invoke("show", "run").output
+    assert json.loads(invoke("show", "run", "--json").output)["formula"].keys() == {"price"}
+    assert "<code>price = " in Path("run/report.html").read_text()
     _, split = data_of(json.loads(Path("run/request.json").read_text()))  # as certify and compress read them again
     assert split.train.names == solution.names
 
