@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from sparelu.columns import Columns
@@ -140,6 +141,18 @@ class Solution:
         if self.task == "classification":
             return [f"log odds of {self.classes[1]}"] if count == 1 else [f"score of {label}" for label in self.classes]
         return [target] if count == 1 else [f"{target}{i}" for i in range(count)]
+
+    def probabilities(self, x: Any) -> np.ndarray:
+        """Return the probability of each class, in the order of ``classes``, for raw rows ``x`` (n, d): (n, k).
+
+        The softmax of the scores, or their logistic function for two classes. Raises ``ValueError`` for a regression.
+        """
+        if self.task != "classification":
+            raise ValueError("a regression has no classes, and so no probabilities of them")
+        scores: Tensor = self.network(x)
+        if scores.shape[1] == 1:
+            scores = torch.cat([torch.zeros_like(scores), scores], dim=1)
+        return torch.softmax(scores, dim=1).cpu().numpy()
 
     def predict(self, x: Any) -> np.ndarray:
         """Return predictions for raw rows ``x`` (n, d): labels (n,), numbers (n,), or (n, k) for several targets."""

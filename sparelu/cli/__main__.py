@@ -88,12 +88,15 @@ def predict(
     data: Annotated[str, Argument(help="Rows to predict, with the columns the model was trained on (any order).")],
     out: Annotated[Path | None, Option(help="CSV file to write (default: print).")] = None,
     force: Force = False,
+    proba: Annotated[
+        bool, Option("--proba", help="Of classes: the probability of each, in a column of its own.")
+    ] = False,
 ) -> None:
     """Predict rows of raw inputs with a stored model, in original labels or units."""
     check_run(run)
     from sparelu.cli.predict_show_report import predict_command
 
-    predict_command(run, data, out, force)
+    predict_command(run, data, out, force, proba)
 
 
 @command()

@@ -1,5 +1,6 @@
 """The command ``fit``: one budget, or a path of budgets; a run folder comes out."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from sparelu.cli.options import FitOptions
 from sparelu.cli.session import FAILED, Bar, advising, console, end_interrupted, errors, stoppable, together
 from sparelu.columns.columns import describe_left_out
 from sparelu.data import Split
+from sparelu.experiments.evaluate import Measurement
 from sparelu.experiments.formatting import size
 from sparelu.experiments.options import BudgetChoice, TrialOptions
 from sparelu.experiments.trials import budget_path
@@ -26,7 +28,7 @@ from sparelu.experiments.trials.trial import Evaluated, Trial, pick_device, scor
 from sparelu.experiments.write_run import write_run
 from sparelu.json_form import dumps
 from sparelu.method import Refusal
-from sparelu.outcome import Iterate, Solution, Status
+from sparelu.outcome import Iterate, Status
 from sparelu.run import Checkpoint, Limits
 from sparelu.runtime.distributed import Ranks
 
@@ -81,7 +83,7 @@ def _fit(trial: Trial, extra: Sequence[str], choice: BudgetChoice, options: FitO
     if options.json and ranks.first:
         print(dumps({"folder": str(folder.path), "rows": rows}, indent=1))
     elif ranks.first:
-        _print_run(job, fitted.solution, rows)
+        _print_run(job, fitted, rows)
     if fitted.solution.status is Status.diverged:
         raise SystemExit(FAILED)
 
@@ -172,9 +174,12 @@ def _how_to_go_on(folder: RunFolder) -> str:
     return f"{folder.path} keeps the state: repeat the same command with --resume"
 
 
-def _print_run(job: _Job, solution: Solution, rows: list[dict[str, Any]]) -> None:
+def _print_run(job: _Job, fitted: Evaluated, rows: list[dict[str, Any]]) -> None:
     """Print what was fitted, how it ended, and what can be done with it."""
+    solution = fitted.solution
     console.print(_rows_table(job.split, rows))
+    if solution.task == "classification":
+        console.print(_beside_accuracy(fitted.test, job.split.scored), highlight=False)
     if job.why:
         console.print(f"auto chose {solution.method}: {job.why}", highlight=False)
     if solution.status not in (Status.converged, Status.max_steps) or not solution.within_budget:
@@ -186,6 +191,15 @@ def _print_run(job: _Job, solution: Solution, rows: list[dict[str, Any]]) -> Non
         f"  sparelu predict {folder.path} DATA",
         highlight=False,
         soft_wrap=True,
+    )
+
+
+def _beside_accuracy(measured: Measurement, scored: str) -> str:
+    """Say what an accuracy is to be held against."""
+    area = "" if math.isnan(measured.auc) else f", area under the ROC curve {measured.auc:.4f}"
+    return (
+        f"{scored} rows of the most frequent class {measured.base_rate:.2%}; balanced accuracy "
+        f"{measured.balanced_accuracy:.2%}{area}"
     )
 
 

@@ -24,25 +24,28 @@ from sparelu.json_form import dumps
 from sparelu.networks.convolution import Convolution
 from sparelu.networks.network import Layer, Network
 from sparelu.outcome import Solution
+from sparelu.settings import SettingError
 
 FEW = 20
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a text begins with that spreadsheets compute."""
 
 
-def predict_command(run: Path, data: str, out: Path | None, force: bool = False) -> None:
-    """Write one column of predictions (one for each target) as CSV, in memory of some pieces of the rows."""
+def predict_command(run: Path, data: str, out: Path | None, force: bool = False, proba: bool = False) -> None:
+    """Write a column of predictions for each target, or of probabilities for each class, as CSV, piece by piece."""
     solution, _, _ = RunFolder(run).read()
+    if proba and solution.task != "classification":
+        raise SettingError("--proba: the run is a regression, which has no classes; leave it out")
     if out is not None:
         check_output(out, run, [data], force)
     count, pieces = 0, _pieces(data, solution)
 
     def texts() -> Iterator[bytes]:
         nonlocal count
-        yield _csv([_headings(solution)])
+        yield _csv([_class_headings(solution) if proba else _headings(solution)])
         for rows in pieces:
             count += len(rows)
-            yield _csv(_predictions(solution, rows))
+            yield _csv(solution.probabilities(rows).tolist() if proba else _predictions(solution, rows))
 
     if out is None:
         for text in texts():
@@ -70,6 +73,11 @@ def _headings(solution: Solution) -> list[Any]:
     target, outputs = str(solution.about.get("target", "y")), solution.network.outputs
     many = solution.task == "regression" and outputs > 1
     return [_cell(f"{target}{i}") for i in range(outputs)] if many else [_cell(target)]
+
+
+def _class_headings(solution: Solution) -> list[Any]:
+    target = str(solution.about.get("target", "y"))
+    return [_cell(f"{target} = {label}") for label in solution.classes]
 
 
 def _predictions(solution: Solution, rows: np.ndarray) -> list[list[Any]]:

@@ -95,3 +95,28 @@ def test_columns_are_chosen_and_the_address_says_so(table: list[list[str]]) -> N
     again = invoke(*fit, "--out", "some", "--resume")
     assert again.exit_code == USAGE
     assert "another only" in again.output
+
+
+def test_classes_are_predicted_with_their_probabilities(table: list[list[str]]) -> None:
+    labelled = [
+        row[:5] + (["dear"] if i == 0 else ["yes" if float(row[5]) > 150 else "no"]) for i, row in enumerate(table)
+    ]
+    write("houses.csv", labelled)
+    fit = ("fit", "houses.csv", "--target", "dear", "--nonzeros", "8", "--hidden", "8", "--out", "run")
+    done = invoke(*fit)
+    assert done.exit_code == OK, done.output
+    test = json.loads(Path("run/result.json").read_text())["test"]
+    assert f"most frequent class {100 * test['base_rate']:.2f}%" in " ".join(done.output.split())
+    told = invoke("predict", "run", "houses.csv", "--proba").stdout.splitlines()
+    assert told[0] == "dear = no,dear = yes"
+    shares = np.array([[float(cell) for cell in line.split(",")] for line in told[1:]])
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
+    predicted = invoke("predict", "run", "houses.csv").stdout.splitlines()[1:]
+    assert [("no", "yes")[i] for i in shares.argmax(axis=1)] == predicted
+    assert test["auc"] > 0.9
+    assert 0.5 < test["balanced_accuracy"] <= 1
+    write("houses.csv", table)
+    assert invoke(*fit[:3], "price", *fit[4:8], "--out", "other").exit_code == OK
+    refused = invoke("predict", "other", "houses.csv", "--proba")
+    assert refused.exit_code == USAGE
+    assert "which has no classes" in refused.output
