@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from sparelu import catalogue
 from sparelu.cli import flags
 from sparelu.cli.declarations import declarations
 from sparelu.cli.options import FitOptions
@@ -62,9 +63,16 @@ def _fit(trial: Trial, extra: Sequence[str], choice: BudgetChoice, options: FitO
     if split.train.columns is not None and (left := describe_left_out(split.train.columns)):
         errors.print(f"not read: {escape(left)}", highlight=False)
     name, why = trial.choose_method(split.train)
-    _check_ranks(options, name, ranks)
     if trial.method == "auto":
         trial = replace(trial, settings=flags.method_settings(extra, flags.named_method(name)))
+    if not options.path and _wants_budget(trial, name, split):
+        options = replace(options, path=True)
+        choice = choice if choice.budgets else replace(choice, budgets=budget_path.small_budgets(trial, split))
+        errors.print(
+            f"no budget was given: one of {', '.join(map(str, choice.budgets))} weights is chosen by cross-validation",
+            highlight=False,
+        )
+    _check_ranks(options, name, ranks)
     asked = {
         "budgets": ",".join(map(str, choice.budgets)) or "default",
         "folds": choice.folds,
@@ -86,6 +94,15 @@ def _fit(trial: Trial, extra: Sequence[str], choice: BudgetChoice, options: FitO
         _print_run(job, fitted, rows)
     if fitted.solution.status is Status.diverged:
         raise SystemExit(FAILED)
+
+
+def _wants_budget(trial: Trial, name: str, split: Split) -> bool:
+    """Say whether a method that was given no budget would fit with one."""
+    budget, method = trial.budget(), catalogue.fitter(name, **trial.settings)
+    if budget.count(split.train.inputs, split.train.outputs, split.train.image) is not None:
+        return False
+    given = replace(budget, nonzeros=max(3, split.train.outputs))
+    return method.refuses(split.train, budget) is not None and method.refuses(split.train, given) is None
 
 
 def _check_ranks(options: FitOptions, method: str, ranks: Ranks) -> None:

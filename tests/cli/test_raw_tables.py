@@ -120,3 +120,18 @@ def test_classes_are_predicted_with_their_probabilities(table: list[list[str]]) 
     refused = invoke("predict", "other", "houses.csv", "--proba")
     assert refused.exit_code == USAGE
     assert "which has no classes" in refused.output
+
+
+def test_a_budget_need_not_be_given(table: list[list[str]]) -> None:
+    fit = ("fit", "houses.csv", "--target", "price", "--method", "magnitude", "--least", "200", "--hidden", "8")
+    done = invoke(*fit, "--folds", "2", "--out", "run")
+    assert done.exit_code == OK, done.output
+    told = " ".join(done.output.split())
+    result = json.loads(Path("run/result.json").read_text())
+    budgets = [row["nonzeros"] for row in result["validation"]]
+    assert (budgets[0], len(budgets)) == (3, 6)
+    assert f"no budget was given: one of {', '.join(map(str, budgets))} weights is chosen by cross-validation" in told
+    assert sum(row["chosen"] for row in result["validation"]) == 1
+    assert result["test"]["r2"] > 0.5
+    again = invoke(*fit, "--folds", "2", "--out", "run", "--resume")
+    assert again.exit_code == OK, again.output

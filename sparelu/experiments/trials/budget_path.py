@@ -31,6 +31,15 @@ def default_budgets(trial: Trial, split: Split) -> list[int]:
     return budgets(max(1, min(50, total // 20)), max(2, min(total, 2000)))
 
 
+def small_budgets(trial: Trial, split: Split) -> tuple[int, ...]:
+    """Return six budgets from 3 weights to 200, as far as there are so many: what is tried where none was asked."""
+    total = Budget(trial.hidden, channels=trial.channels).weights(
+        split.train.inputs, split.train.outputs, split.train.image
+    )
+    low = max(3, split.train.outputs)
+    return tuple(budgets(low, max(low, min(total, 200)), 6))
+
+
 def budgets(low: int, high: int, count: int = 8) -> list[int]:
     """Return ``count`` budgets from ``low`` to ``high``, evenly spaced in the logarithm, rounded to two digits."""
     ratio = (high / low) ** (1 / max(count - 1, 1))
