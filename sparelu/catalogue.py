@@ -23,7 +23,7 @@ from sparelu.settings import SettingError, nearest
 
 FOLDERS = ("recover", "interpolate", "convex", "train", "compress", "certify")
 EXTRAS = ("lightning", "transformers")
-"""Packages of which a file of the folders may be in need, and which need not be installed: such files add no method."""
+"""Files of the folders that serve a library of their name: they add no method, and it need not be installed."""
 
 
 class PluginWarning(UserWarning):
@@ -36,20 +36,12 @@ def _own_methods() -> dict[str, type[Method]]:
     for folder in FOLDERS:
         package = import_module(f"sparelu.{folder}")
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            _import_if_installed(module.name)
+            if module.name.rpartition(".")[2] not in EXTRAS:
+                import_module(module.name)
         prefix = f"{package.__name__}."
         here = [kind for kind in _concrete(Method) if kind.__module__.startswith(prefix)]
         found |= {kind.name: kind for kind in sorted(here, key=lambda kind: kind.name)}
     return found
-
-
-def _import_if_installed(module: str) -> None:
-    """Import a module, or leave it when it serves a package of :data:`EXTRAS` that is not installed."""
-    try:
-        import_module(module)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in EXTRAS:
-            raise
 
 
 def _concrete(kind: type[Method]) -> Iterator[type[Method]]:
