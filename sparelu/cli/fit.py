@@ -15,7 +15,7 @@ from rich.text import Text
 from sparelu import catalogue
 from sparelu.cli import flags
 from sparelu.cli.declarations import declarations
-from sparelu.cli.options import FitOptions
+from sparelu.cli.options import FOUR, FitOptions
 from sparelu.cli.session import FAILED, Bar, advising, console, end_interrupted, errors, stoppable, together
 from sparelu.columns.columns import describe_left_out
 from sparelu.data import Split
@@ -98,9 +98,9 @@ def _fit(trial: Trial, extra: Sequence[str], choice: BudgetChoice, options: FitO
 
 def _wants_budget(trial: Trial, name: str, split: Split) -> bool:
     """Say whether a method that was given no budget would fit with one."""
-    budget, method = trial.budget(), catalogue.fitter(name, **trial.settings)
-    if budget.count(split.train.inputs, split.train.outputs, split.train.image) is not None:
+    if any(getattr(trial, way) is not None for way in FOUR):
         return False
+    budget, method = trial.budget(), catalogue.fitter(name, **trial.settings)
     given = replace(budget, nonzeros=max(3, split.train.outputs))
     return method.refuses(split.train, budget) is not None and method.refuses(split.train, given) is None
 

@@ -142,10 +142,11 @@ def test_bad_input_is_named_and_nothing_is_left(table: Path, case: str) -> None:
     [
         ("a,b\n", "no rows"),
         ("", "empty"),
-        ("a,y\n1,2\nx,3\n4,5\n", "'x'"),
-        ("a,y\n1,2\n,3\n4,5\n", "row"),
-        ("a,y\n" + "1,5.5\n" * 30, "constant"),
-        ("a,y\n" + "1,up\n" * 30, "one class"),
+        ("a,y\n1,2\ninf,3\n4,5\n", "column 'a' holds an infinite number in row 1"),
+        ("a,y\nu,2\nx,3\nz,5\n", "'a' has no text that stands in 5 rows"),
+        ("a,y\n" + "1,5.5\n" * 30, "'a' has one value only"),
+        ("a,y\n" + "1,5.5\n2,5.5\n" * 15, "constant"),
+        ("a,y\n" + "1,up\n2,up\n" * 15, "one class"),
         ("a,y\n1,2.5\n2,3.5\n", "give more rows"),
     ],
 )
