@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparelu.columns.kinds import KINDS, PARTS, Kind, Number
+from sparelu.columns.values import WrongValue
 from sparelu.json_form import FormError, flag, listed, number, optional, record, text
 
 if TYPE_CHECKING:
@@ -55,10 +56,11 @@ class Columns:
         """Say whether each column is one input as it stands: numbers of which none is missing."""
         return all(isinstance(kind, Number) and not kind.missing for kind in self.read)
 
-    def encode(self, column: Callable[[str], "pyarrow.ChunkedArray"], rows: int) -> np.ndarray:
+    def encode(self, column: Callable[[str], "pyarrow.ChunkedArray"], rows: int, start: int = 0) -> np.ndarray:
         """Return the inputs (rows, d), float64, of a table whose ``column`` of a name is asked for.
 
-        Raises ``ValueError`` that names every column which does not hold what it held when it was learnt.
+        Raises ``ValueError`` that names every column which does not hold what it held when it was learnt, and a row,
+        counted from ``start``.
         """
         values, at, wrong = np.empty((rows, len(self.inputs))), 0, []
         for kind in self.read:
@@ -66,7 +68,10 @@ class Columns:
             try:
                 values[:, at : at + width] = kind.encode(column(kind.name))
             except ValueError as error:
-                wrong.append(f"column {kind.name!r} {error}")
+                where = (
+                    f" in row {start + error.row} (the first row of data is 0)" if isinstance(error, WrongValue) else ""
+                )
+                wrong.append(f"column {kind.name!r} {error}{where}")
             at += width
         if wrong:
             raise ValueError("; ".join(wrong))

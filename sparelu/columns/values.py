@@ -27,6 +27,14 @@ DAY = 86_400.0
 """Seconds of a day."""
 
 
+class WrongValue(ValueError):
+    """A text in a ``row`` of a column, counted from 0, is not what its column holds."""
+
+    def __init__(self, row: int, words: str) -> None:
+        super().__init__(words)
+        self.row = row
+
+
 def kind_of(arrow: Any) -> str:
     """Return what an Arrow type holds: number, text, moment, bytes, or other values, which are not read."""
     import pyarrow.types as t
@@ -160,5 +168,10 @@ def _distinct(column: "pyarrow.ChunkedArray") -> tuple[np.ndarray, list[str]]:
 
 def _by_distinct(column: "pyarrow.ChunkedArray", read: Callable[[str], float], none: float) -> np.ndarray:
     codes, levels = _distinct(column)
-    values = [none if text.strip().lower() in MISSING else read(text) for text in levels]
+    values = []
+    for code, text in enumerate(levels):
+        try:
+            values.append(none if text.strip().lower() in MISSING else read(text))
+        except ValueError as error:
+            raise WrongValue(int((codes == code).argmax()), str(error)) from None
     return np.array([*values, none])[codes]

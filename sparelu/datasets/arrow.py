@@ -145,9 +145,12 @@ def open_stream(path: Path, columns: Columns) -> tuple[Iterator[np.ndarray], str
         return None
 
     def blocks() -> Iterator[np.ndarray]:
+        start = 0
         try:
             for batch in reader:
-                yield encoded(pa.Table.from_batches([batch]).rename_columns(list(columns.names)), columns, path)
+                table = pa.Table.from_batches([batch]).rename_columns(list(columns.names))
+                yield encoded(table, columns, path, start)
+                start += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path}: {_ragged(path, header, delimiter) or error}") from None
 

@@ -48,8 +48,10 @@ def _batches(path: Path, columns: Columns) -> Pieces:
 
     file = read_parquet(path, lambda: pq.ParquetFile(path))
     batches = file.iter_batches(batch_size=max(1, NUMBERS // len(columns.inputs)), columns=list(columns.names))
+    start = 0
     while (batch := read_parquet(path, lambda: next(batches, None))) is not None:
-        yield encoded(pa.Table.from_batches([batch]), columns, path)
+        yield encoded(pa.Table.from_batches([batch]), columns, path, start)
+        start += batch.num_rows
 
 
 def _checked(pieces: Pieces, names: Sequence[str], where: str) -> Pieces:

@@ -126,8 +126,8 @@ def columns_of(table: "pyarrow.Table", names: Sequence[str]) -> np.ndarray:
     return values
 
 
-def encoded(table: "pyarrow.Table", encoding: Columns, path: Path) -> np.ndarray:
-    """Return the inputs (n, d) that an encoding makes of an Arrow table.
+def encoded(table: "pyarrow.Table", encoding: Columns, path: Path, start: int = 0) -> np.ndarray:
+    """Return the inputs (n, d) that an encoding makes of an Arrow table, whose first row is number ``start``.
 
     Raises :class:`~sparelu.data.DataError` that names the file and every column which holds what it does not know.
     """
@@ -138,7 +138,7 @@ def encoded(table: "pyarrow.Table", encoding: Columns, path: Path) -> np.ndarray
         values[rows, columns] = fill[columns]
         return values
     try:
-        return encoding.encode(table.column, table.num_rows)
+        return encoding.encode(table.column, table.num_rows, start)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
 

@@ -75,7 +75,11 @@ def test_the_advice_is_right(folder: Path, monkeypatch: pytest.MonkeyPatch, name
 @pytest.mark.parametrize("how", ["--path", "tune", "fit"])
 def test_a_refused_run_leaves_nothing(folder: Path, how: str) -> None:
     wrong = ("--budgets", "999", "--folds", "3")
-    command = {"fit": FIT, "--path": (*FIT, "--path", *wrong), "tune": ("tune", *FIT[1:], *wrong)}[how]
+    command = {
+        "fit": (*FIT, "--nonzeros", "999"),
+        "--path": (*FIT, "--path", *wrong),
+        "tune": ("tune", *FIT[1:], *wrong),
+    }[how]
     refused = invoke(*command)
     assert refused.exit_code in (REFUSED, USAGE), refused.output
     assert not Path("run").exists()

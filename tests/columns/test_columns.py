@@ -14,7 +14,7 @@ import pytest
 from sparelu.columns import Category, Columns, Moment, Number, learn_columns
 from sparelu.columns.values import form_of, moments_of, numbers_of, texts_of
 from sparelu.data import DataError
-from sparelu.datasets import columns_for, read_table, rows
+from sparelu.datasets import columns_for, pieces_for, read_table, rows
 from sparelu.datasets.arrow import table_in_memory
 from sparelu.experiments.trials.folds import fold_split
 
@@ -184,9 +184,15 @@ def test_rows_to_predict_are_made_as_the_training_rows(tmp_path: Path) -> None:
     x, note = columns_for(tmp_path / "new.csv", data.names, data.columns)
     np.testing.assert_array_equal(x[::-1], data.x)
     assert note is None
+    for row in (3, 70_000):
+        many = pd.concat([table] * 300, ignore_index=True).assign(age="7")
+        many.loc[row, "age"] = "x"
+        many.to_csv(tmp_path / "many.csv", index=False)
+        with pytest.raises(DataError, match=f"column 'age' holds 'x' where numbers belong in row {row} "):
+            list(pieces_for(tmp_path / "many.csv", data.names, data.columns)[0])
     table.assign(age="old", since="yesterday").to_csv(tmp_path / "bad.csv", index=False)
     with pytest.raises(
-        DataError, match="'age' holds 'old' where numbers belong; column 'since' holds 'yesterday' where"
+        DataError, match="'age' holds 'old' where numbers belong in row 0 .*; column 'since' holds 'yesterday' where"
     ):
         columns_for(tmp_path / "bad.csv", data.names, data.columns)
 

@@ -142,7 +142,8 @@ def test_a_network_without_weights_or_score_is_reported_in_words(tmp_path: Path)
     solution = solution_of(
         zero_network(64, 10), status=Status.diverged, history=(), within_budget=True, about={"image": [8, 8]}
     )
-    write_report(tmp_path / "r.html", solution, [Point(0, math.nan, 0.1, 1, 1, "", True)], "test accuracy", "s")
+    points = [Point(count, math.nan, 0.1, 1, 1, "", count == 0) for count in (0, 5)]
+    write_report(tmp_path / "r.html", solution, points, "test accuracy", "s")
     text = page_of(tmp_path / "r.html").text
     for words in ("no nonzero weights", "not measured", "There is nothing to draw", "its output is a constant"):
         assert words in text
