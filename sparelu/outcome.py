@@ -120,7 +120,7 @@ class Solution:
         Of two classes it is the logarithm of the odds of the second; of more, the score of each, of which the largest
         is predicted. Raises ``ValueError`` for a network of more than :data:`~sparelu.networks.formula.TERMS` terms.
         """
-        names = [name if name.isidentifier() else f"[{name}]" for name in self.names]
+        names = [name if name.isidentifier() else f"[{name}]" for name in map(str, self.names)]
         names = names or [f"x{i}" for i in range(self.network.inputs)]
         written = [write_formula(one, names) for one in network_formulas(self.network)]
         return dict(zip(self._outputs(len(written)), written, strict=True))

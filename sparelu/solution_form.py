@@ -1,5 +1,6 @@
 """The header of a stored solution: what it must say, and a solution made of it once it does."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -138,6 +139,8 @@ def _check_fits(header: Mapping[str, Any], network: Network) -> None:
     names, classes, plain = header["names"], header["classes"], header["plain"]
     if names and len(names) != network.inputs:
         raise FormError(f"{len(names)} names for {network.inputs} inputs")
+    if any(isinstance(label, float) and math.isnan(label) for label in classes):
+        raise FormError("header.classes holds NaN, which is no label")
     if plain["task"] not in ("regression", "classification"):
         raise FormError(f"header.plain.task is {plain['task']!r:.60}")
     outputs = (1, 2) if len(classes) == 2 else (len(classes),)
