@@ -121,7 +121,7 @@ def test_points_of_few_dimensions_among_many_inputs(dimensions: int) -> None:
     rng = np.random.default_rng(dimensions)
     x = rng.standard_normal((18, dimensions)) @ rng.standard_normal((dimensions, 6)) + rng.standard_normal(6)
     data = Data(x, rng.standard_normal(18))
-    solution = fit(FewWeights(dead_ends=3), data, Budget((60,)))
+    solution = fit(FewWeights(), data, Budget((60,)))
     network = solution.network
     assert residual(network, data) < 1e-9
     assert network.used_inputs.numel() == dimensions
