@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import pkgutil
+import sys
 
 import pytest
 from jaxtyping import install_import_hook
@@ -20,6 +21,9 @@ from tests.durations import function_of, long_tests
 os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
 os.environ.pop("COLUMNS", None)  # workers have the width of a terminal here, and a console keeps what it is made with
 threadpool_limits(1)
+# Where byte code is not kept, each of the many processes compiles the project anew, and libraries below the hook too.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 CHECKED = [f"sparelu.{module.name}" for module in pkgutil.iter_modules(sparelu.__path__) if module.name != "cli"]
 install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
