@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from scipy.special import expit, softmax
 from torch import Tensor
 
 from sparelu.budget import Budget as Budget
@@ -442,6 +443,17 @@ def _check_finite(part: np.ndarray, start: int, what: str, names: Sequence[str])
         f"{what} hold NaN or infinity in {len(np.unique(rows))} row(s), first row(s) {first} "
         f"(counted from 0), column {column!r}: remove or fill them"
     )
+
+
+def probabilities(scores: np.ndarray) -> np.ndarray:
+    """Return the probability of each class (n, classes) from network outputs (n, k).
+
+    The softmax of the scores; of the only score of two classes the logistic function.
+    """
+    if scores.shape[1] == 1:
+        return np.concatenate([expit(-scores), expit(scores)], axis=1)
+    shares: np.ndarray = softmax(scores, axis=1)
+    return shares
 
 
 def labels(scores: Tensor, classes: Sequence[Any]) -> np.ndarray:

@@ -1,21 +1,21 @@
 """Scikit-learn estimators: any Fitter behind ``fit`` and ``predict``."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.sparse import issparse
-from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparelu.catalogue import choose, fitter
-from sparelu.data import Budget, Data
-from sparelu.datasets.frames import dense_rows, frame_of, inputs_of, learn_frame
+from sparelu.data import Budget, Data, probabilities
+from sparelu.datasets.frames import SparseRows, frame_of, inputs_of, learn_frame
+from sparelu.datasets.pieces import cut
+from sparelu.datasets.rows import settled
 from sparelu.outcome import Status
 from sparelu.run import fit
 
@@ -99,7 +99,7 @@ class _SparseReLU(BaseEstimator):
         check_is_fitted(self)
         if self.columns_ is None:
             rows = validate_data(self, X, reset=False, **READ)
-            outputs = [self.network_(part) for part in _parts(rows)]
+            outputs = [self.network_(part) for part in cut(SparseRows(rows) if issparse(rows) else rows)]
         else:
             outputs = [self.network_(inputs_of(X, self.columns_))]
         scores: np.ndarray = torch.cat(outputs).numpy()
@@ -111,7 +111,7 @@ class _SparseReLU(BaseEstimator):
         self.columns_ = None if table is None else learn_frame(table)
         if table is None or self.columns_ is None:
             x, t = validate_data(self, X, y, ensure_min_samples=2, **READ, **rules)
-            return (dense_rows(x) if issparse(x) else x), t
+            return (settled(SparseRows(x)) if issparse(x) else x), t
         x, t = validate_data(self, inputs_of(X, self.columns_), y, ensure_min_samples=2, **READ, **rules)
         self.feature_names_in_ = np.asarray(table.column_names, dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
@@ -121,12 +121,6 @@ class _SparseReLU(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _parts(rows: Any, size: int = 65536) -> Iterator[np.ndarray]:
-    for at in range(0, rows.shape[0], size):
-        part = rows[at : at + size]
-        yield part.toarray() if issparse(part) else part
 
 
 PARAMETERS = """
@@ -240,11 +234,7 @@ class SparseReLUClassifier(ClassifierMixin, _SparseReLU):
         """Return probabilities (n, k) of the classes: softmax of the scores, or their logistic function for two
         classes.
         """
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            return np.stack([expit(-scores), expit(scores)], axis=1)
-        probabilities: np.ndarray = softmax(scores, axis=1)
-        return probabilities
+        return probabilities(self._scores(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable label of each row of ``X`` (n, d)."""

@@ -7,11 +7,10 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sparelu.columns import Columns
-from sparelu.data import Budget, labels
+from sparelu.data import Budget, labels, probabilities
 from sparelu.networks.formula import network_formulas, write_formula
 from sparelu.networks.network import Network
 
@@ -145,14 +144,11 @@ class Solution:
     def probabilities(self, x: Any) -> np.ndarray:
         """Return the probability of each class, in the order of ``classes``, for raw rows ``x`` (n, d): (n, k).
 
-        The softmax of the scores, or their logistic function for two classes. Raises ``ValueError`` for a regression.
+        Raises ``ValueError`` for a regression.
         """
         if self.task != "classification":
             raise ValueError("a regression has no classes, and so no probabilities of them")
-        scores: Tensor = self.network(x)
-        if scores.shape[1] == 1:
-            scores = torch.cat([torch.zeros_like(scores), scores], dim=1)
-        return torch.softmax(scores, dim=1).cpu().numpy()
+        return probabilities(self.network(x).cpu().numpy())
 
     def predict(self, x: Any) -> np.ndarray:
         """Return predictions for raw rows ``x`` (n, d): labels (n,), numbers (n,), or (n, k) for several targets."""

@@ -70,7 +70,7 @@ def remove_unfinished(folder: Path, pattern: str = f".*{PART}") -> None:
 
 
 def is_same_file(a: str | Path, b: str | Path) -> bool:
-    """Whether two names lead to one file."""
+    """Tell whether two names lead to one file."""
     with contextlib.suppress(OSError):
         return os.path.samefile(a, b)
     return False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparelu.columns.kinds import KINDS, PARTS, Kind, Number
-from sparelu.columns.values import WrongValue
+from sparelu.columns.values import COUNTED, WrongValue
 from sparelu.json_form import FormError, flag, listed, number, optional, record, text
 
 if TYPE_CHECKING:
@@ -68,9 +68,7 @@ class Columns:
             try:
                 values[:, at : at + width] = kind.encode(column(kind.name))
             except ValueError as error:
-                where = (
-                    f" in row {start + error.row} (the first row of data is 0)" if isinstance(error, WrongValue) else ""
-                )
+                where = f" in row {start + error.row} ({COUNTED})" if isinstance(error, WrongValue) else ""
                 wrong.append(f"column {kind.name!r} {error}{where}")
             at += width
         if wrong:

@@ -93,7 +93,7 @@ class Category(Kind):
 
 PARTS = {
     "days": lambda seconds, start: (seconds - start) / DAY,
-    "month": lambda seconds, _: _calendar(seconds, "M") % 12 + 1.0,
+    "month": lambda seconds, _: _months(seconds) % 12 + 1.0,
     "weekday": lambda seconds, _: (np.floor(seconds / DAY) + 3.0) % 7.0 + 1.0,  # 1970 began on a Thursday
     "hour": lambda seconds, _: seconds % DAY / 3600.0,
 }
@@ -121,9 +121,9 @@ class Moment(Kind):
         return np.column_stack([PARTS[part](known, self.start) for part in self.parts]), absent
 
 
-def _calendar(seconds: np.ndarray, unit: str) -> np.ndarray:
+def _months(seconds: np.ndarray) -> np.ndarray:
     """Count months since 1970."""
-    return np.floor(seconds).astype("datetime64[s]").astype(f"datetime64[{unit}]").astype(np.int64)
+    return np.floor(seconds).astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
 
 
 KINDS: dict[str, type[Kind]] = {kind.word: kind for kind in (Number, Category, Moment)}

@@ -8,7 +8,7 @@ import numpy as np
 
 from sparelu.columns.columns import Columns, LeftOut
 from sparelu.columns.kinds import PARTS, Category, Kind, Moment, Number
-from sparelu.columns.values import are_numbers, form_of, kind_of, moments_of, numbers_of, texts_of
+from sparelu.columns.values import COUNTED, are_numbers, form_of, kind_of, moments_of, numbers_of, texts_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -118,7 +118,7 @@ class Sums:
         if not self.known[i]:
             return HOLDS_NOTHING
         if i in self.infinite:
-            return ValueError(f"holds an infinite number in row {self.infinite[i]} (the first row of data is 0)")
+            return ValueError(f"holds an infinite number in row {self.infinite[i]} ({COUNTED})")
         missing = bool(self.known[i] < self.rows)
         if self.low[i] == self.high[i] and not missing:
             return CONSTANT

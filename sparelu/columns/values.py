@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MISSING = frozenset(("", "?", "-", ".", "na", "n/a", "#n/a", "nan", "null", "none", "missing"))
 """Texts that stand for no value, in lower case, without the blanks around them."""
 
+COUNTED = "the first row of data is 0"
 DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%Y%m%d", "%d-%b-%Y", "%b %d, %Y")
 MOMENTS = (*DAYS, *(f"{day} {time}" for day in DAYS for time in ("%H:%M:%S", "%H:%M")))
 """Forms of dates in text, in the order in which they are tried; the first that reads every value is taken."""
@@ -61,7 +62,7 @@ def numbers_of(column: "pyarrow.ChunkedArray") -> np.ndarray:
     import pyarrow.types as t
 
     if kind_of(column.type) == "text":
-        return _by_distinct(column, _number, np.nan)
+        return _by_distinct(column, _number)
     if kind_of(column.type) != "number":
         raise ValueError(f"holds values of type {column.type} where numbers belong")
     if t.is_dictionary(column.type):
@@ -96,7 +97,7 @@ def moments_of(column: "pyarrow.ChunkedArray", form: str) -> np.ndarray:
     import pyarrow as pa
 
     if kind_of(column.type) == "text":
-        return _by_distinct(column, lambda text: _seconds(text, form), np.nan)
+        return _by_distinct(column, lambda text: _seconds(text, form))
     if kind_of(column.type) != "moment":
         raise ValueError(f"holds values of type {column.type} where dates belong")
     if getattr(column.type, "tz", None):
@@ -166,12 +167,13 @@ def _distinct(column: "pyarrow.ChunkedArray") -> tuple[np.ndarray, list[str]]:
     return np.asarray(codes, dtype=np.int64), encoded.dictionary.to_pylist()
 
 
-def _by_distinct(column: "pyarrow.ChunkedArray", read: Callable[[str], float], none: float) -> np.ndarray:
+def _by_distinct(column: "pyarrow.ChunkedArray", read: Callable[[str], float]) -> np.ndarray:
+    """Return what ``read`` makes of each text, NaN where there is none."""
     codes, levels = _distinct(column)
     values = []
     for code, text in enumerate(levels):
         try:
-            values.append(none if text.strip().lower() in MISSING else read(text))
+            values.append(np.nan if text.strip().lower() in MISSING else read(text))
         except ValueError as error:
             raise WrongValue(int((codes == code).argmax()), str(error)) from None
-    return np.array([*values, none])[codes]
+    return np.array([*values, np.nan])[codes]

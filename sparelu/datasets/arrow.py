@@ -12,7 +12,7 @@ import numpy as np
 
 from sparelu.columns import Columns
 from sparelu.columns.values import are_numbers, kind_of, numbers_of, texts_of
-from sparelu.data import DataError
+from sparelu.data import DataError, Rows, Taken
 from sparelu.datasets.rows import COUNTED, ParquetRows, check_growth, columns_of, encoded, read_parquet
 from sparelu.datasets.table_rows import ColumnFile
 from sparelu.method import nearest
@@ -45,7 +45,7 @@ def open_parquet(path: Path) -> ColumnFile:
             file.metadata.num_rows,
             column,
             partial(ParquetRows, path),
-            lambda columns: ParquetRows(path, columns.names, columns),
+            lambda columns, rows: _taken(ParquetRows(path, columns.names, columns), rows),
         )
     )
 
@@ -84,8 +84,12 @@ def table_in_memory(table: "pyarrow.Table", path: Path) -> ColumnFile:
         table.num_rows,
         table.column,
         partial(columns_of, table),
-        lambda columns: encoded(table, columns, path),
+        lambda columns, rows: encoded(table if rows is None else table.take(rows), columns, path),
     )
+
+
+def _taken(source: Rows, rows: np.ndarray | None) -> Rows:
+    return source if rows is None else Taken(source, rows)
 
 
 def _typed(read: Callable[[Any], "pyarrow.Table"], names: Sequence[str]) -> "pyarrow.Table":
@@ -267,14 +271,16 @@ def labels_of(file: ColumnFile, name: str) -> tuple[np.ndarray, np.ndarray | Non
     if t.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if kind == "text":
-        values = _texts_or_numbers(column)
-        missing = np.array([value == "" for value in values]) if values.dtype == object else np.isnan(values)
+        every = _texts_or_numbers(column)
+        missing = np.array([value == "" for value in every]) if every.dtype == object else np.isnan(every)
+        values = every[~missing]
     else:
         missing = column.is_null(nan_is_null=True).to_numpy()
         some = column.filter(pa.array(~missing)) if missing.any() else column
         values = np.asarray((some.cast(pa.float64()) if t.is_decimal(column.type) else some).to_numpy())
-        return _present(file, name, values, missing)
-    return _present(file, name, values[~missing], missing)
+    if not len(values):
+        raise DataError(f"{file.path}: the target {name!r} holds no value")
+    return values, np.flatnonzero(~missing) if missing.any() else None
 
 
 def _texts_or_numbers(column: "pyarrow.ChunkedArray") -> np.ndarray:
@@ -282,11 +288,3 @@ def _texts_or_numbers(column: "pyarrow.ChunkedArray") -> np.ndarray:
     if are_numbers(texts_of(column)[1]):
         return numbers_of(column)
     return np.array(["" if v is None or not v.strip() else v for v in column.to_pylist()], dtype=object)
-
-
-def _present(
-    file: ColumnFile, name: str, values: np.ndarray, missing: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
-    if not len(values):
-        raise DataError(f"{file.path}: the target {name!r} holds no value")
-    return values, np.flatnonzero(~missing) if missing.any() else None

@@ -9,9 +9,9 @@ from scipy import sparse
 
 from sparelu.columns import Columns
 from sparelu.columns.values import kind_of
-from sparelu.data import DataError, Rows
+from sparelu.data import DataError
 from sparelu.datasets.arrow import table_in_memory
-from sparelu.datasets.rows import encoded, settled
+from sparelu.datasets.rows import encoded
 from sparelu.datasets.table_rows import learn_rows
 
 if TYPE_CHECKING:
@@ -84,8 +84,3 @@ class SparseRows:
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         return np.asarray(self.source[rows].toarray())
-
-
-def dense_rows(x: sparse.csr_matrix | sparse.csr_array) -> Rows:
-    """Return a sparse matrix as rows, in memory where they are few."""
-    return settled(SparseRows(x))

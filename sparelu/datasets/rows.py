@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparelu.columns import Columns, Number
-from sparelu.columns.values import kind_of, numbers_of
+from sparelu.columns.values import COUNTED, kind_of, numbers_of
 from sparelu.data import DataError, Rows
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ GROWTH, GROWTH_FREE = 500, 2**23
 """Times that a compressed file may grow when it is decoded, and bytes that it always may."""
 SHOWN = 5
 """Rows and columns named in a message."""
-COUNTED = "the first row of data is 0"
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparelu.columns import Columns, learn_columns
-from sparelu.data import DataError, Rows, Taken
+from sparelu.data import DataError, Rows
 from sparelu.datasets.rows import settled
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ColumnFile:
-    """An opened table: Arrow types by column, one whole column, numbers as they stand (NaN for none), and inputs."""
+    """An opened table: Arrow types by column, one whole column, numbers as they stand (NaN: none), inputs of rows."""
 
     path: Path
     schema: "pyarrow.Schema"
     rows: int
     column: Callable[[str], "pyarrow.ChunkedArray"]
     numbers: Callable[[Sequence[str]], Rows]
-    encoded: Callable[[Columns], Rows]
+    encoded: Callable[[Columns, np.ndarray | None], Rows]
 
     @property
     def names(self) -> list[str]:
@@ -44,10 +44,7 @@ class TableRows:
     @property
     def inputs(self) -> Rows:
         """Return the inputs (n, d), in memory where they are few."""
-        whole = settled(self.file.encoded(self.columns))
-        if self.rows is None:
-            return whole
-        return whole[self.rows] if isinstance(whole, np.ndarray) else Taken(whole, self.rows)
+        return settled(self.file.encoded(self.columns, self.rows))
 
     def take(self, rows: np.ndarray) -> "TableRows":
         """Return the named ones of these rows, as they were learnt."""

@@ -127,7 +127,7 @@ def _column_inputs(
 ) -> tuple[Rows, str | None]:
     file, wanted = opened(path), columns or numbers_as_they_stand(names)
     note = ignored(path, wanted, file.names)
-    return file.encoded(wanted), note
+    return file.encoded(wanted, None), note
 
 
 def numbers_as_they_stand(names: Sequence[str]) -> Columns:

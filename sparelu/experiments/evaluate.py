@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
 from sparelu.data import Data
 from sparelu.networks.network import Network
@@ -105,6 +104,8 @@ def _area(margin: np.ndarray, label: np.ndarray) -> float:
 
     It is the Mann-Whitney statistic: the ranks of the n1 rows of class 1 sum to n1 (n1 + 1) / 2 plus the pairs won.
     """
+    from scipy.stats import rankdata  # heavy, and few commands want it
+
     ones = int((label == 1).sum())
     won = rankdata(margin)[label == 1].sum() - ones * (ones + 1) / 2
     return float(won / (ones * (len(label) - ones)))
