@@ -43,6 +43,9 @@ class RawTable(Protocol):
 def learn_columns(table: RawTable, names: Sequence[str], rows: np.ndarray | None = None) -> Columns:
     """Learn how each of the columns is read, from the ``rows`` of a table (all where None).
 
+    Whether text is numbers, dates or neither is told from the whole column, as a file tells the types of others: other
+    rows of the table can then be read too. All else is learnt from the rows.
+
     * Numbers, booleans, times of the day, and text of which every value is a number: one input. Where values are
       missing, their mean, and an input that says so.
     * Dates, and text of which every value is a date of one form: days since the first, month, weekday and hour, those
@@ -60,7 +63,7 @@ def learn_columns(table: RawTable, names: Sequence[str], rows: np.ndarray | None
     for name in names:
         try:
             if name not in found:
-                found[name] = _learn(name, whole(name))
+                found[name] = _learn(name, whole(name), table.column(name))
         except ValueError as error:
             found[name] = error
         if isinstance(found[name], ValueError):
@@ -125,8 +128,8 @@ class Sums:
         return Number(name, missing, float(self.total[i] / self.known[i]))
 
 
-def _learn(name: str, column: "pyarrow.ChunkedArray") -> Kind | str | ValueError:
-    """Return the kind of a column that holds no numbers, or why it is left out."""
+def _learn(name: str, column: "pyarrow.ChunkedArray", every: "pyarrow.ChunkedArray") -> Kind | str | ValueError:
+    """Return the kind of a column that holds no numbers, or why it is left out; ``every`` has the other rows too."""
     kind = kind_of(column.type)
     if kind == "moment":
         return _moment(name, moments_of(column, ""), "")
@@ -137,9 +140,10 @@ def _learn(name: str, column: "pyarrow.ChunkedArray") -> Kind | str | ValueError
     codes, texts = texts_of(column)
     if not texts:
         return HOLDS_NOTHING
-    if are_numbers(texts):
+    everything = texts if column is every else texts_of(every)[1]
+    if are_numbers(everything):
         return _number(name, numbers_of(column))
-    form = form_of(texts)
+    form = form_of(everything)
     return _category(name, codes, texts) if form is None else _moment(name, moments_of(column, form), form)
 
 

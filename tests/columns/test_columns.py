@@ -151,6 +151,20 @@ def test_only_training_rows_are_learnt_from(tmp_path: Path) -> None:
     assert age.fill == pytest.approx(inner["age"].mean())
 
 
+@pytest.mark.parametrize(("good", "odd"), [("12", "unknown"), ("01/02/2020", "13/02/2020"), ("01/02/2020", "soon")])
+def test_one_odd_text_is_read_in_any_split(tmp_path: Path, good: str, odd: str) -> None:
+    """Where the training rows alone look like numbers or dates of a form, the test rows must not end the fit."""
+    texts = [odd if i == 7 else good.replace("1", str(1 + i % 9), 1) for i in range(100)]
+    pd.DataFrame({"x": np.arange(100) % 13, "text": texts, "y": np.arange(100.0)}).to_csv(
+        tmp_path / "a.csv", index=False
+    )
+    data = read_table(tmp_path / "a.csv", "y")
+    train, test = data.parts(np.delete(np.arange(100), 7), np.array([7]))
+    assert train.names == test.names
+    assert type(train.columns.read[-1]) is type(data.columns.read[-1])
+    assert np.isfinite(np.asarray(test.x)).all()
+
+
 def test_a_streamed_table_is_the_one_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = random_table(2).assign(y=np.arange(300.0))
     pq.write_table(pa.Table.from_pandas(table), tmp_path / "a.parquet", row_group_size=70)
