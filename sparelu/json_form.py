@@ -104,7 +104,7 @@ def of(*kinds: type) -> Form:
     return check
 
 
-text, flag, anything = of(str), of(bool), of(object)
+text, flag, anything, _an_object = of(str), of(bool), of(object), of(dict)
 
 
 def optional(form: Form) -> Form:
@@ -129,7 +129,7 @@ def mapped(form: Form) -> Form:
     """Return the form of an object whose values are all of a form."""
 
     def check(value: Any, where: str) -> None:
-        of(dict)(value, where)
+        _an_object(value, where)
         for name, inner in value.items():
             form(inner, f"{where}.{name:.40}")
 
@@ -141,7 +141,7 @@ def record(fields: Mapping[str, Form], more: Mapping[str, Form] | None = None, o
     known = {**fields, **(more or {})}
 
     def check(value: Any, where: str) -> None:
-        of(dict)(value, where)
+        _an_object(value, where)
         for name in fields:
             if name not in value:
                 raise FormError(f"{where} has no {name!r}")

@@ -1,19 +1,20 @@
-"""Types and shapes are checked at every call while the tests run, on one thread for each worker.
+"""Types and shapes are checked while the tests run (see ``first_calls``), on one thread for each worker.
 
 The command line is left out: typer hands its functions a context of another class than it wants them to declare.
 """
 
 import gc
-import importlib
 import os
 import pkgutil
 import sys
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 from threadpoolctl import threadpool_limits
 
 import sparelu
+from tests import first_calls
 from tests.durations import function_of, long_tests
 
 # Two workers of two threads each take three times as long on two cores as two of one thread. The environment serves
@@ -25,8 +26,18 @@ threadpool_limits(1)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+hypothesis.settings.register_profile("the same", derandomize=True)  # the same examples in every run
+hypothesis.settings.load_profile("the same")
+
+first_calls.install()
 CHECKED = [f"sparelu.{module.name}" for module in pkgutil.iter_modules(sparelu.__path__) if module.name != "cli"]
 install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+
+@pytest.fixture(autouse=True)
+def types_are_checked_anew() -> None:
+    """Forget which functions were checked before."""
+    first_calls.CHECKED.clear()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,10 +49,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector, which every fit calls, from looking at all modules each time.
-
-    Its plugin imports Hypothesis at the end, where that would ask who holds the generators of modules that are frozen.
-    """
-    importlib.import_module("hypothesis")
+    """Keep the garbage collector, which every fit calls, from looking at all modules each time."""
     gc.collect()
     gc.freeze()

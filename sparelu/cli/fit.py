@@ -162,6 +162,7 @@ def _fit_path(job: _Job) -> tuple[Evaluated, list[dict[str, Any]]]:
     notes = {"validation": [p.row() for p in curve], "folds": choice.folds, "select": choice.select}
     fitted = replace(best.evaluated, why=job.why)
     write_run(job.folder, fitted, rows, split, job.request, notes)
+    _dense_checkpoint(job).path.unlink(missing_ok=True)
     return fitted, rows
 
 
@@ -183,8 +184,11 @@ def _fit_dense(job: _Job, stop: Callable[[], bool]) -> Evaluated | None:
     full = replace(job.trial, method=name, settings={}, nonzeros=None, density=1.0)
     if full.budget().weights(train.inputs, train.outputs, train.image) > MAX_DENSE_WEIGHTS:
         return None
-    checkpoint = Checkpoint(job.folder.path / "path" / "dense.checkpoint", strict=False)
-    return full.run(job.split, checkpoint=checkpoint, resume=True, stop=stop)
+    return full.run(job.split, checkpoint=_dense_checkpoint(job), resume=True, stop=stop)
+
+
+def _dense_checkpoint(job: _Job) -> Checkpoint:
+    return Checkpoint(job.folder.path / "path" / "dense.checkpoint", strict=False)
 
 
 def _how_to_go_on(folder: RunFolder) -> str:

@@ -106,7 +106,6 @@ def test_a_search_finds_better_settings_and_repeats_itself(trial: Trial, tmp_pat
     assert "settings" not in rows[0]["trial"], "the method's own settings come first"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
 def test_poor_settings_are_stopped_early(trial: Trial, tmp_path: Path, pruner: str) -> None:
     pytest.importorskip("optuna")
@@ -124,7 +123,6 @@ def test_poor_settings_are_stopped_early(trial: Trial, tmp_path: Path, pruner: s
     assert max(abs(s - 1) for s, folds in by_settings.items() if len(folds) < 5) > 1
 
 
-@pytest.mark.slow
 def test_a_stopped_search_goes_on_and_runs_nothing_twice(trial: Trial, tmp_path: Path, ran: list[Any]) -> None:
     pytest.importorskip("optuna")
     plan = Plan((2, 3), folds=3, trials=6)

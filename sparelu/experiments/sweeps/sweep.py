@@ -51,14 +51,8 @@ class Table:
 
     def rows(self) -> list[Row]:
         """Return all rows, the newest of each key, in the order of first appearance."""
-        found: dict[str, Row] = {}
-        if self.path.is_file():
-            for line in self.path.read_bytes().split(b"\n"):
-                with contextlib.suppress(ValueError):
-                    row = with_nan(loads(line), MEASURED)
-                    ROW(row, "row")
-                    found[row["key"]] = row
-        return list(found.values())
+        lines = self.path.read_bytes().split(b"\n") if self.path.is_file() else []
+        return list({row["key"]: row for line in lines for row in _read(line)}.values())
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -78,24 +72,37 @@ class Table:
         """Raise ``ValueError`` for a file that holds something else than rows: nothing is added to it."""
         if self.path.exists() and not self.path.is_file():
             raise ValueError(f"{self.path} is no plain file: give a table of rows with --out")
-        if self.path.is_file() and self.path.stat().st_size and not self.rows():
+        if self.path.is_file() and (size := self.path.stat().st_size):
             with self.path.open("rb") as file:
-                if file.read(len(BEGINNING)) != BEGINNING[: self.path.stat().st_size]:
-                    raise ValueError(f"{self.path} holds no rows of a sweep: give another table with --out")
+                begins = file.read(len(BEGINNING)) == BEGINNING[:size]
+            if not begins and not self.rows():
+                raise ValueError(f"{self.path} holds no rows of a sweep: give another table with --out")
 
-    def append(self, row: Row) -> None:
-        """Add a row and flush it to disk."""
+    def append(self, row: Row) -> list[Row]:
+        """Add a row, flush it to disk, and return it as :meth:`rows` will; nothing where that passes it over."""
+        line = dumps(row, default=str).encode()
         with self.path.open("ab") as file:
             if file.tell() and not self._ends_in_newline():
                 file.write(b"\n")
-            file.write((dumps(row, default=str) + "\n").encode())
+            file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())
+        return _read(line)
 
     def _ends_in_newline(self) -> bool:
         with self.path.open("rb") as file:
             file.seek(-1, os.SEEK_END)
             return file.read(1) == b"\n"
+
+
+def _read(line: bytes) -> list[Row]:
+    """Return the row of a line of a table, or none."""
+    try:
+        row: Row = with_nan(loads(line), MEASURED)
+        ROW(row, "row")
+    except ValueError:
+        return []
+    return [row]
 
 
 def sweep(
@@ -119,16 +126,16 @@ def sweep(
     table = Table(Path(path))
     wanted = {trial_key(t): t for t in trials}
     with table.held():
-        left = list(wanted.values()) if rerun else _left(wanted, table.rows(), tell)
+        now = {row["key"]: row for row in table.rows()}
+        left = list(wanted.values()) if rerun else _left(wanted, now.values(), tell)
         count = len(wanted) - len(left)
         for row in (engine or in_process)(left):
-            table.append(row)
+            now |= {kept["key"]: kept for kept in table.append(row)}
             count += 1
             if watch is not None:
                 watch(row, count, len(wanted))
             if stop():
                 break
-        now = {row["key"]: row for row in table.rows()}
     return [now[k] for k in wanted if k in now]
 
 

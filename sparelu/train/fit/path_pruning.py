@@ -1,5 +1,7 @@
 """Which weights of an :class:`MLP` stay: the strongest that together leave no loose ends."""
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -21,17 +23,20 @@ def selection(net: MLP, score: Tensor, k: int) -> Tensor:
     A weight without a path does nothing and still counts. Where the ``k`` strongest hold such weights, the weaker half
     of them makes room for the next in order, until every one kept is on a path. ``k`` is reached through its doublings,
     so that a harsh cut does not tear all paths at once. Should they all tear in a deep network, one path is kept. Then
-    the strongest of those that can join fill up what is missing; fewer are kept when no more are alive that can.
+    the strongest of those that can join fill up what is missing, and where none is left, further units join by two
+    weights each; fewer than ``k`` are kept when one is missing then, or no more are alive.
     """
     part, alive = net.counted, net.alive.clone()
     for stage in reversed([k << i for i in range(max(1, net.nonzeros // k).bit_length())]):
         alive = _on_paths(net, alive, score, stage)
     if not alive.any():
         alive = _strongest_path(net, score)
-    room = net.attachable(alive) & net.alive & ~alive
-    missing = k - int(alive[part].sum())
-    if missing > 0:
+    while (missing := k - int(alive[part].sum())) > 0:
+        room = net.attachable(alive) & net.alive & ~alive
         alive[part] |= strongest(score, room[part], missing)
+        if net.fused or missing - int(room[part].sum()) < 2 or not (ear := _strongest_ear(net, score, alive)).any():
+            break
+        alive |= ear
     return alive
 
 
@@ -61,6 +66,22 @@ def _strongest_path(net: MLP, score: Tensor) -> Tensor:
         matrix[origin[unit], unit] = True
         unit = int(origin[unit])
     return mask & net.alive
+
+
+def _strongest_ear(net: MLP, score: Tensor, alive: Tensor) -> Tensor:
+    """Find the two weights of the largest product that join a unit without any to others: a mask, empty without one."""
+    scores, there = net.split(score * net.alive)[0], net.split(alive)[0]
+    joined = [torch.ones_like(there[0][:, 0]), *(m.any(0) for m in there[:-1]), torch.ones_like(there[-1][0])]
+    mask, best = torch.zeros_like(alive), 0.0
+    for i, (into, out) in enumerate(itertools.pairwise(scores)):
+        (fed, origin), (read, target) = (into * joined[i][:, None]).max(0), (out * joined[i + 2]).max(1)
+        product = fed * read * ~joined[i + 1]
+        unit = int(product.argmax())
+        if product[unit] > best:
+            best, mask = float(product[unit]), torch.zeros_like(alive)
+            first, second = net.split(mask)[0][i : i + 2]
+            first[origin[unit], unit] = second[unit, target[unit]] = True
+    return mask
 
 
 def within(net: MLP, k: int) -> MLP:

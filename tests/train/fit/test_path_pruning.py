@@ -42,12 +42,12 @@ def test_a_strong_weight_without_a_path_makes_room() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10**6), st.integers(3, 20), st.sampled_from([(3,), (5,), (3, 3)]))
-def test_exactly_k_stay_and_all_are_on_paths(seed: int, k: int, hidden: tuple[int, ...]) -> None:
+def test_k_stay_or_one_fewer_and_all_are_on_paths(seed: int, k: int, hidden: tuple[int, ...]) -> None:
     rng, widths = np.random.default_rng(seed), (4, *hidden, 3)
     net = net_of([rng.standard_cauchy((a, b)) for a, b in itertools.pairwise(widths)])
     kept = selection(net, gauge_free(net).abs(), k)
     assert net.connected(kept).equal(kept)
-    assert int(kept.sum()) == k if len(hidden) == 1 else k - 1 <= int(kept.sum()) <= k
+    assert k - 1 <= int(kept.sum()) <= k, "a further unit takes two weights"
 
 
 @settings(deadline=None, max_examples=50)
