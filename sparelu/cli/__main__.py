@@ -9,14 +9,40 @@ from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
+from typer.core import TyperGroup
 
 from sparelu.cli.declarations import declarations
 from sparelu.cli.flags import check_format, check_name, check_run, method_settings, whole_numbers
 from sparelu.cli.options import FOUR, FitOptions, TuneOptions, check_fit, check_plan, read_trial, take_options
+from sparelu.cli.session import OK, USAGE, fail
 from sparelu.experiments.options import BudgetChoice, Plan, TrialOptions
 from sparelu.settings import SettingError
 
+UsageError: Any = typer.BadParameter.__base__
+"""What the library of the command line raises for flags and arguments that it cannot read."""
+
+
+class OneLine(TyperGroup):
+    """All commands; wrong usage is said in one line, as all other errors are."""
+
+    def main(self, *given: Any, **named: Any) -> Any:
+        """Run a command; leave with its exit code."""
+        alone = named.pop("standalone_mode", True)
+        try:
+            code = super().main(*given, **named, standalone_mode=False)
+        except UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                error.show()
+                raise SystemExit(error.exit_code) from None
+            words, asked = " ".join(error.format_message().split()).rstrip("."), error.ctx or self
+            fail(f"{words}; see {getattr(asked, 'command_path', 'sparelu')} --help", USAGE)
+        if alone:
+            sys.exit(code if isinstance(code, int) else OK)
+        return code
+
+
 app = typer.Typer(
+    cls=OneLine,
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Sparse ReLU networks: find, train, compress, certify.\n\n"
@@ -116,11 +142,12 @@ def report(
     beside: Annotated[
         list[Path] | None, Option(help="Another run of one input, drawn in the same chart; may be repeated.")
     ] = None,
+    force: Annotated[bool, Option("--force", help="Write over a board.html that is no report of ours.")] = False,
 ) -> None:
     """Write report.html of a run anew, or figures and a board of a sweep."""
     from sparelu.cli.predict_show_report import report_command
 
-    report_command(run, beside or ())
+    report_command(run, beside or (), force)
 
 
 @command()

@@ -24,7 +24,12 @@ from sparelu.run import certify
 
 
 def data_of(request: dict[str, Any]) -> tuple[Trial, Split]:
-    """Read the data of a run again; its trial and they. Raises :class:`DataError` when they are not what was fitted."""
+    """Read the data of a run again; its trial and they.
+
+    Raises :class:`DataError` when they are not what was fitted, or the run asked a function and has none.
+    """
+    if "oracle" in request:
+        raise DataError(f"the run asked {request['oracle']} and has no data, which this needs: sparelu show prints it")
     trial = Trial.of(request)
     split = trial.split()
     kept = request.get(DATA)

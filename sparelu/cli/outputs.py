@@ -28,6 +28,16 @@ def check_output(path: Path, run: Path, reads: Iterable[str | Path], force: bool
         )
 
 
+PAGE = b'<meta name="generator" content="sparelu">'
+"""What every page of ours says of itself."""
+
+
+def check_page(path: Path, force: bool) -> None:
+    """Raise :class:`SettingError` where ``path`` is a page that no command wrote."""
+    if not force and path.is_file() and PAGE not in path.read_bytes()[:1000]:
+        raise SettingError(f"{path} is there and is no report of ours: add --force to write over it, or move it away")
+
+
 def write_pieces(path: Path, pieces: Iterable[bytes], run: Path) -> None:
     """Write a file of ``run`` piece by piece, whole or not at all."""
     digest = hashlib.sha256()

@@ -12,8 +12,9 @@ from rich.table import Table as Printed
 from rich.text import Text
 
 from sparelu import store
+from sparelu.cli.certify_export import print_claims
 from sparelu.cli.flags import data_source
-from sparelu.cli.outputs import check_output, write_pieces
+from sparelu.cli.outputs import check_output, check_page, write_pieces
 from sparelu.cli.session import console, errors
 from sparelu.data import DataError
 from sparelu.datasets import DATASETS, pieces_for
@@ -97,22 +98,29 @@ def _csv(rows: list[list[Any]]) -> bytes:
 
 
 def show_command(run: Path, everything: bool, as_json: bool) -> None:
-    """Print the layers and the neurons of a stored network."""
-    solution, _, result = RunFolder(run).read()
+    """Print the layers and the neurons of a stored network, and what is proved of one that was asked for."""
+    solution, request, result = RunFolder(run).read()
+    asked = request.get("oracle")
     if as_json:
         print(dumps({**solution_summary(solution), "result": result}, indent=1, default=str))
         return
     network = solution.network.compact()
+    worth = (
+        f"{result['score_name']} {result['test']['score']:.4f} on {result['test']['rows']:,} rows"
+        if asked is None
+        else f"{result['status']} after {result['rows_asked']:,} rows asked"
+    )
     console.print(
-        f"{solution.method} on {solution.about.get('data')}: {network.nonzeros:,} nonzeros, "
-        f"{network.biases:,} biases, {size(store.weight_bytes(network))} stored; {result['score_name']} "
-        f"{result['test']['score']:.4f} on {result['test']['rows']:,} rows",
+        f"{solution.method} on {asked or solution.about.get('data')}: {network.nonzeros:,} nonzeros, "
+        f"{network.biases:,} biases, {size(store.weight_bytes(network))} stored; {worth}",
         highlight=False,
     )
     for name, text in _formula(solution).items():
         console.print(Text(f"\n{name} = {text}"), highlight=False)
     console.print(layer_table(network))
     console.print(neuron_table(solution, network, None if everything else FEW))
+    if asked is not None:  # the others have them in their report
+        print_claims(solution.certificates)
 
 
 def _formula(solution: Solution) -> dict[str, str]:
@@ -200,9 +208,9 @@ def _list(indices: np.ndarray, values: np.ndarray, names: list[str], limit: int 
     return ", ".join(words) + (f", {len(order) - len(top)} more" if len(top) < len(order) else "")
 
 
-def report_command(run: Path, beside: Sequence[Path] = ()) -> None:
+def report_command(run: Path, beside: Sequence[Path] = (), force: bool = False) -> None:
     """Write the report of a run anew, with other runs ``beside`` it, or figures and a board of the rows of a sweep."""
-    from sparelu.experiments.report.sweep_report import write_sweep_report
+    from sparelu.experiments.report.sweep_report import BOARD, write_sweep_report
     from sparelu.experiments.sweeps.sweep import Table
     from sparelu.experiments.write_run import rewrite_report
 
@@ -210,6 +218,7 @@ def report_command(run: Path, beside: Sequence[Path] = ()) -> None:
         where = run.with_suffix("")
         if where.is_file():  # the name of the table without its ending is that of another file, or its own
             where = run.with_name(f"{run.name}-report")
+        check_page(where / BOARD, force)
         write_sweep_report(where, Table(run).rows(), run.stem)
         console.print(f"written: {where}/", highlight=False)
         return

@@ -68,21 +68,21 @@ def plain_errors() -> Iterator[None]:
         with advising("repeat the same command"):
             yield
     except ImportError as error:
-        _fail(_missing_words(error), USAGE)
+        fail(_missing_words(error), USAGE)
     except RuntimeError as error:
         from sparelu.runtime.distributed import RankLost  # imports torch: an error of usage must not wait for it
 
         if not isinstance(error, RankLost):
             raise
-        _fail(f"{error}. The state saved last is kept: repeat the same command with --resume", FAILED)
+        fail(f"{error}. The state saved last is kept: repeat the same command with --resume", FAILED)
     except Refusal as error:
-        _fail(str(error), REFUSED)
+        fail(str(error), REFUSED)
     except ValueError as error:
-        _fail(str(error), USAGE)
+        fail(str(error), USAGE)
     except BrokenPipeError:
         _end_unread()
     except OSError as error:
-        _fail(_system_words(error), FAILED if error.errno in FULL else USAGE)
+        fail(_system_words(error), FAILED if error.errno in FULL else USAGE)
 
 
 def _missing_words(error: ImportError) -> str:
@@ -101,7 +101,8 @@ def _system_words(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
-def _fail(message: str, code: int) -> None:
+def fail(message: str, code: int) -> NoReturn:
+    """Say what is wrong and leave with an exit code."""
     errors.print(Text.assemble(("error:", "bold red"), " ", message), highlight=False, soft_wrap=True)
     raise SystemExit(code)
 
@@ -113,7 +114,7 @@ def _end_unread() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at the end
         raise SystemExit(FAILED) from None
-    _fail("what reads the output has ended: start it again, or give a file with --out", FAILED)
+    fail("what reads the output has ended: start it again, or give a file with --out", FAILED)
 
 
 @contextlib.contextmanager

@@ -55,7 +55,8 @@ def read_table(
 
     ``target`` is a column by name or number (CSV, Parquet; needed), a column number (NPY; the last when not
     given) or the name of an array (NPZ; y when not given). Without ``task``, a target of texts or booleans, or of
-    whole numbers with at most 20 distinct values, makes it classification, any other regression. Columns are
+    whole numbers with at most 20 distinct values, makes it classification, any other regression; texts that differ in
+    most rows are refused then. Columns are
     float64; NPY and NPZ keep float32. Above 256 MB of inputs NPY is mapped from the file and Parquet read by row
     groups, so both may be larger than memory (the target column may not); CSV and NPZ are read into memory: convert
     a larger CSV to Parquet.
@@ -64,7 +65,7 @@ def read_table(
     """
     file = existing_file(path)
     parsed = format_of(file).read(file, target, Chosen(tuple(drop), tuple(only)))
-    kind = task or _task(parsed.y)
+    kind = task or _task(parsed, file)
     if kind not in TASKS:
         raise DataError(f"task must be 'regression' or 'classification', got {task!r}")
     classes = _classes(parsed, file) if kind == "classification" else None
@@ -161,9 +162,15 @@ FORMATS = {
 }
 
 
-def _task(y: np.ndarray) -> str:
+def _task(parsed: Parsed, file: Path) -> str:
     """Return the rule of :func:`read_table`."""
+    y = parsed.y
     if y.dtype.kind not in "iuf":
+        if y.ndim == 1 and WHOLE_CLASSES < len(y) < 2 * (count := len(np.unique(y))):
+            raise DataError(
+                f"{file}: the target {parsed.target!r} is text with {count} different values in {len(y)} rows, more "
+                "like names than like classes: give another target, or ask for classification with --task if it is"
+            )
         return "classification"
     if y.ndim > 1 or not (y.dtype.kind in "iu" or np.array_equal(y, np.floor(y))):
         return "regression"

@@ -60,9 +60,13 @@ def write_result(folder: RunFolder, solution: Solution, request: Mapping[str, An
 def rewrite_report(folder: RunFolder, beside: Sequence[RunFolder] = ()) -> None:
     """Write the report of a finished run; a function of one input is drawn with those of the runs ``beside`` it.
 
-    Raises ``ValueError`` when runs are to be drawn beside one that is not of one input and one target.
+    Raises ``ValueError`` when runs are to be drawn beside one that is not of one input and one target, and for a run
+    that asked a function, which has no report.
     """
-    _write_report(folder, *folder.read(), beside)
+    solution, request, result = folder.read()
+    if "oracle" in request:
+        raise ValueError(f"{folder.path} asked a function and has no scores to report: sparelu show prints it")
+    _write_report(folder, solution, request, result, beside)
 
 
 def _write_report(

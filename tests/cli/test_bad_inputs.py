@@ -44,12 +44,7 @@ def _wrong_words(code: int, said: str, errors: str) -> str:
         return f"exit code {code}: {errors}"
     if code != OK:
         lines = [line for line in errors.splitlines() if "error:" in line.lower()]
-        boxed = "Usage:" in errors and "Error" in errors
-        if (
-            not boxed
-            and (len(lines) != 1 or not re.search(r"error: .{10,}", lines[0]))
-            and "diverged" not in errors + said
-        ):
+        if (len(lines) != 1 or not re.search(r"error: .{10,}", lines[0])) and "diverged" not in errors + said:
             return f"no clear line, exit code {code}: {errors!r}"
     if "\x1b" in said + errors:
         return f"a control character in {said + errors!r}"

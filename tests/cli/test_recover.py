@@ -10,6 +10,10 @@ import pytest
 
 from sparelu import store
 from sparelu.cli.session import OK, REFUSED, USAGE
+from sparelu.data import Budget
+from sparelu.networks.network import Network
+from sparelu.outcome import Solution, Status
+from tests.cli.runs import invoke
 
 PROGRAM = """
 import sys
@@ -48,6 +52,30 @@ def test_a_program_is_recovered_and_its_answers_are_kept(tmp_path: Path, program
     again = _run(program, "--inputs", "4", "--hidden", "8", "--out", str(out))
     assert again.returncode == USAGE
     assert "already holds a run" in again.stderr
+
+
+def test_the_run_is_read_by_the_other_commands(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    w, v = rng.standard_normal((3, 4)), rng.standard_normal((1, 3))
+    network = Network.from_dense([w, v])
+    store.save(Solution(network, Status.converged, "none", {}, Budget((3,)), 0, True), tmp_path / "m.safetensors")
+    run, rows = tmp_path / "run", tmp_path / "rows.csv"
+    done = invoke("recover", str(tmp_path / "m.safetensors"), "--hidden", "6", "--out", str(run))
+    assert done.exit_code == OK, done.output
+    x = rng.standard_normal((9, 4))
+    np.savetxt(rows, x, delimiter=",", header="x0,x1,x2,x3", comments="")
+    shown = invoke("show", str(run))
+    assert shown.exit_code == OK, shown.output
+    assert "rows asked" in shown.stdout
+    assert "What may be claimed" in shown.stdout
+    told = invoke("predict", str(run), str(rows))
+    assert told.exit_code == OK, told.output
+    assert np.loadtxt(told.stdout.splitlines()[1:]) == pytest.approx(np.maximum(x @ w.T, 0) @ v[0], abs=1e-7)
+    assert invoke("export", str(run)).exit_code == OK
+    for wants_data in (("certify",), ("compress", "--neurons", "2"), ("report",)):
+        refused = invoke(wants_data[0], str(run), *wants_data[1:])
+        assert refused.exit_code == USAGE
+        assert "sparelu show prints it" in refused.stderr
 
 
 def test_a_limit_stops_and_a_higher_one_goes_on(tmp_path: Path, program: str) -> None:

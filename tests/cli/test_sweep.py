@@ -131,6 +131,18 @@ def test_a_full_disk_loses_no_fit(folder: Path, largest: int, left: str) -> None
     assert (folder / "run" / "report.html").is_file()
 
 
+def test_a_page_of_somebody_else_stays(folder: Path) -> None:
+    assert invoke("sweep", "grid.toml", "--out", "t.jsonl", "--workers", "1").exit_code == OK
+    (folder / "t").mkdir()
+    (folder / "t" / "board.html").write_text("my own")
+    refused = invoke("report", "t.jsonl")
+    assert refused.exit_code == USAGE
+    assert "--force" in refused.stderr
+    assert (folder / "t" / "board.html").read_text() == "my own"
+    assert invoke("report", "t.jsonl", "--force").exit_code == OK
+    assert invoke("report", "t.jsonl").exit_code == OK
+
+
 def test_a_full_disk_leaves_the_old_report_of_a_sweep(folder: Path) -> None:
     assert invoke("sweep", "grid.toml", "--out", "t.jsonl", "--workers", "1").exit_code == OK
     assert invoke("report", "t.jsonl").exit_code == OK

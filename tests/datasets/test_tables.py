@@ -81,6 +81,11 @@ def test_a_given_task_overrules_the_rule(write: Writer) -> None:
     assert read_table(floats, "y", task="classification").classes == (1.5, 2.5)
 
 
+def test_names_are_classes_where_that_is_asked(write: Writer) -> None:
+    text = "a,b\n" + "".join(f"{i},n{i}\n" for i in range(21))
+    assert len(read_table(write("a.csv", text), "b", "classification").classes) == 21
+
+
 def test_csv_separators_headers_and_spaces(write: Writer) -> None:
     for text in (
         "a;b;c\n1;2;x\n4;5;y\n",
@@ -213,6 +218,7 @@ BAD: list[tuple[str, Any, dict, str]] = [
     ("a.csv", b"a,b\n" + 5000 * b"1,u\n" + b"2,caf\xe9\n", {"target": "b"}, "'b' holds bytes that are not UTF-8"),
     ("a.csv", "a,b\n1,u\n3,v\n", {"target": "b", "task": "regression"}, "'b' holds text .'u'. where regression"),
     ("a.csv", "a,b\n1,u\n3,v\n", {"target": "b", "task": "ranking"}, "task must be 'regression' or 'class"),
+    ("a.csv", "a,b\n" + "".join(f"{i},n{i}\n" for i in range(21)), {"target": "b"}, "21 different values in 21 rows"),
     ("a.txt", "a", {}, "the ending '.txt', and only files that end in .csv, .parquet, .npy, .npz"),
     ("a", "a", {}, "has no ending, and only files"),
     ("a.parquet", "PAR1 garbage PAR1", {}, "is not a readable Parquet file"),

@@ -21,6 +21,7 @@ from sparelu.experiments.report.html import embedded, render
 from sparelu.experiments.trials.trial import Trial
 from sparelu.writing import write_atomically
 
+BOARD = "board.html"
 SHAPES = 3
 BUDGETS = {
     "nonzeros": "budget of nonzeros",
@@ -104,8 +105,8 @@ def write_sweep_report(folder: Path, rows: Sequence[Mapping[str, Any]], title: s
         "statuses": {status: len(group) for (status,), group in group_by(table, "status").items()},
         "circumstances": _circumstances(rows),
     }
-    write_atomically(folder / "board.html", render("board.html", context))
-    return folder / "board.html"
+    write_atomically(folder / BOARD, render(BOARD, context))
+    return folder / BOARD
 
 
 def _picture(folder: Path, data: str, name: str, drawn: tuple[str, Figure]) -> dict[str, str]:

@@ -40,6 +40,8 @@ RESULT = record(
     },
     open=True,
 )
+ANSWERED = record({"rows_asked": whole(0), "status": text, "nonzeros": whole(0)}, open=True)
+"""The result of a run that asked a function: it has no score."""
 ROW = record(
     {"key": text, "status": text, "trial": record({}, {"data": text, "method": text, "hidden": SIZES}, open=True)},
     {
@@ -57,7 +59,7 @@ MEASURED = ("score", "score_error", "train_score", "test_score", "mse", "r2", "p
 
 def check_result(result: Any) -> None:
     """Raise ``ValueError`` for a result that no run could have."""
-    RESULT(result, "the result")
+    (ANSWERED if isinstance(result, Mapping) and "rows_asked" in result else RESULT)(result, "the result")
 
 
 def check_request(request: Any) -> None:
