@@ -29,7 +29,7 @@ class OneLine(TyperGroup):
         """Run a command; leave with its exit code."""
         alone = named.pop("standalone_mode", True)
         try:
-            code = super().main(*given, **named, standalone_mode=False)
+            code = super().main(*given, **{**named, "standalone_mode": False})
         except UsageError as error:
             if type(error).__name__ == "NoArgsIsHelpError":
                 error.show()
