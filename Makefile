@@ -36,7 +36,7 @@ test-fast: $(VENV)/ready-dev
 durations: $(VENV)/ready-dev
 	$(BIN)/python -m pytest -q -p tests.durations
 
-# What pip resolves today, in a fresh environment: only torch stays as it is.
+# What pip resolves today, in a fresh environment, and the hashes of its files: only torch stays as it is.
 constraints:
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
 	grep '^torch==' constraints.txt > build/torch.txt
@@ -44,6 +44,9 @@ constraints:
 	(grep '^#' constraints.txt; build/constraints/bin/pip freeze --all --exclude-editable \
 	  | grep -v '^pip==' | sed 's/+cpu$$//' | LC_ALL=C sort -f) > build/constraints.txt
 	mv build/constraints.txt constraints.txt
+	build/constraints/bin/pip install --quiet --dry-run --ignore-installed --report build/report.json \
+	  --constraint constraints.txt --editable ".[$(EXTRAS),benchmarks]"
+	$(PYTHON) .ci/lock.py build/report.json locked.txt
 
 # Forged files for every reader; COUNT of them over all.
 COUNT ?= 1000000

@@ -35,6 +35,14 @@ def _pins() -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in pairs}
 
 
+def test_the_locked_install_has_what_is_pinned_with_a_hash() -> None:
+    lines = (ROOT / "locked.txt").read_text().splitlines()
+    found = [re.fullmatch(r"(\S+)==(\S+) --hash=sha256:[0-9a-f]{64}", line) for line in lines if line[0] != "#"]
+    assert None not in found
+    locked = {canonicalize_name(line[1]): line[2] for line in found if line}
+    assert locked == {name: version for name, version in _pins().items() if name != "torch"}
+
+
 def _wanted(requirements: list[str], extras: tuple[str, ...] = ("",)) -> dict[str, Requirement]:
     parsed = map(Requirement, requirements)
     good = [r for r in parsed if r.marker is None or any(r.marker.evaluate({"extra": e}) for e in extras)]

@@ -233,8 +233,8 @@ def _unscale(optimizer: Optimizer) -> None:
     optimizer.grad_scale = None  # type: ignore[attr-defined]
 
 
-NEAR = 6
-"""Frames between a GradScaler and what it asks for, at most: properties and their decorators."""
+NEAR = 12
+"""Frames between a GradScaler and what it asks for, at most: properties, and decorators of three frames each."""
 
 
 def share_scaler_state(sparsifier: Any, optimizer: Optimizer) -> None:
