@@ -457,6 +457,6 @@ def probabilities(scores: np.ndarray) -> np.ndarray:
 
 
 def labels(scores: Tensor, classes: Sequence[Any]) -> np.ndarray:
-    """Predict labels from network outputs (n, k): the largest, or for two classes the sign of the only one."""
-    index = (scores[:, 0] > 0).long() if len(classes) == 2 else scores.argmax(dim=1)
+    """Predict labels from network outputs (n, k): the largest, or of two classes by the sign of the only one."""
+    index = (scores[:, 0] > 0).long() if scores.shape[1] == 1 else scores.argmax(dim=1)
     return np.asarray(classes)[index.cpu().numpy()]

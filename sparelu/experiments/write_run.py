@@ -10,6 +10,8 @@ import numpy as np
 from bokeh.plotting import figure
 
 from sparelu.data import Split
+from sparelu.experiments.effects import effects_of
+from sparelu.experiments.errors import errors_of, simple_models
 from sparelu.experiments.report.compression_curve import CompressionCurve
 from sparelu.experiments.report.function_chart import drawn_rows, function_chart
 from sparelu.experiments.report.live_network import input_namer
@@ -40,10 +42,18 @@ def write_run(
         result["score_name"] = f"training {result['score_name']}"
     if (drawn := drawn_rows(split.train)) is not None:
         result["drawn_rows"] = drawn
+    if split.train.ranks.size == 1:
+        result |= _found(evaluated.solution, split)
     if split.test_rows is not None:
         result["test_rows"] = split.test_rows.tolist()
     write_result(folder, evaluated.solution, request, result)
     folder.checkpoint.unlink(missing_ok=True)
+
+
+def _found(solution: Solution, split: Split) -> dict[str, Any]:
+    """Return what the report says of errors, of simple models and, but of images, of the columns."""
+    effects = effects_of(solution, split) if split.train.image is None else []
+    return {"errors": errors_of(solution, split), "simple": simple_models(split), "effects": effects}
 
 
 def _mean_image(split: Split) -> list[float] | None:
@@ -101,6 +111,7 @@ def _write_report(
         validation=validation,
         function=_function(folder, solution, result.get("drawn_rows"), beside),
         widths=None if "widths" not in result else CompressionCurve.of(result["widths"]),
+        found={name: result[name] for name in ("errors", "simple", "effects") if result.get(name)},
     )
 
 

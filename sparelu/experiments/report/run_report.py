@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from bokeh.plotting import figure
@@ -28,6 +29,7 @@ def write_report(
     validation: CrossValidation | None = None,
     function: figure | None = None,
     widths: CompressionCurve | None = None,
+    found: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write the report of ``solution`` to ``path``, atomically.
 
@@ -35,7 +37,8 @@ def write_report(
     what their scores are ("accuracy" is printed in percent), ``split`` how test rows were kept apart. ``mean_image``
     (the pixels of one image, in any shape) lies under the pixel maps when ``solution.about["image"]`` gives the
     image shape. ``extra`` adds rows to the circumstances, ``validation`` the curve by which the budget was chosen,
-    ``function`` the chart of a function of one input, ``widths`` the curve of a compression.
+    ``function`` the chart of a function of one input, ``widths`` the curve of a compression, ``found``
+    what :mod:`~sparelu.experiments.errors` and :mod:`~sparelu.experiments.effects` found, by name.
 
     Raises ``ValueError`` when not exactly one point is chosen, when it has another count than the network, or when
     ``mean_image`` does not have one number for each input.
@@ -47,7 +50,7 @@ def write_report(
         )
     named = score_name.startswith(("test", "training"))
     score_name = (score_name if named else f"test {score_name}").replace("R2", "R²")
-    report = Report(solution, points, score_name, split, mean_image, extra, validation, function, widths)
+    report = Report(solution, points, score_name, split, mean_image, extra, validation, function, widths, found)
     write_atomically(path, _page(report))
 
 

@@ -31,6 +31,7 @@ class Report:
     validation: CrossValidation | None = None
     function: figure | None = None
     widths: CompressionCurve | None = None
+    found: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def body(self) -> Anatomy:

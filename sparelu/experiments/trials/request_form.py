@@ -26,6 +26,19 @@ POINT = {
 FOLDED = {
     **{"nonzeros": whole(1), "losses": listed(number()), "settings": of(dict), "reason": text, "chosen": flag},
 }
+PAIRS = listed(listed(number(), 2))
+WRONG = record(
+    {
+        "rows": whole(0),
+        "worst": listed(
+            record({"row": whole(0)}, {**dict.fromkeys(("true", "found"), of(str, float, int)), "given": number()})
+        ),
+    },
+    {
+        **{"rms": number(0), "mean": number(0), "pairs": PAIRS, "roc": optional(PAIRS)},
+        **{"confusion": optional(listed(listed(whole(0)))), "calibration": listed(listed(number(), 3))},
+    },
+)
 RESULT = record(
     {
         **{"score_name": text, "split": text, "why": text},
@@ -36,6 +49,9 @@ RESULT = record(
         "mean_image": optional(listed(number())),
         "drawn_rows": listed(listed(number())),
         "validation": listed(record(FOLDED, open=True)),
+        "errors": optional(WRONG),
+        "simple": listed(record({"name": text, "numbers": whole(0), "score": number()})),
+        "effects": listed(record({"name": text, "lost": number(), "effect": PAIRS})),
         **{"folds": whole(0), "select": text, "widths": of(dict), "test_rows": listed(whole(0))},
     },
     open=True,
