@@ -122,7 +122,7 @@ class Solution:
         names = [name if name.isidentifier() else f"[{name}]" for name in map(str, self.names)]
         names = names or [f"x{i}" for i in range(self.network.inputs)]
         written = [write_formula(one, names) for one in network_formulas(self.network)]
-        return dict(zip(self._outputs(len(written)), written, strict=True))
+        return dict(zip(self.output_names, written, strict=True))
 
     def _repr_html_(self) -> str:
         """Say in a notebook what was found: the counts, how it ended and, where it is short, the formula."""
@@ -134,9 +134,10 @@ class Solution:
             return f"<p>{head}</p>"
         return f"<p>{head}</p>" + "".join(f"<p><code>{line}</code></p>" for line in lines)
 
-    def _outputs(self, count: int) -> list[str]:
-        """Return what the outputs are called."""
-        target = str(self.about.get("target", "y"))
+    @property
+    def output_names(self) -> list[str]:
+        """Return what the outputs of the network are: the targets, the log odds of the second class, or scores."""
+        target, count = str(self.about.get("target", "y")), self.network.outputs
         if self.task == "classification":
             return [f"log odds of {self.classes[1]}"] if count == 1 else [f"score of {label}" for label in self.classes]
         return [target] if count == 1 else [f"{target}{i}" for i in range(count)]

@@ -256,12 +256,12 @@ def recover(
 @command()
 def export(
     run: Run,
-    kind: Annotated[str, Option("--format", help="onnx, onnx-sparse, c or numpy.")] = "onnx",
+    kind: Annotated[str, Option("--format", help="onnx, onnx-sparse, c, numpy, python, sql or spreadsheet.")] = "onnx",
     out: Annotated[Path | None, Option(help="Folder to write into (default: RUN/export).")] = None,
     name: Annotated[str, Option(help="Name of the files and, in C, of the function.")] = "network",
     force: Force = False,
 ) -> None:
-    """Write a network as ONNX, as C without dependencies, or as NumPy arrays."""
+    """Write a network as ONNX, C without dependencies, NumPy arrays, or a formula: Python, SQL, a spreadsheet."""
     check_run(run)
     check_format(kind)
     check_name(name)

@@ -111,7 +111,8 @@ def export_command(run: Path, kind: str, out: Path | None, name: str, force: boo
 
 
 def _exporters() -> dict[str, Callable[[Solution, str], Exported]]:
-    return {"onnx": _onnx, "onnx-sparse": _onnx_sparse, "c": _c, "numpy": _numpy}
+    plain = {"onnx": _onnx, "onnx-sparse": _onnx_sparse, "c": _c, "numpy": _numpy}
+    return {**plain, "python": _python, "sql": _sql, "spreadsheet": _spreadsheet}
 
 
 def _onnx(solution: Solution, name: str, sparse: bool = False) -> Exported:
@@ -140,3 +141,21 @@ def _numpy(solution: Solution, name: str) -> Exported:
 
     files = npz_files(solution.network)
     return files, f"{size(sum(map(len, files.values())))} that scipy.sparse.load_npz opens"
+
+
+def _python(solution: Solution, name: str) -> Exported:
+    from sparelu.export.formulas import python_function
+
+    return {f"{name}.py": python_function(solution, name).encode()}, f"{name}(row) predicts a row of raw columns"
+
+
+def _sql(solution: Solution, name: str) -> Exported:
+    from sparelu.export.formulas import sql_query
+
+    return {f"{name}.sql": sql_query(solution).encode()}, "a query of the table data, whose columns are the raw ones"
+
+
+def _spreadsheet(solution: Solution, name: str) -> Exported:
+    from sparelu.export.formulas import spreadsheet
+
+    return {f"{name}.csv": spreadsheet(solution).encode()}, "fill in the second row; its last cells are the predictions"

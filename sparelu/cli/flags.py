@@ -8,7 +8,7 @@ from typing import Any
 from sparelu.cli.declarations import Declaration, declarations
 from sparelu.settings import SettingError, nearest
 
-FORMATS = ("onnx", "onnx-sparse", "c", "numpy")
+FORMATS = ("onnx", "onnx-sparse", "c", "numpy", "python", "sql", "spreadsheet")
 COMMON = (
     *("target", "task", "method", "hidden", "channels", "nonzeros", "density", "sparsity", "compression", "seed"),
     *("out", "resume", "test-fraction", "standardise", "device", "seconds", "json", "path", "budgets", "folds"),

@@ -64,6 +64,12 @@ def test_a_raw_table_is_fitted_and_predicted(table: list[list[str]]) -> None:
     assert "price = " in invoke("show", "run").output
     assert json.loads(invoke("show", "run", "--json").output)["formula"].keys() == {"price"}
     assert "<code>price = " in Path("run/report.html").read_text()
+    report = Path("run/report.html").read_text()
+    assert "What each column does" in report
+    assert "tree of depth 4" in report
+    refused = invoke("export", "run", "--format", "sql")
+    assert refused.exit_code == USAGE
+    assert "column 'sold' holds dates" in refused.stderr
     _, split = data_of(json.loads(Path("run/request.json").read_text()))  # as certify and compress read them again
     assert split.train.names == solution.names
 
@@ -78,6 +84,11 @@ def test_what_cannot_be_read_is_named_all_at_once(table: list[list[str]]) -> Non
     assert "column 'area' holds an infinite number in row 8" in done.output
     assert invoke(*fit, "--drop", "area", "--out", "run").exit_code == OK
     assert "area" not in store.load("run/model.safetensors").names
+    undated = ("fit", "houses.csv", "--target", "price", "--nonzeros", "9", "--hidden", "8", "--drop", "sold,area")
+    assert invoke(*undated, "--out", "undated").exit_code == OK
+    for kind, ending in (("python", "py"), ("sql", "sql"), ("spreadsheet", "csv")):
+        assert invoke("export", "undated", "--format", kind).exit_code == OK
+        assert "city" in Path(f"undated/export/network.{ending}").read_text()
     near = invoke(*fit, "--drop", "are")
     assert near.exit_code == USAGE
     assert "did you mean 'area'" in near.output
