@@ -1,5 +1,6 @@
 """The command ``fit``: one budget, or a path of budgets; a run folder comes out."""
 
+import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
@@ -53,6 +54,7 @@ class _Job:
 
 def fit_command(asked: TrialOptions, extra: Sequence[str], choice: BudgetChoice, options: FitOptions) -> None:
     """Run ``fit`` and print what came of it; the first rank writes the folder."""
+    gc.freeze()  # every fit collects garbage, and need not look at the modules for it
     device = pick_device(asked.device)
     with together(device, options.rank_timeout) as ranks:
         _fit(Trial.of(vars(replace(asked, device=device))), extra, choice, options, ranks)

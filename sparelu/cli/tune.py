@@ -1,5 +1,6 @@
 """The command ``tune``: budget and settings by cross-validation; a run folder comes out."""
 
+import gc
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from sparelu.outcome import Status
 
 def tune_command(asked: TrialOptions, plan: Plan, options: TuneOptions) -> None:
     """Choose, fit, write the run folder, and print the curve."""
+    gc.freeze()  # every fit collects garbage, and need not look at the modules for it
     trial = Trial.of(vars(replace(asked, device=pick_device(asked.device))))
     split = trial.split()
     plan = plan if plan.budgets else replace(plan, budgets=tuple(default_budgets(trial, split)))

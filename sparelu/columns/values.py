@@ -24,6 +24,8 @@ MOMENTS = (*DAYS, *(f"{day} {time}" for day in DAYS for time in ("%H:%M:%S", "%H
 NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
 DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
+TRUTH = {"true": 1.0, "false": 0.0}
+"""Booleans as a CSV file has them: where the types of other columns are not known yet, they are read as text."""
 DAY = 86_400.0
 """Seconds of a day."""
 
@@ -126,7 +128,9 @@ def _matches(text: str, form: str | None) -> bool:
 
 
 def _number(text: str) -> float:
-    """Return the number that a text is: 12, 1.5e3, 1,234.5, 3,14, 12%, $5."""
+    """Return the number that a text is: 12, 1.5e3, 1,234.5, 3,14, 12%, $5, true (1) and false (0)."""
+    if (truth := TRUTH.get(text.strip().lower())) is not None:
+        return truth
     bare = text.strip().lstrip("$€£").rstrip("%").strip()
     if NUMBER.fullmatch(bare):
         return float(bare)

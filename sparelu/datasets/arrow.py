@@ -20,10 +20,10 @@ from sparelu.method import nearest
 if TYPE_CHECKING:
     import pyarrow
 
-BLOCK = 2**24
-"""Bytes that the CSV reader takes at a time; a row must fit."""
-STREAMED = 2**22
-"""Bytes taken at a time where blocks are used one by one; wide tables, whose rows are longer, take :data:`BLOCK`."""
+BLOCK, STREAMED, LARGEST = 2**24, 2**20, 2**28
+"""Bytes that the CSV reader takes at a time, where blocks are used one by one, and at most; a row must fit."""
+CELL_BYTES, ROWS_AT_ONCE = 8, 128
+"""Of a wide table so many rows are taken at a time, of cells of some eight bytes: each column of a block has a cost."""
 NO_VALUE = {"strings_can_be_null": True, "quoted_strings_can_be_null": False}
 """What stands for no value in numbers (nothing, NA, NaN, null) does so in text too, unless it is quoted."""
 DELIMITERS = (",", ";", "\t")
@@ -64,7 +64,7 @@ def open_csv(path: Path) -> ColumnFile:
     first, delimiter = _first_line(path)
     names, _ = _header(first)
     options = (
-        pc.ReadOptions(column_names=names, block_size=BLOCK),
+        pc.ReadOptions(column_names=names, block_size=_block(len(first), BLOCK)),
         pc.ParseOptions(delimiter=delimiter, newlines_in_values=True),
     )
     try:
@@ -86,6 +86,11 @@ def table_in_memory(table: "pyarrow.Table", path: Path) -> ColumnFile:
         partial(columns_of, table),
         lambda columns, rows: encoded(table if rows is None else table.take(rows), columns, path),
     )
+
+
+def _block(columns: int, least: int) -> int:
+    """Return how many bytes are taken at a time."""
+    return min(max(least, CELL_BYTES * columns * ROWS_AT_ONCE), LARGEST)
 
 
 def _taken(source: Rows, rows: np.ndarray | None) -> Rows:
@@ -141,8 +146,7 @@ def open_stream(path: Path, columns: Columns) -> tuple[Iterator[np.ndarray], str
     kind = pa.float64() if columns.are_numbers else pa.string()
     convert = pc.ConvertOptions(column_types=dict.fromkeys(wanted, kind), include_columns=wanted, **NO_VALUE)
     parse = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    block = BLOCK if sum(map(len, first)) > STREAMED // 2**6 else STREAMED
-    options = pc.ReadOptions(column_names=header, block_size=block, use_threads=False)
+    options = pc.ReadOptions(column_names=header, block_size=_block(len(first), STREAMED), use_threads=False)
     try:
         reader = pc.open_csv(path, options, parse, convert)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):

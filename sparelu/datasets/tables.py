@@ -15,6 +15,7 @@ from sparelu.datasets.arrow import ignored, labels_of, open_csv, open_parquet, p
 from sparelu.datasets.rows import check_numbers, settled
 from sparelu.datasets.table_rows import ColumnFile, learn_rows
 from sparelu.method import nearest
+from sparelu.runtime.resources import give_back_memory
 
 TASKS = ("regression", "classification")
 WHOLE_CLASSES = 20
@@ -64,7 +65,13 @@ def read_table(
     Raises :class:`~sparelu.data.DataError` for anything that cannot be used; rows are counted from 0.
     """
     file = existing_file(path)
-    parsed = format_of(file).read(file, target, Chosen(tuple(drop), tuple(only)))
+    data = _checked(file, format_of(file).read(file, target, Chosen(tuple(drop), tuple(only))), task)
+    give_back_memory()  # the reader of a large file leaves twice its size
+    return data
+
+
+def _checked(file: Path, parsed: Parsed, task: str | None) -> Data:
+    """Return the data of a file that was read."""
     kind = task or _task(parsed, file)
     if kind not in TASKS:
         raise DataError(f"task must be 'regression' or 'classification', got {task!r}")

@@ -1,11 +1,15 @@
 """What each column does in a network: what is lost without it, and how the prediction follows it, as JSON values."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from sparelu.data import Split, probabilities
 from sparelu.experiments.errors import spaced_rows
+from sparelu.networks.layer import Layer
+from sparelu.networks.network import Network
 from sparelu.outcome import Solution
 
 READ = 60
@@ -25,12 +29,15 @@ def effects_of(solution: Solution, split: Split) -> list[dict[str, Any]]:
     Greedy Function Approximation, 2001, section 8.2); of two classes the mean probability of the second. Nothing is
     said of several targets, nor of more than 60 columns.
     """
-    columns = _columns(solution)
+    read = _read(solution.network)
+    columns = _columns(solution, read)
     if not 0 < len(columns) <= READ or (solution.task == "regression" and solution.network.outputs > 1):
         return []
+    narrow = replace(solution, network=_narrow(solution.network, read))
     _, x, y = spaced_rows(split.test)
-    _, inside, _ = spaced_rows(split.train)
-    whole = _loss(solution, x, y)
+    _, inside, _ = spaced_rows(split.train, AVERAGED)
+    x, inside = x[:, read], inside[:, read]
+    whole = _loss(narrow, x, y)
     found = []
     for number, (name, inputs) in enumerate(columns.items()):
         lost = []
@@ -38,18 +45,39 @@ def effects_of(solution: Solution, split: Split) -> list[dict[str, Any]]:
             mixed = x.copy()
             order = np.random.default_rng([solution.seed, number, repeat]).permutation(len(x))
             mixed[:, inputs] = x[order][:, inputs]
-            lost.append(_loss(solution, mixed, y) - whole)
-        found.append({"name": name, "lost": float(np.mean(lost)), "effect": _effect(solution, inside, inputs)})
+            lost.append(_loss(narrow, mixed, y) - whole)
+        name = str(solution.names[read[inputs[0]]]) if len(inputs) == 1 and solution.names else name
+        found.append({"name": name, "lost": float(np.mean(lost)), "effect": _effect(narrow, inside, inputs)})
     return sorted(found, key=lambda one: -one["lost"])
 
 
-def _columns(solution: Solution) -> dict[str, list[int]]:
-    """Return the inputs that a network reads, by column; the inputs that are made of one column belong together."""
-    net = solution.network.compact()
-    read = {int(i) for i in net.layers[0].indices} | (set() if net.skip is None else {int(i) for i in net.skip.indices})
-    names = list(map(str, solution.names)) or [f"x{i}" for i in range(net.inputs)]
+def _read(network: Network) -> np.ndarray:
+    """Return the numbers of the inputs that a network reads, in order."""
+    net = network.compact()
+    parts = [net.layers[0], *([] if net.skip is None else [net.skip])]
+    return np.unique(np.concatenate([part.indices.cpu().numpy() for part in parts]))
+
+
+def _narrow(network: Network, read: np.ndarray) -> Network:
+    """Return the network of these inputs alone: of a wide table a small part."""
+    net = network.to(torch.float64, "cpu").compact()
+    place = torch.zeros(net.inputs, dtype=torch.int32)
+    place[torch.from_numpy(read).long()] = torch.arange(len(read), dtype=torch.int32)
+
+    def on_read(layer: Layer) -> Layer:
+        return replace(layer, shape=(layer.shape[0], len(read)), indices=place[layer.indices.long()])
+
+    return Network((on_read(net.layers[0]), *net.layers[1:]), None if net.skip is None else on_read(net.skip))
+
+
+def _columns(solution: Solution, read: np.ndarray) -> dict[str, list[int]]:
+    """Return the places among the inputs that are ``read``, by column."""
+    names = list(map(str, solution.names)) or [f"x{i}" for i in range(solution.network.inputs)]
     whose = names if solution.columns is None else [kind.name for kind in solution.columns.read for _ in kind.inputs]
-    return {whose[i]: [j for j in range(net.inputs) if whose[j] == whose[i]] for i in sorted(read)}
+    found: dict[str, list[int]] = {}
+    for place, i in enumerate(read.tolist()):
+        found.setdefault(whose[i], []).append(place)
+    return found
 
 
 def _loss(solution: Solution, x: np.ndarray, y: np.ndarray) -> float:
@@ -66,8 +94,7 @@ def _effect(solution: Solution, x: np.ndarray, inputs: list[int]) -> list[list[f
     if len(inputs) > 1 or len(solution.classes) > 2:
         return []
     (at,) = inputs
-    rows = x[np.linspace(0, len(x) - 1, min(AVERAGED, len(x))).astype(np.int64)]
-    points = []
+    rows, points = x.copy(), []
     for value in np.unique(np.quantile(x[:, at], np.linspace(0.01, 0.99, POINTS))):
         rows[:, at] = value
         scores = solution.network(rows).cpu().numpy()

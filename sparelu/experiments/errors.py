@@ -11,6 +11,8 @@ from sparelu.outcome import Solution
 
 ROWS = 2000
 """Rows that are looked at, at most, evenly spaced."""
+HELD = 10_000_000
+"""Numbers of these rows, at most."""
 DRAWN = 400
 """Points of a chart, at most."""
 BINS = 10
@@ -24,7 +26,11 @@ CELLS = 2_000_000
 
 
 def spaced_rows(data: Data, count: int = ROWS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return at most ``count`` rows, evenly spaced: their places (n,), inputs (n, d) in float64, and targets."""
+    """Return at most ``count`` rows, evenly spaced: their places (n,), inputs (n, d) in float64, and targets.
+
+    Of wide tables there are fewer, so that they take at most 80 MB.
+    """
+    count = min(count, max(1, HELD // data.inputs))
     places = np.unique(np.linspace(0, data.n - 1, min(count, data.n)).astype(np.int64))
     parts, start = [], 0
     for x, y in data.chunks():

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import gc
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,11 +29,18 @@ def _peak_bytes() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def give_back_memory() -> None:
+    """Give the system what the allocators of the C library and of Arrow keep of freed memory, where they can."""
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _reset_peak() -> int:
     """Give freed memory back and forget the peak so far, where the system allows it; the bytes in use now."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back_memory()
     with contextlib.suppress(OSError):
         CLEAR.write_text("5")
     return 1024 * _kilobytes("VmRSS") if STATUS.exists() else _peak_bytes()
