@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from sparelu.experiments.sweeps.sweep import circumstances, run_row, trial_key
 from sparelu.experiments.trials.task import Row, Task
@@ -29,8 +30,9 @@ def joblib_engine(workers: int, threads: int = 1) -> Callable[[Sequence[Task]], 
 
         left = {trial_key(trial): trial for trial in trials}
         while left:
-            work = joblib.Parallel(workers, return_as="generator_unordered", batch_size=1)
-            tasks = [joblib.delayed(_run_in_worker)(trial, threads, os.getpid()) for trial in left.values()]
+            how = {} if workers == 1 else {"backend": "loky", **_watchful()}
+            work = joblib.Parallel(workers, return_as="generator_unordered", batch_size=1, **how)
+            tasks = [joblib.delayed(run_row)(trial, threads) for trial in left.values()]
             try:
                 for row in work(tasks):
                     del left[row["key"]]
@@ -42,28 +44,20 @@ def joblib_engine(workers: int, threads: int = 1) -> Callable[[Sequence[Task]], 
     return run
 
 
-def _run_in_worker(trial: Task, threads: int, parent: int) -> Row:
-    """Run a task in a process that ends soon after the process ``parent``."""
-    if os.getpid() != parent:
-        _end_with(parent)
-    return run_row(trial, threads)
+def _watchful() -> dict[str, Any]:
+    """Return what lets worker processes end soon after this one, whether they have a task or wait for one."""
+    here = os.getpid()
+    return {"initializer": _end_with, "initargs": (here, Path(f"/proc/{here}").exists())}
 
 
-WATCHED: set[int] = set()
-"""Processes whose end this one waits for."""
-
-
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, is_listed: bool) -> None:
     """Look every second whether the process ``parent`` is there, and end this one when it is not."""
-    if parent not in WATCHED:
-        WATCHED.add(parent)
-        threading.Thread(target=_wait_for_the_end, args=(parent, os.getppid()), daemon=True).start()
+    threading.Thread(target=_wait_for_the_end, args=(parent, is_listed, os.getppid()), daemon=True).start()
 
 
-def _wait_for_the_end(parent: int, above: int) -> None:
-    seen = Path(f"/proc/{parent}")
-    known = seen.exists()  # not where processes are told otherwise: there the one above is all that can be looked for
-    while os.getppid() == above and seen.exists() == known:
+def _wait_for_the_end(parent: int, is_listed: bool, above: int) -> None:
+    """Wait until another process is above this one, or ``parent`` is not listed any more where processes are."""
+    while os.getppid() == above and (not is_listed or Path(f"/proc/{parent}").exists()):
         time.sleep(LOOK)
     os._exit(1)
 
@@ -73,9 +67,9 @@ def _run_alone(trial: Task, threads: int) -> Row:
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    with ProcessPoolExecutor(max_workers=1) as alone:
+    with ProcessPoolExecutor(max_workers=1, **_watchful()) as alone:
         try:
-            found: Row = alone.submit(_run_in_worker, trial, threads, os.getpid()).result()
+            found: Row = alone.submit(run_row, trial, threads).result()
             return found
         except BrokenProcessPool as error:
             words = f"its process was killed, for want of memory perhaps: {str(error).splitlines()[0]}"
