@@ -66,8 +66,8 @@ def _quoted(mark: str, doubled: str) -> Callable[[Any], str]:
 
 
 PYTHON = Language(
-    Notation(repr, "max(0.0, {})", " * "), lambda name: f"row[{name!r}]", repr, "{} is None", "{} == {}", " or ".join,
-    "({1} if {0} else {2})",
+    Notation(repr, "max(0.0, {})", " * "), lambda name: f"row[{name!r}]", repr,
+    "{0} is None or {0} != {0}", "{} == {}", " or ".join, "({1} if {0} else {2})",
 )  # fmt: skip
 SQL = Language(
     Notation(repr, "CASE WHEN {0} > 0 THEN {0} ELSE 0 END", " * "), _quoted('"', '""'), _quoted("'", "''"),
@@ -78,8 +78,8 @@ SQL = Language(
 def python_function(solution: Solution, name: str = "network") -> str:
     """Write the functions ``NAME`` (the prediction of a row) and ``NAME_scores`` (the outputs of the network).
 
-    A row is a mapping from the names of the columns to their values, None where there is none. Raises ``ValueError``
-    for a network of too many terms and for columns of dates, as all formulas here do.
+    A row is a mapping from the names of the columns to their values, None or NaN where there is none. Raises
+    ``ValueError`` for a network of too many terms and for columns of dates, as all formulas here do.
     """
     scores = ",\n        ".join(_written(solution, PYTHON))
     return (
@@ -89,7 +89,7 @@ def python_function(solution: Solution, name: str = "network") -> str:
         f"    return [\n        {scores},\n    ]\n\n\n"
         f"# {ascii(_target(solution))}\n"
         f"def {name}(row):\n"
-        f'    """Predict a row: a value by the name of each column, None where there is none."""\n'
+        f'    """Predict a row: a value by the name of each column, None or NaN where there is none."""\n'
         f"    scores = {name}_scores(row)\n    return {_python_prediction(solution)}\n"
     )
 

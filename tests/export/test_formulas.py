@@ -69,6 +69,8 @@ def test_python(solution: Solution) -> None:
     names: dict[str, Any] = {}
     exec(python_function(solution, "model"), names)
     same([names["model"](row) for row in ROWS], solution)
+    absent = [{name: float("nan") if value is None else value for name, value in row.items()} for row in ROWS]
+    same([names["model"](row) for row in absent], solution)
 
 
 def test_sql(solution: Solution) -> None:
