@@ -41,13 +41,17 @@ ONE_THREAD_WEIGHTS = 200_000
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What is fitted and where it is written: the device, the method and ``why`` it was taken are decided."""
+    """What is fitted and where it is written: the device, the method and ``why`` it was taken are decided.
+
+    A path that was asked for ``compares`` with a dense network.
+    """
 
     trial: Trial
     why: str
     split: Split
     choice: BudgetChoice
     options: FitOptions
+    compares: bool
     folder: RunFolder
     request: Mapping[str, Any]
 
@@ -67,6 +71,7 @@ def _fit(trial: Trial, extra: Sequence[str], choice: BudgetChoice, options: FitO
     name, why = trial.choose_method(split.train)
     if trial.method == "auto":
         trial = replace(trial, settings=flags.method_settings(extra, flags.named_method(name)))
+    compares = options.path
     if not options.path and _wants_budget(trial, name, split):
         options = replace(options, path=True)
         choice = choice if choice.budgets else replace(choice, budgets=budget_path.small_budgets(trial, split))
@@ -86,7 +91,7 @@ def _fit(trial: Trial, extra: Sequence[str], choice: BudgetChoice, options: FitO
         torch.set_num_threads(1)
     default = Path("runs") / f"{Path(trial.data).stem}-{trial.method}-{key(request)}"
     folder = RunFolder(options.out or default)
-    job = _Job(replace(trial, method=name), why, split, choice, options, folder, request)
+    job = _Job(replace(trial, method=name), why, split, choice, options, compares, folder, request)
     held = {**request, DATA: split.digest}  # asked of all ranks
     with folder.opened(held, options.resume) if ranks.first else nullcontext(), advising(_how_to_go_on(folder)):
         fitted, rows = (_fit_path if options.path else _fit_once)(job)
@@ -150,9 +155,9 @@ def _fit_path(job: _Job) -> tuple[Evaluated, list[dict[str, Any]]]:
     steps: list[budget_path.PathStep] = []
     with ExitStack() as stack:
         stop = stack.enter_context(stoppable())
-        bar = stack.enter_context(Bar(total=(1 + choice.folds) * len(budgets) + 1))
+        bar = stack.enter_context(Bar(total=(1 + choice.folds) * len(budgets) + job.compares))
         steps.extend(path.steps(budgets, choice.folds, _path_watch(bar), stop))
-        dense = None if len(steps) < len(budgets) else _fit_dense(job, stop)
+        dense = _fit_dense(job, stop) if job.compares and len(steps) == len(budgets) else None
     if len(steps) < len(budgets) or (dense is not None and dense.solution.status is Status.interrupted):
         end_interrupted(_how_to_go_on(job.folder))
     curve = choose_budget([step.validated for step in steps], choice.select)
