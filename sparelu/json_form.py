@@ -104,6 +104,18 @@ def of(*kinds: type) -> Form:
     return check
 
 
+def label() -> Form:
+    """Return the form of a name or a class: a text, a finite number, or a boolean."""
+    plain = of(str, int, float, bool)
+
+    def check(value: Any, where: str) -> None:
+        plain(value, where)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise FormError(f"{where} must be finite, got {value}")
+
+    return check
+
+
 text, flag, anything, _an_object = of(str), of(bool), of(object), of(dict)
 
 

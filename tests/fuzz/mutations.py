@@ -84,11 +84,11 @@ def changed_json(rng: np.random.Generator, value: Any) -> Any:
     for _ in range(int(rng.integers(1, 4))):
         found = places(value)
         if not found:
-            return pick(rng, ODD)
+            return copy.deepcopy(pick(rng, ODD))
         outer, key = pick(rng, found)
         match int(rng.integers(7)):
             case 0 | 1 | 2:
-                outer[key] = pick(rng, ODD)
+                outer[key] = copy.deepcopy(pick(rng, ODD))  # one that is changed again must not be in itself
             case 3:
                 del outer[key]
             case 4 if isinstance(outer, dict):
@@ -98,7 +98,7 @@ def changed_json(rng: np.random.Generator, value: Any) -> Any:
             case _:
                 other, where = pick(rng, found)
                 outer[key] = copy.deepcopy(other[where])
-    return value if rng.random() > 0.02 else pick(rng, ODD)
+    return value if rng.random() > 0.02 else copy.deepcopy(pick(rng, ODD))
 
 
 def changed_arrays(rng: np.random.Generator, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
