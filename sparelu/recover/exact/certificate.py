@@ -36,6 +36,8 @@ UNSEEN = 12.0
 RESOLVED = 1e-5
 """Share of the median weight above which no weight can go unnoticed where a network is called exact."""
 MOST_APART = 5000
+NAMED = 100
+"""Rows that are named, at most."""
 
 
 def rows_kept_apart(n: int) -> int:
@@ -178,9 +180,9 @@ def _met(network: Network, x: np.ndarray, y: np.ndarray, facts: SearchFacts) -> 
             "cannot tell; labels without noise or more rows would"
         )
     if len(facts.excluded):
-        shown = ", ".join(map(str, facts.excluded[:10])) + (", ..." if len(facts.excluded) > 10 else "")
+        shown = ", ".join(map(str, facts.excluded[:NAMED])) + (", ..." if len(facts.excluded) > NAMED else "")
         words += (
-            f"; {len(facts.excluded)} of the fitted rows are not met while all others are: their labels are wrong, "
+            f"; {len(facts.excluded)} of the fitted rows are not met as the others are: their labels are wrong, "
             f"or they lie beyond hinges that so few rows do not decide: rows {shown} (counted from 0)"
         )
     return relative, _premise("rows kept apart are met to rounding", good and not len(facts.excluded), words)

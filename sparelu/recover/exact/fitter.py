@@ -40,7 +40,7 @@ class Exact(Fitter):
     orientation of each neuron is read off the affine part (:mod:`.steps.orient`). Without a number of nonzeros in the
     budget it finds the number; with one, the weights of least Wald statistic are dropped. ``hidden`` only bounds the
     number of neurons. Several outputs share their hinges: one combination of them warms the start, all are fitted and
-    tested jointly.
+    tested jointly. Wrong labels are left out of the search, and named (:mod:`.steps.outliers`).
 
     Departs from the paper, which thresholds gradient steps on fixed random gates: no gates are drawn, the hinges move.
     Converged means exact: rows that no fit has seen are met to the rounding of their labels, the search was stationary,
@@ -206,7 +206,7 @@ class _Run:
 
     def finish(self) -> None:
         """Prune to the budget, orient on columns and labels that keep their means, and weigh the evidence."""
-        search, rows = self.search, self.rows.without(self.search.excluded)
+        search, rows = self.search, self.rows.without(self.search.left_out)
         whole = refit(search.model, rows)
         fit = prune_to_budget(whole, rows, self.allowed, self.budget.hidden[0])
         if bool((fit.slope.mse < NOISELESS).all()):
@@ -238,7 +238,7 @@ class _Run:
             all_t(fit),
             at_rest=self.search.stationary,
             cut=cut,
-            excluded=self.numbers[self.kept[np.asarray(self.search.excluded, dtype=np.int64)]].tolist(),
+            excluded=self.numbers[self.kept[np.asarray(self.search.left_out, dtype=np.int64)]].tolist(),
             open_signs=every if signs is None else signs.open,
             free_signs=() if signs is None else signs.free,
         )

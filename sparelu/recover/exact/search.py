@@ -28,6 +28,7 @@ from sparelu.recover.exact.moments import moments
 from sparelu.recover.exact.steps.backward import eliminate
 from sparelu.recover.exact.steps.forward import add_hinges, add_strongest, scale_residual, score_outputs, score_weights
 from sparelu.recover.exact.steps.forward_splits import add_splits
+from sparelu.recover.exact.steps.outliers import find_outliers
 from sparelu.recover.exact.steps.rare_activations import SHARE, drop_undecided, explain_few
 from sparelu.recover.exact.warm_start import carrying, stage, truncate_weights, with_random
 
@@ -56,6 +57,8 @@ IDLE = 2
 """Cycles in a row without progress after which the search ends."""
 MOST_REFITS = 8
 """Rounds of local search in a row before the next warm start."""
+TRIMS = 5
+"""Searches that leave out other rows than the one before, at most; two or three end at the same rows."""
 POLISH = 50
 """Steps of a refit of what is exact but for rounding, as ill-conditioned columns need."""
 ROWS_PER_STUDENT = 65
@@ -92,7 +95,8 @@ class Search:
     start, of the combination ``mix`` of the outputs. ``kept`` is the best model of all refits by ``score``, and
     ``stationary`` says whether nothing was left to do there: an extra cycle that ends worse loses nothing; ``idle``
     counts those in a row, ``mark`` is the score when the last warm start began. ``excluded`` are the rows that are
-    left out, since all others are met without them (:mod:`.steps.rare_activations`).
+    left out, since all others are met without them (:mod:`.steps.rare_activations`), ``outliers`` those of wrong labels
+    (:mod:`.steps.outliers`), for which the search began anew ``trims`` times.
     """
 
     model: ReluModel
@@ -117,6 +121,13 @@ class Search:
     idle: int = 0
     mark: float = math.inf
     excluded: Sequence[int] = ()
+    outliers: Sequence[int] = ()
+    trims: int = 0
+
+    @property
+    def left_out(self) -> list[int]:
+        """Return all rows that no fit meets, in order."""
+        return sorted([*self.outliers, *self.excluded])
 
 
 def begin(rows: Sample, order: np.ndarray, options: SearchOptions, rng: np.random.Generator) -> Search:
@@ -138,11 +149,27 @@ def advance(
     search: Search, rows: Sample, order: np.ndarray, options: SearchOptions, rng: np.random.Generator
 ) -> Search:
     """Return the next state. ``rows`` holds targets of unit variance, ``order`` a permutation of its rows."""
-    rows = rows.without(search.excluded)
-    order = order[order < rows.n]
-    if search.phase == "warm start":
-        return _continue_warm_start(search, rows, order, options, rng)
-    return _search_locally(search, rows, order, options, rng)
+    kept = rows.without(search.left_out)
+    own = order[order < kept.n]
+    after = (_continue_warm_start if search.phase == "warm start" else _search_locally)(search, kept, own, options, rng)
+    return _without_outliers(after, rows, order, options, rng) if after.phase == "done" else after
+
+
+def _without_outliers(
+    search: Search, rows: Sample, order: np.ndarray, options: SearchOptions, rng: np.random.Generator
+) -> Search:
+    """Return the search begun again on all ``rows`` but those whose labels are wrong; as it is if these are the same.
+
+    A search that ends exact on all rows, or all but a few that hinges may explain, has none.
+    """
+    if search.trims == TRIMS or (search.mse <= NOISELESS and not search.outliers):
+        return search
+    found = find_outliers(search.model, rows)
+    if not len(found) or np.array_equal(found, search.outliers):
+        return search
+    kept = rows.without(found.tolist())
+    fresh = begin(kept, order[order < kept.n], options, rng)
+    return replace(fresh, linear_mse=search.linear_mse, outliers=found.tolist(), trims=search.trims + 1)
 
 
 def _mix(precision: Float[Tensor, " outs"], rng: np.random.Generator) -> Float[Tensor, " outs"]:
@@ -299,7 +326,8 @@ def _exclude(search: Search, model: ReluModel, unmet: np.ndarray, rows: Sample) 
     """Return the search begun again on all ``rows`` but the ``unmet`` ones; None where these are too many."""
     if len(search.excluded) + len(unmet) > min(UNDECIDED, SHARE * rows.n):
         return None
-    own = np.setdiff1d(np.arange(rows.n + len(search.excluded)), np.asarray(search.excluded, dtype=np.int64))
+    out = np.asarray(search.left_out, dtype=np.int64)
+    own = np.setdiff1d(np.arange(rows.n + len(out)), out)
     excluded = sorted([*search.excluded, *own[unmet].tolist()])
     return replace(_restart_local(search, model), excluded=excluded, kept=None, score=math.inf)
 
